@@ -1,0 +1,50 @@
+# Everything runs in .venv, which the first target makes: Python 3.11+ and make are all it takes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-fast check format bench docs clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("regionclip needs Python 3.11 or newer; this is %s. Try: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# Names are yours to change: make demo CLASSES="umbrella, snowman"
+CLASSES ?= icons
+demo: $(READY)  ## detect on new generated scenes with the shipped model; leaves demo/detections.png
+	$(BIN)/regionclip data icons --output demo/scenes --num-scenes 9 --seed 20261121
+	$(BIN)/regionclip detect demo/scenes/images --model icons --classes "$(CLASSES)" --output demo --sheet demo/detections.png
+
+test: $(READY)  ## all tests that need no GPU and no downloaded weights (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -q
+
+test-fast: $(READY)  ## the tests that take seconds
+	$(BIN)/python -m pytest -q -m "not slow"
+
+check: $(READY)  ## formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+format: $(READY)  ## format and apply safe lint fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)  ## speed, as ratios within one run
+	$(BIN)/python -m benchmarks
+
+docs: $(READY)  ## build the documentation site into site/
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:  ## remove the environment and everything generated
+	rm -rf $(VENV) demo site .pytest_cache .ruff_cache

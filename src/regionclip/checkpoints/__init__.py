@@ -1,0 +1,25 @@
+"""Checkpoint files in and out: read without running code, loaded whole or not at all."""
+
+from .errors import CheckpointError
+from .native import (
+    NativeMetadata,
+    is_native,
+    read_native_metadata,
+    save_native,
+    save_tensors,
+)
+from .reading import BARE_TENSOR, read_checkpoint
+from .strict import LoadReport, load_strict
+
+__all__ = [
+    "BARE_TENSOR",
+    "CheckpointError",
+    "LoadReport",
+    "NativeMetadata",
+    "is_native",
+    "load_strict",
+    "read_checkpoint",
+    "read_native_metadata",
+    "save_native",
+    "save_tensors",
+]

@@ -1,0 +1,73 @@
+"""Options of commands that detect."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from regionclip.cli.options import optional, value
+from regionclip.cli.running import ImageCommand
+
+if TYPE_CHECKING:
+    from regionclip.detect import DetectOptions
+    from regionclip.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectingCommand(ImageCommand):
+    """Options of commands that detect; those left out are the model's own."""
+
+    classes: Annotated[str | None, optional("NAMES|FILE|LIST")] = None
+    """What to look for: 'cat, remote control', a file with one name per line, a vocabulary file
+    that embed-concepts made, or a built-in list such as coco80, lvis1203 or icons. By default the
+    classes that the model carries."""
+    templates: Annotated[str, value("NAME|TEXT|FILE")] = "imagenet80"
+    """Prompts that names are put into: imagenet80, photo, none, your own such as 'a photo of a
+    {}.', or a file of them."""
+    min_score: Annotated[float | None, optional("SCORE")] = None
+    """Lowest score of a detection, 0 to 1. By default the model's."""
+    nms_iou: Annotated[float | None, optional("IOU")] = None
+    """Overlap above which the weaker of two boxes of a class goes. By default the model's."""
+    max_detections: Annotated[int | None, optional("N")] = None
+    """Most detections per image. By default the model's."""
+    nms: Annotated[
+        Literal["hard", "soft_gaussian", "soft_linear", "soft_hard"] | None,
+        optional("hard|soft_gaussian|soft_linear|soft_hard"),
+    ] = None
+    """Drop overlapping boxes, or weaken them by a Gaussian or linear decay of their score.
+    By default as the model does."""
+    objectness_fusion: Annotated[
+        Literal["none", "geometric", "raw"] | None, optional("none|geometric|raw")
+    ] = None
+    """How much a box looks like a thing at all: 'geometric' keeps scores in 0 to 1, 'raw' is
+    RegionCLIP's own formula, 'none' leaves it out. By default as the model does."""
+
+    def options(self, defaults: "DetectOptions") -> "DetectOptions":
+        """The model's options with those given instead of its own.
+
+        Raises:
+            ValueError: One is out of range.
+        """
+        given = {
+            "min_score": self.min_score,
+            "nms_iou": self.nms_iou,
+            "max_detections": self.max_detections,
+            "nms": self.nms,
+        }
+        selection = replace(
+            defaults.selection, **{name: each for name, each in given.items() if each is not None}
+        )
+        fusion = self.objectness_fusion or defaults.objectness_fusion
+        return replace(defaults, selection=selection, objectness_fusion=fusion)
+
+    def detection_settings(
+        self, vocabulary: "Vocabulary", options: "DetectOptions"
+    ) -> dict[str, Any]:
+        """What detections depend on, for the journal."""
+        from regionclip.settings import settings_to_dict
+
+        return {
+            **self.settings(),
+            "classes": vocabulary.names,
+            "templates": vocabulary.templates,
+            "encoder": vocabulary.encoder_id,
+            "options": settings_to_dict(options),
+        }

@@ -1,0 +1,274 @@
+"""``regionclip models``: what weights there are, getting them, and turning files into our own."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from regionclip.cli.console import console, errors, print_table
+
+if TYPE_CHECKING:
+    from regionclip.weights import WeightsEntry
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsList:
+    """List the weights that can be loaded by name.
+
+    For example:
+
+        regionclip models list
+        regionclip models list --method regionclip
+    """
+
+    method: Annotated[str | None, arg(metavar="NAME")] = None
+    """Only the weights that this method or library reads."""
+    cache: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Where downloaded files are kept; by default ~/.cache/regionclip."""
+
+    def run(self) -> int:
+        """Print the table."""
+        from regionclip.methods import known_weights
+
+        entries = known_weights()
+        methods = sorted({entry.method for entry in entries.values()})
+        if self.method not in (None, *methods):
+            raise ValueError(
+                f"unknown method {self.method!r}; expected one of {', '.join(methods)}"
+            )
+        rows = [
+            [name, entry.title, entry.licence.split(" (")[0], _whereabouts(entry, self.cache)]
+            for name, entry in entries.items()
+            if self.method in (None, entry.method)
+        ]
+        print_table("Known weights", ["name", "what", "licence", "file"], rows)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsShow:
+    """Describe known weights, or say what a checkpoint file holds.
+
+    For example:
+
+        regionclip models show regionclip-cc-rn50
+        regionclip models show downloads/some_checkpoint.pth
+    """
+
+    model: Annotated[Positional[str], arg(metavar="NAME|FILE", help_behavior_hint="")]
+    """A name that 'models list' shows, or the path of a checkpoint of any known layout."""
+    cache: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Where downloaded files are kept; by default ~/.cache/regionclip."""
+
+    def run(self) -> int:
+        """Print what is known."""
+        if Path(self.model).exists():
+            print_table(self.model, ["part", "content"], _file_rows(Path(self.model)))
+            return 0
+        from regionclip.methods import known_weights
+        from regionclip.weights import find_entry
+
+        entry = find_entry(self.model, known_weights())
+        rows = [
+            ["what", entry.title],
+            ["read by", " ".join((entry.method, entry.variant)).strip()],
+            ["encoder", entry.encoder or "-"],
+            ["images", entry.preprocessing or "as the file says"],
+            ["licence", entry.licence],
+            ["described at", entry.source],
+            ["address", entry.url or entry.how_to_get or "comes with the package"],
+            ["SHA-256", entry.sha256 or "not published"],
+            ["file", _whereabouts(entry, self.cache)],
+        ]
+        print_table(self.model, ["", ""], rows)
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsDownload:
+    """Fetch weights into the cache, so that they load without a network.
+
+    A download that broke off goes on where it stopped, and a file is only kept if its hash is
+    right.
+
+    For example:
+
+        regionclip models download openai:RN50
+    """
+
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAMES...", help_behavior_hint="")]
+    """Names that 'models list' shows."""
+    cache: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Where to keep them; by default ~/.cache/regionclip."""
+
+    def run(self) -> int:
+        """Fetch one after the other; one that fails does not stop the rest."""
+        from regionclip.methods import known_weights
+        from regionclip.weights import DownloadError, find_entry
+
+        if not self.names:
+            raise ValueError("no names given; 'regionclip models list' shows them")
+        known = known_weights()
+        entries = {name: find_entry(name, known) for name in self.names}
+        failures = 0
+        for name, entry in entries.items():
+            try:
+                console.print(f"{name}: {_fetch(name, entry, self.cache)}", markup=False)
+            except DownloadError as error:
+                failures += 1
+                errors.print(f"{name}: {error}", markup=False, soft_wrap=True)
+        return 1 if failures else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsConvert:
+    """Turn a checkpoint of any known layout into a safetensors file that says what it is.
+
+    The new file holds the model's configuration, its encoder's identity, where it comes from and
+    the hash of the original; nothing of the original's teacher or training state is kept. A file
+    with a proposal network alone keeps its names.
+
+    For example:
+
+        regionclip models convert regionclip_pretrained-cc_rn50.pth cc-rn50.safetensors
+    """
+
+    model: Annotated[Positional[str], arg(metavar="NAME|FILE", help_behavior_hint="")]
+    """A name that 'models list' shows, or the path of a checkpoint."""
+    output: Annotated[Positional[Path], arg(metavar="OUTPUT", help_behavior_hint="")]
+    """The .safetensors file to write."""
+    cache: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Where downloaded files are kept; by default ~/.cache/regionclip."""
+
+    def run(self) -> int:
+        """Write the file and print what was loaded, missing and left over."""
+        if self.output.suffix != ".safetensors":
+            raise ValueError(f"{self.output} must end in .safetensors, which is what it will be")
+        source, licence = self._source()
+        if self.output.exists() and self.output.samefile(source):
+            raise ValueError(f"{self.output} is the file to convert; name another one to write")
+        origin = {"source": source.name, "source_sha256": _sha256(source)}
+        rows = _convert(source, self.output, origin | ({"licence": licence} if licence else {}))
+        print_table(str(source), ["part", "loaded", "missing", "left over"], rows)
+        console.print(f"wrote {self.output}", markup=False, soft_wrap=True)
+        return 0
+
+    def _source(self) -> tuple[Path, str]:
+        """The file, and its licence where that is known."""
+        if Path(self.model).exists():
+            return Path(self.model), ""
+        from regionclip.methods import known_weights
+        from regionclip.weights import find_entry
+
+        entry = find_entry(self.model, known_weights())
+        return _fetch(self.model, entry, self.cache), entry.licence
+
+
+def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[str]]:
+    """Write ``output``; the rows of the report."""
+    from regionclip.checkpoints import is_native, read_checkpoint, save_tensors
+    from regionclip.methods.regionclip.reading import model_of, read_model, save_model
+    from regionclip.methods.regionclip.weights import recognise_checkpoint
+    from regionclip.proposals.rpn_weights import map_rpn_weights
+
+    if is_native(source):
+        read = read_model(source)
+    else:
+        found = recognise_checkpoint(read_checkpoint(source), source=str(source))
+        if found.kind == "rpn":
+            kept = map_rpn_weights(found.proposer, source=str(source))  # refuses incomplete ones
+            save_tensors(output, found.proposer, origin)
+            return [["the proposer", str(len(kept.state_dict)), "0", _summary(found.left_over)]]
+        if found.kind == "embeddings":
+            raise ValueError(
+                f"{source} holds class embeddings without names; in Python, "
+                "Vocabulary.from_embedding_file(...) adds the names and .save(...) writes both"
+            )
+        read = model_of(found, source=str(source))
+    save_model(output, read, **origin)
+    rows = [
+        [report.target, str(len(report.loaded)), _summary(report.missing), "0"]
+        for report in read.reports
+    ]
+    return [*rows, ["the rest of the file", "0", "0", _summary(read.left_over)]]
+
+
+def _summary(names: Sequence[str]) -> str:
+    """How many there are, by what they begin with."""
+    if not names:
+        return "0"
+    counts = Counter(name.split(".")[0] for name in names)
+    return f"{len(names)}: " + ", ".join(f"{count} of {name}" for name, count in counts.items())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(name: str, entry: "WeightsEntry", cache: Path | None) -> Path:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    from regionclip.weights import fetch_weights
+
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+
+        def show(received: int, total: int | None) -> None:
+            bar.update(task, completed=received, total=total)
+
+        return fetch_weights(entry, cache_folder=cache, progress=show)
+
+
+def _whereabouts(entry: "WeightsEntry", cache: Path | None) -> str:
+    from regionclip.weights import default_cache_folder
+
+    if entry.bundled:
+        return "comes with the package"
+    path = (cache or default_cache_folder()) / entry.file
+    if path.is_file():
+        return str(path)
+    return "to download" if entry.url else "to fetch by hand"
+
+
+def _file_rows(path: Path) -> list[list[str]]:
+    """What a checkpoint holds, part by part."""
+    from regionclip.checkpoints import is_native, read_checkpoint, read_native_metadata
+    from regionclip.methods.regionclip.weights import recognise_checkpoint
+
+    if is_native(path):
+        metadata = read_native_metadata(path)
+        rows = [["format", "this package's own"], ["method", metadata.method]]
+        rows += [["encoder id", metadata.encoder_id or "-"]]
+        rows += [[key, json.dumps(value)] for key, value in metadata.config.items()]
+        return rows + [[key, value] for key, value in sorted(metadata.extra.items())]
+    found = recognise_checkpoint(read_checkpoint(path), source=str(path))
+    parts = {
+        "encoder": found.encoder,
+        "teacher": found.teacher,
+        "proposer": found.proposer,
+        "box predictor": found.box_predictor,
+        "mask head": found.mask_head,
+    }
+    rows = [["kind", found.kind]]
+    rows += [["architecture", found.spec.name]] if found.spec else []
+    rows += [["text tower", "yes" if found.has_text_tower else "no"]] if found.encoder else []
+    rows += [[name, f"{len(tensors)} tensors"] for name, tensors in parts.items() if tensors]
+    rows += [
+        [name, f"{len(tensor)} classes"]
+        for name, tensor in found.box_predictor.items()
+        if name in ("cls_score.weight", "test_cls_score.weight")
+    ]
+    if found.embeddings is not None:
+        rows.append(["embeddings", f"{found.embeddings.shape[0]} x {found.embeddings.shape[1]}"])
+    if found.left_over:
+        rows.append(
+            ["of no use here", f"{len(found.left_over)} tensors: {found.left_over[0]}, ..."]
+        )
+    return rows

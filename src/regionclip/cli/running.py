@@ -1,0 +1,196 @@
+"""What the commands share that run a model over images."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from tyro.conf import Positional
+
+from regionclip.cli.console import UsageError, console, errors, progress
+from regionclip.cli.devices import checked_device, parse_bytes
+from regionclip.cli.journal import Journal
+from regionclip.cli.options import optional, value
+
+if TYPE_CHECKING:
+    from regionclip.data.images import ImageReadError
+    from regionclip.data.sources import NamedSource
+    from regionclip.detect import Detector
+    from regionclip.structures import PreparedImage
+
+T = TypeVar("T")
+DEFAULT_MODEL = "openai:RN50"
+PROPOSALS_OF_MODELS_WITHOUT = "torchvision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCommand:
+    """Options of commands that run a model over images."""
+
+    images: Annotated[Positional[tuple[str, ...]], optional("IMAGES...")]
+    """Files, folders (searched with their folders), patterns ('photos/*.jpg'), COCO jsons, and
+    videos (with the extra [video])."""
+    output: Annotated[Path, value("FOLDER")]
+    """Folder for the results; the same command again goes on where it stopped."""
+    model: Annotated[str, value("NAME|FILE")] = DEFAULT_MODEL
+    """A name that 'regionclip models list' shows, or a checkpoint. The default is OpenAI's CLIP,
+    downloaded once; 'icons' comes with the package but knows pictograms, not photographs."""
+    proposals: Annotated[str | None, optional("NAME|FILE")] = None
+    """Where boxes come from: 'grid'; 'torchvision', a general proposal network, downloaded once; a
+    file of boxes (.json, .parquet, .csv), any detector (.onnx), or a proposal network (.pth). By
+    default the model's own, or 'torchvision' if it has none."""
+    text_weights: Annotated[str | None, optional("NAME|FILE")] = None
+    """Model to take the text tower from, for fine-tuned originals, which carry none."""
+    image_root: Annotated[Path | None, optional("FOLDER")] = None
+    """Where the images of a COCO json are; by default beside it."""
+    frame_step: Annotated[int, value("N")] = 1
+    """Take every Nth frame of a video."""
+    batch_size: Annotated[int, value("N")] = 1
+    """Images computed at a time; more is faster on a GPU."""
+    workers: Annotated[int, value("N")] = 4
+    """Threads that read and resize images ahead."""
+    device: Annotated[str, value("NAME")] = "auto"
+    """cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What the image tower computes in."""
+    memory_budget: Annotated[str, value("SIZE")] = "2GiB"
+    """Memory for regions in work, which are computed in portions that fit."""
+    resume: bool = True
+    """Skip images that the output folder has already. --no-resume deletes its results first."""
+
+    def find_images(self) -> "list[NamedSource]":
+        """The images asked for.
+
+        Raises:
+            UsageError: None are, or an option is out of range.
+        """
+        from regionclip.data.sources import find_images
+
+        for name in ("frame_step", "batch_size", "workers"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} must be at least 1, got {getattr(self, name)}")
+        if not self.images:
+            raise UsageError("no images given; name files, folders, patterns or a COCO json")
+        if self.output.exists() and not self.output.is_dir():
+            raise UsageError(f"--output {self.output} is a file; give a folder")
+        return find_images(self.images, image_root=self.image_root, exclude=self.output)
+
+    def load_detector(self) -> "Detector":
+        """The model with its proposals.
+
+        Raises:
+            ValueError: The model, the proposals or the device cannot be had.
+        """
+        from regionclip.detect import Detector
+        from regionclip.loading import load, open_proposals
+
+        device = checked_device(self.device)
+        detector = load(
+            self.model,
+            device=device,
+            precision=self.precision,
+            proposals=self.proposals,
+            text_weights=self.text_weights,
+            memory_budget=parse_bytes(self.memory_budget),
+        )
+        if detector.parts.proposer is not None:
+            return detector
+        proposer = open_proposals(PROPOSALS_OF_MODELS_WITHOUT, device=device)
+        return Detector(replace(detector.parts, proposer=proposer), detector.defaults)
+
+    def settings(self) -> dict[str, Any]:
+        """What results of any image command depend on, for the journal."""
+        names = ("model", "proposals", "text_weights", "precision")
+        return {name: getattr(self, name) for name in names}
+
+    def compute(
+        self,
+        sources: "Sequence[NamedSource]",
+        journal: Journal,
+        detector: "Detector",
+        compute_batch: "Callable[[list[NamedSource], list[PreparedImage]], None]",
+    ) -> "list[ImageReadError]":
+        """Run over all images that are not done, reading ahead.
+
+        Args:
+            sources: All that were asked for.
+            journal: Says what is done.
+            detector: Prepares images.
+            compute_batch: Computes and journals up to ``batch_size`` readable images.
+
+        Returns:
+            Why images, in their order, could not be read.
+        """
+        from regionclip.data.loading import prepared_batches
+        from regionclip.data.video import with_frames
+
+        failures: list[ImageReadError] = []
+        has_videos = any(source.is_video for source in sources)
+        with progress("Computing", None if has_videos else len(sources)) as advance:
+            todo = _undone(with_frames(sources, frame_step=self.frame_step), journal, advance)
+            batches = prepared_batches(
+                todo, detector.prepare, batch_size=self.batch_size, num_workers=self.workers
+            )
+            for batch in batches:
+                readable = []
+                for source, image in batch:
+                    if isinstance(image, ValueError):
+                        failures.append(image)
+                        errors.print(str(image), markup=False, soft_wrap=True)
+                    else:
+                        readable.append((source, image))
+                in_halves(
+                    lambda pairs: compute_batch(*map(list, zip(*pairs, strict=True))), readable
+                )
+                advance(len(batch))
+        return failures
+
+
+def _undone(sources: Iterable[Any], journal: Journal, advance: Callable[..., None]) -> Iterator:
+    for source in sources:
+        if not isinstance(source, tuple) and source.file.exists() and journal.is_done(source):
+            advance(1)
+        else:
+            yield source
+
+
+def in_halves(compute: Callable[[Sequence[T]], None], items: Sequence[T]) -> None:
+    """Compute all items at once, or in halves of halves where memory does not suffice.
+
+    Raises:
+        UsageError: A single item does not fit.
+    """
+    import torch
+
+    if not items:
+        return
+    try:
+        compute(items)
+        return
+    except torch.OutOfMemoryError as error:
+        if len(items) == 1:
+            raise UsageError(
+                "the device's memory does not suffice for one image; lower --memory-budget, or "
+                "use --precision bf16 or --device cpu"
+            ) from error
+    torch.cuda.empty_cache()
+    middle = len(items) // 2
+    in_halves(compute, items[:middle])
+    in_halves(compute, items[middle:])
+
+
+def report(journal: Journal, failures: "Sequence[ImageReadError]") -> int:
+    """Print the last line of a command and return its exit code.
+
+    Args:
+        journal: Lists the images that are done.
+        failures: Why others are not; each was printed when it happened.
+    """
+    line = f"{len(journal)} images done"
+    if journal.num_found:
+        line += f" ({journal.num_found} of them before)"
+    if failures:
+        line += f", {len(failures)} could not be read (named above)"
+    console.print(line, markup=False)
+    return 1 if failures else 0

@@ -1,0 +1,1 @@
+"""Names of things: class lists and prompt templates."""

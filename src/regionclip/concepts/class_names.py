@@ -1,0 +1,98 @@
+"""Class lists of the field's data sets, names only, and lists of your own."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+BUILTIN_LISTS = (
+    "coco80",
+    "coco65",
+    "coco48",
+    "coco17",
+    "lvis1203",
+    "lvis866",
+    "lvis337",
+    "voc20",
+    "objects365",
+    "diverse_weather7",
+    "icons",
+)
+"""COCO: all classes, base and novel together, base, novel (split of OVR-CNN, arXiv:2011.10678);
+LVIS: all, frequent and common, rare; Pascal VOC; Objects365 v2, spelling corrected; Diverse
+Weather; the pictograms of :mod:`regionclip.data.icons`. Each in the order of the data set's ids."""
+
+
+def builtin_names(name: str) -> tuple[str, ...]:
+    """Names of a list in :data:`BUILTIN_LISTS`.
+
+    Raises:
+        ValueError: There is no such list.
+    """
+    if name not in BUILTIN_LISTS:
+        raise ValueError(
+            f"unknown class list {name!r}; expected one of {', '.join(BUILTIN_LISTS)}, or give "
+            "the names themselves as a list"
+        )
+    if name == "icons":
+        from regionclip.data.icons import CLASS_NAMES
+
+        return CLASS_NAMES
+    lists = _shipped_lists()
+    if name == "coco65":
+        split = {*lists["coco48"], *lists["coco17"]}
+        return tuple(each for each in lists["coco80"] if each in split)
+    if name == "lvis866":
+        rare = set(lists["lvis337"])
+        return tuple(each for each in lists["lvis1203"] if each not in rare)
+    return lists[name]
+
+
+def read_names(path: str | Path) -> tuple[str, ...]:
+    """Read a text file with one name per line; blank lines are passed over.
+
+    Raises:
+        ValueError: The file is missing, is no text, or its names are not usable.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8; expected one class name per line") from error
+    return checked_names([line for line in lines if line.strip()], source=str(path))
+
+
+def checked_names(names: Sequence[str], *, source: str = "the class names") -> tuple[str, ...]:
+    """Names without surrounding blanks, each of them once.
+
+    Args:
+        names: In the order of the labels.
+        source: How errors call them.
+
+    Raises:
+        ValueError: There are none, one is empty, one occurs twice, or a single string is given.
+    """
+    if isinstance(names, str):
+        raise ValueError(f"expected a list of names, got one string; write [{names!r}]")
+    stripped = tuple(name.strip() for name in names)
+    if not stripped:
+        raise ValueError(f"{source} are empty; give at least one name")
+    first_at: dict[str, int] = {}
+    for index, name in enumerate(stripped):
+        if not name:
+            raise ValueError(f"name {index} of {source} is empty; remove it")
+        if name in first_at:
+            raise ValueError(
+                f"names {first_at[name]} and {index} of {source} are both {name!r}; a class can "
+                "be named once"
+            )
+        first_at[name] = index
+    return stripped
+
+
+@cache
+def _shipped_lists() -> dict[str, tuple[str, ...]]:
+    text = (files("regionclip") / "assets" / "class_names.json").read_text(encoding="utf-8")
+    return {name: tuple(names) for name, names in json.loads(text).items()}

@@ -1,0 +1,1 @@
+"""Images from files to network input, and the data sets they come from."""

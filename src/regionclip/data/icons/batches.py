@@ -1,0 +1,154 @@
+"""Batches that training learns from: captioned images, and scenes with boxes of base classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .backgrounds import DOMAINS, Domain
+from .captions import names_in_caption
+from .glyphs import BASE_NAMES, CLASS_NAMES
+from .scenes import SCENE_SIZE, Scene, draw_close_up, draw_scene
+
+_DAY_SHARE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionBatch:
+    """Images of one size with a caption each; no boxes, no labels.
+
+    Attributes:
+        pixels: RGB, 0 to 255.
+        captions: One per image.
+        is_positive: Image and caption belong together: their captions read the same.
+        is_ignored: The captions differ but name a common class, so both may be true.
+    """
+
+    pixels: UInt8[Tensor, "B 3 S S"]
+    captions: tuple[str, ...]
+    is_positive: Bool[Tensor, "B B"]
+    is_ignored: Bool[Tensor, "B B"]
+
+
+@dataclass(frozen=True, slots=True)
+class BoxBatch:
+    """Scenes with the boxes of base classes, which are all that they show.
+
+    Attributes:
+        pixels: RGB, 0 to 255.
+        boxes: ``xyxy`` in pixels, all scenes one after another.
+        image_index: Which scene each box is in.
+        labels: Index into ``BASE_NAMES``.
+    """
+
+    pixels: UInt8[Tensor, "B 3 S S"]
+    boxes: Float32[Tensor, "R 4"]
+    image_index: Int64[Tensor, " R"]
+    labels: Int64[Tensor, " R"]
+
+
+class CaptionBatches(Dataset[CaptionBatch]):
+    """Close-ups of every class and some scenes; the batch of a step is fixed by seed and step."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        num_batches: int,
+        batch_size: int,
+        image_sizes: Sequence[int],
+        scene_share: float,
+    ) -> None:
+        """Draw nothing yet.
+
+        Args:
+            seed: Of all chance.
+            num_batches: Steps.
+            batch_size: Images per step.
+            image_sizes: Pixels a side; steps take turns.
+            scene_share: Fraction of a batch that are scenes.
+        """
+        self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+        self.image_sizes, self.scene_share = tuple(image_sizes), scene_share
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __getitem__(self, step: int) -> CaptionBatch:
+        size = self.image_sizes[step % len(self.image_sizes)]
+        num_scenes = round(self.scene_share * self.batch_size)
+        examples = []
+        for row in range(self.batch_size):
+            index = step * self.batch_size + row
+            domain = _domain(index)
+            draw = draw_scene if row < num_scenes else draw_close_up
+            examples.append(draw(self.seed, index, size=size, domain=domain, split="train"))
+        captions = tuple(example.caption for example in examples)
+        is_positive, is_ignored = caption_relations(captions)
+        return CaptionBatch(_stack(examples), captions, is_positive, is_ignored)
+
+
+class BoxBatches(Dataset[BoxBatch]):
+    """Scenes of base classes only: a novel icon has no box, so it would be taught as background."""
+
+    def __init__(self, *, seed: int, num_batches: int, batch_size: int) -> None:
+        self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __getitem__(self, step: int) -> BoxBatch:
+        scenes = [
+            draw_scene(
+                # captioned scenes of the same seed must not lend their boxes: other streams
+                self.seed + 1,
+                step * self.batch_size + row,
+                size=SCENE_SIZE,
+                domain=_domain(step * self.batch_size + row),
+                class_names=BASE_NAMES,
+                split="train",
+            )
+            for row in range(self.batch_size)
+        ]
+        base_label = np.array([_base_label(name) for name in CLASS_NAMES])
+        counts = torch.tensor([len(scene.labels) for scene in scenes])
+        return BoxBatch(
+            pixels=_stack(scenes),
+            boxes=torch.from_numpy(np.concatenate([scene.boxes for scene in scenes])),
+            image_index=torch.arange(len(scenes)).repeat_interleave(counts),
+            labels=torch.from_numpy(base_label[np.concatenate([scene.labels for scene in scenes])]),
+        )
+
+
+def caption_relations(
+    captions: Sequence[str],
+) -> tuple[Bool[Tensor, "B B"], Bool[Tensor, "B B"]]:
+    """Which captions read the same, and which differ but name a common class."""
+    texts = np.array([caption.strip(" .") for caption in captions])
+    named = np.zeros((len(captions), len(CLASS_NAMES)), np.float32)
+    for row, caption in enumerate(captions):
+        for name in names_in_caption(caption):
+            named[row, CLASS_NAMES.index(name)] = 1
+    same = torch.from_numpy(texts[:, None] == texts[None, :])
+    return same, torch.from_numpy(named @ named.T > 0) & ~same
+
+
+def _stack(scenes: Sequence[Scene]) -> Tensor:
+    return torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2)
+
+
+def _domain(index: int) -> Domain:
+    """Day mostly, the others in turn; fixed by the index."""
+    chance = np.random.default_rng((7, index)).random()
+    if chance < _DAY_SHARE:
+        return "day"
+    others = DOMAINS[1:]
+    return others[int((chance - _DAY_SHARE) / (1 - _DAY_SHARE) * len(others)) % len(others)]
+
+
+def _base_label(name: str) -> int:
+    return BASE_NAMES.index(name) if name in BASE_NAMES else -1

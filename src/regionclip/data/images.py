@@ -1,0 +1,228 @@
+"""Anything a user calls an image, read into RGB pixels or refused in one sentence."""
+
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, UnidentifiedImageError
+from torch import Tensor
+
+from regionclip.structures import ImageSource
+
+MAX_PIXELS = 178_956_970
+"""Above this PIL refuses to open a file as a decompression bomb: twice its MAX_IMAGE_PIXELS."""
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation to what turns the pixels upright (EXIF 2.3, tag 0x0112)."""
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+class ImageReadError(ValueError):
+    """An image cannot be read; the message names it, the reason and the way out."""
+
+
+def read_image(
+    source: ImageSource, *, name: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """Read an image as 8-bit RGB, upright.
+
+    The EXIF orientation is applied; transparency is composited on white; 16-bit grey values are
+    scaled from 0-65535, not clipped, and float ones from 0-1; of an animation the first frame is
+    taken; colour profiles are ignored. Nothing is downloaded.
+
+    Args:
+        source: A path; a PIL image; an RGB ``uint8`` array ``(H, W, 3)``; an RGB tensor
+            ``(3, H, W)`` that is ``uint8`` or float in [0, 1] (rounded to 8 bits).
+        name: How errors call an image that is not a path.
+        max_pixels: Files with more are refused before they are decoded. PIL's own limit holds too.
+
+    Raises:
+        ImageReadError: It cannot be read: not there, not an image, damaged, too large, or an array
+            or tensor of another type, shape or range.
+    """
+    if isinstance(source, str | Path):
+        return _read_file(str(source), max_pixels)
+    if isinstance(source, Image.Image):
+        name = name or str(getattr(source, "filename", "")) or "the PIL image"
+        with _decoding(name):
+            return _upright_rgb(source, name)
+    name = name or "the image"
+    is_array = isinstance(source, np.ndarray)
+    return Image.fromarray(
+        _pixels_of_array(source, name) if is_array else _pixels_of_tensor(source, name)
+    )
+
+
+def _read_file(path: str, max_pixels: int) -> Image.Image:
+    _check_file(path)
+    with _decoding(path), Image.open(path) as image:
+        if image.width * image.height > max_pixels:
+            raise _too_large(path, f"{image.width}x{image.height} is", max_pixels)
+        return _upright_rgb(image, path)
+
+
+def _check_file(path: str) -> None:
+    """Refuse what no decoder needs to look at."""
+    if URL.match(path):
+        raise ImageReadError(f"{path}: is a URL and nothing is fetched here; download it first")
+    file = Path(path)
+    try:
+        if not file.exists():
+            raise ImageReadError(f"{path}: there is no such file; check the path")
+        if file.is_dir():
+            raise ImageReadError(f"{path}: is a folder; give the images in it")
+        if not file.is_file():
+            raise ImageReadError(f"{path}: is not a regular file; save the image to a file first")
+        if file.stat().st_size == 0:
+            raise ImageReadError(f"{path}: is empty (0 bytes); copy or download it again")
+    except OSError as error:
+        raise ImageReadError(f"{path}: cannot be opened ({error.strerror})") from error
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one sentence, and keep its warnings to itself."""
+    try:
+        with _PILLOW_IS_QUIET:
+            yield
+    except ImageReadError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageReadError(
+            f"{name}: is not an image that Pillow can read; convert it to JPEG, PNG, WebP or TIFF"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "it has", 2 * (Image.MAX_IMAGE_PIXELS or 0)) from error
+    except PermissionError as error:
+        raise ImageReadError(f"{name}: may not be read ({error.strerror})") from error
+    except Exception as error:  # a decoder given hostile bytes raises anything
+        reason = str(error).strip().rstrip(".") or type(error).__name__
+        raise ImageReadError(
+            f"{name}: is damaged or cut off ({reason}); copy or download it again"
+        ) from error
+
+
+def _too_large(name: str, it_has: str, max_pixels: int) -> ImageReadError:
+    return ImageReadError(
+        f"{name}: is too large to decode safely ({it_has} more than {max_pixels} pixels); shrink "
+        "it or cut it into tiles"
+    )
+
+
+def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    image.load()
+    # after load(): PIL turns TIFF files by itself, and a PNG's EXIF may follow its pixels
+    orientation = _orientation(image)
+    image = _rgb(image, name)
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
+
+
+def _orientation(image: Image.Image) -> int | None:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # broken metadata of a sound picture: viewers show it as stored, too
+        return None
+
+
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return _from_deep_grey(image, name)
+    if image.mode.lower() in ("la", "pa", "rgba") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise ImageReadError(
+            f"{name}: its colours ({image.mode}) cannot be turned into RGB; save it as RGB"
+        ) from error
+
+
+def _from_deep_grey(image: Image.Image, name: str) -> Image.Image:
+    """Scale 16-bit or float grey values to 8 bits."""
+    values = np.asarray(image)
+    full = 1 if image.mode == "F" else 65535
+    # PIL also calls 16-bit files "I", of 32 bits: what exceeds 16 has no agreed white
+    if not (values.min() >= 0 and values.max() <= full):
+        raise ImageReadError(
+            f"{name}: its grey values reach from {values.min():g} to {values.max():g}, expected 0 "
+            f"to {full}; save it with 8 or 16 bits per value"
+        )
+    grey = np.rint(values.astype(np.float64) * (255 / full)).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise ImageReadError(
+            f"{name}: an array must be RGB, uint8, of shape (H, W, 3), got {array.dtype} of shape "
+            f"{array.shape}; convert it, or give a float tensor (3, H, W) in [0, 1]"
+        )
+    return array
+
+
+def _pixels_of_tensor(tensor: Tensor, name: str) -> np.ndarray:
+    is_known = tensor.dtype == torch.uint8 or tensor.is_floating_point()
+    if not is_known or tensor.ndim != 3 or tensor.shape[0] != 3 or tensor.numel() == 0:
+        raise ImageReadError(
+            f"{name}: a tensor must be RGB of shape (3, H, W), uint8 or float in [0, 1], got "
+            f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+        )
+    tensor = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        tensor = tensor.float()
+        low, high = tensor.aminmax()
+        if not (low >= 0 and high <= 1):  # also true of NaN
+            raise ImageReadError(
+                f"{name}: a float tensor must lie in [0, 1], got values from {low:g} to {high:g}; "
+                "divide by 255, or undo the normalisation"
+            )
+        tensor = (tensor * 255).round().to(torch.uint8)
+    return tensor.permute(1, 2, 0).contiguous().numpy()
+
+
+class _QuietPillow:
+    """Ignores PIL's warnings for as long as any thread reads an image.
+
+    ``warnings.catch_warnings`` is not made for threads: whoever leaves first would restore the
+    filters under the others' feet. So the first one in sets them and the last one out restores.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_readers = 0
+        self._saved = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._num_readers == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._num_readers += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._num_readers -= 1
+            if self._num_readers == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_PILLOW_IS_QUIET = _QuietPillow()

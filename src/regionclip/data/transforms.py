@@ -1,0 +1,80 @@
+"""Images to network input: resized as the originals do, normalised, padded to a batch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+
+def resize_shortest_edge(
+    image: Image.Image, *, shortest: int, longest: int
+) -> Float[Tensor, "3 H W"]:
+    """Resize an RGB image so that its shorter side is ``shortest`` and no side above ``longest``.
+
+    Args:
+        image: RGB.
+        shortest: Pixels of the shorter side, unless the longer one would exceed ``longest``.
+        longest: Most pixels of the longer side.
+
+    Returns:
+        RGB in [0, 1]. Resizing happens on ``uint8`` with PIL's antialiasing bilinear filter: other
+        filters give other pixels, and other numbers after them.
+
+    Source:
+        facebookresearch/detectron2@e3ee0ab ``detectron2/data/transforms/augmentation_impl.py``
+        (``ResizeShortestEdge``).
+    """
+    new_size = _resized(image.size, shortest, longest)
+    if new_size != image.size:
+        image = image.resize(new_size, Image.Resampling.BILINEAR)
+    return pixels_of(image)
+
+
+def _resized(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
+    """The new width and height; in two steps, as upstream: in one, some halves round otherwise."""
+    scale = shortest / min(size)
+    width, height = (shortest if side == min(size) else side * scale for side in size)
+    if max(width, height) > longest:
+        scale = longest / max(width, height)
+        width, height = width * scale, height * scale
+    return max(int(width + 0.5), 1), max(int(height + 0.5), 1)
+
+
+def pixels_of(image: Image.Image) -> Float[Tensor, "3 H W"]:
+    """An RGB image as a tensor in [0, 1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
+
+
+def normalize_and_pad(
+    images: Sequence[Tensor],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size_divisor: int = 1,
+) -> Float[Tensor, "B 3 H W"]:
+    """Normalise images one by one, then pad them with zeros at the right and bottom.
+
+    Args:
+        images: At least one, ``(3, H, W)`` each, on one device.
+        mean: Per channel, in the units of ``images``.
+        std: Per channel, in the units of ``images``.
+        size_divisor: Height and width of the batch are multiples of this.
+
+    Raises:
+        ValueError: There is no image.
+    """
+    if not images:
+        raise ValueError("a batch needs at least one image, got none")
+    height, width = (
+        -(-max(image.shape[axis] for image in images) // size_divisor) * size_divisor
+        for axis in (1, 2)
+    )
+    batch = images[0].new_zeros(len(images), 3, height, width)
+    means = batch.new_tensor(mean)[:, None, None]
+    stds = batch.new_tensor(std)[:, None, None]
+    for row, image in zip(batch, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = (image - means) / stds
+    return batch

@@ -1,0 +1,20 @@
+"""Boxes, scores and masks of regions, to the detections of an image."""
+
+from .box_coder import clip_boxes, decode_boxes, encode_boxes, nonempty
+from .masks import paste_masks
+from .nms import batched_nms
+from .select import Selection, SelectionOptions, select_detections
+from .soft_nms import soft_nms
+
+__all__ = [
+    "Selection",
+    "SelectionOptions",
+    "batched_nms",
+    "clip_boxes",
+    "decode_boxes",
+    "encode_boxes",
+    "nonempty",
+    "paste_masks",
+    "select_detections",
+    "soft_nms",
+]

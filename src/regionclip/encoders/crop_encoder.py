@@ -1,0 +1,101 @@
+"""Any open_clip model as an encoder of whole crops."""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import open_clip
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from .clip_resnet import ClipResNet
+
+
+class OpenClipEncoder(nn.Module):
+    """An open_clip model (ViT, ConvNeXt, SigLIP, ...) whose image tower sees whole crops.
+
+    Attributes:
+        model: open_clip's module.
+        image_size_hw: Height and width that the image tower takes.
+        mean: Per channel, of RGB in [0, 1].
+        std: Per channel, of RGB in [0, 1].
+    """
+
+    def __init__(self, model: nn.Module, *, name: str, tokenize: Callable[..., Tensor]) -> None:
+        """Wrap a built model.
+
+        Args:
+            model: From ``open_clip.create_model``.
+            name: open_clip's name of the architecture; goes into ``encoder_id``.
+            tokenize: The model's own tokenizer.
+        """
+        super().__init__()
+        self.model = model
+        self.name = name
+        self._tokenize = tokenize
+        config = open_clip.get_model_preprocess_cfg(model)
+        size = config["size"]
+        self.image_size_hw = (size, size) if isinstance(size, int) else (size[0], size[1])
+        self.mean: Sequence[float] = config["mean"]
+        self.std: Sequence[float] = config["std"]
+
+    @classmethod
+    def create(cls, architecture: str, pretrained: str | None = None) -> "OpenClipEncoder":
+        """Build an architecture by open_clip's names, with its released weights if named.
+
+        Raises:
+            ValueError: open_clip does not know the architecture, or not with those weights.
+        """
+        if architecture not in open_clip.list_models():
+            raise ValueError(
+                f"unknown open_clip architecture {architecture!r}; open_clip.list_models() lists "
+                f"{len(open_clip.list_models())}, such as 'ViT-B-32'"
+            )
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        if pretrained is not None and pretrained not in tags:
+            raise ValueError(
+                f"open_clip has no weights {pretrained!r} for {architecture}; expected one of "
+                f"{', '.join(tags)}"
+            )
+        model = open_clip.create_model(architecture, pretrained=pretrained)
+        return cls(model.eval(), name=architecture, tokenize=open_clip.get_tokenizer(architecture))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def encoder_id(self) -> str:
+        """Architecture and fingerprint of everything that is not the image tower."""
+        digest = blake2b(digest_size=6)
+        for key, tensor in sorted(self.model.state_dict().items()):
+            if not key.startswith("visual.") and tensor.numel() <= 1 << 20:
+                digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+        return f"{self.name}:{digest.hexdigest()}"
+
+    def encode_image(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
+        """Vectors, not normalised, of normalised images of ``image_size_hw``."""
+        return self.model.get_submodule("visual")(images)
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """Token ids by the model's own tokenizer."""
+        return self._tokenize(list(texts))
+
+    def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
+        """Vectors, not normalised."""
+        # the text tower takes its whole context; padding that was cut off comes back as zeros
+        context = int(getattr(self.model, "context_length", tokens.shape[1]))
+        padding = tokens.new_zeros(len(tokens), context - tokens.shape[1])
+        encode: Callable[[Tensor], Tensor] = getattr(self.model, "encode_text")  # noqa: B009
+        return encode(torch.cat([tokens, padding], dim=1).to(self.device))
+
+
+def image_input(encoder: "ClipResNet | OpenClipEncoder") -> tuple[tuple[int, int], Tensor, Tensor]:
+    """Height and width, mean and standard deviation ``(3, 1, 1)`` that whole images take."""
+    if isinstance(encoder, ClipResNet):
+        size = (encoder.spec.image_size, encoder.spec.image_size)
+        mean, std = encoder.spec.mean, encoder.spec.std
+    else:
+        size, mean, std = encoder.image_size_hw, encoder.mean, encoder.std
+    return size, torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]

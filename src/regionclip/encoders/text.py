@@ -1,0 +1,125 @@
+"""Words to vectors: prompt templates filled, encoded in batches, averaged per class."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from regionclip.concepts.templates import fill_template
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """What :func:`class_embeddings` asks of an encoder."""
+
+    @property
+    def encoder_id(self) -> str:
+        """Names the joint space."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """Token ids of ``texts``."""
+        ...
+
+    def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
+        """Vectors, not normalised."""
+        ...
+
+
+@torch.inference_mode()
+def encode_texts(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Encode any number of texts in batches of similar length, each cut to its longest text.
+
+    Args:
+        encoder: A text tower with its tokenizer.
+        texts: Any number, also none.
+        batch_size: Texts per forward pass.
+        progress: Called after each batch with the number of texts it held.
+
+    Returns:
+        ``(N, D)`` vectors on the CPU, float32, not normalised; ``(0, 0)`` for no texts.
+    """
+    if not texts:
+        return torch.zeros(0, 0)
+    tokens = torch.cat(
+        [encoder.tokenize(texts[n : n + batch_size]) for n in range(0, len(texts), batch_size)]
+    )
+    lengths = _used_columns(tokens)
+    order = lengths.argsort(stable=True)
+    rows = []
+    for batch in order.split(batch_size):
+        rows.append(encoder.encode_tokens(tokens[batch, : int(lengths[batch[-1]])]).float().cpu())
+        if progress is not None:
+            progress(len(batch))
+    return torch.cat(rows)[order.argsort()]
+
+
+def class_embeddings(
+    encoder: TextEncoder,
+    names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    batch_size: int = 256,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """One vector per class: the mean, over prompt templates, of raw projections.
+
+    Args:
+        encoder: A text tower with its tokenizer.
+        names: Class names.
+        templates: Each with ``{}`` where the name goes.
+        batch_size: Prompts per forward pass; all classes times all templates are one job.
+        progress: Called after each batch with the number of prompts it held.
+
+    Returns:
+        ``(C, D)``, not normalised, neither per template nor at the end.
+
+    Source:
+        RegionCLIP (arXiv:2112.09106), sec. 3.2 and appendix; the prompts are OpenAI's (CLIP,
+        arXiv:2103.00020, sec. 3.1.4).
+    """
+    prompts = [fill_template(template, name) for name in names for template in templates]
+    vectors = encode_texts(encoder, prompts, batch_size=batch_size, progress=progress)
+    return vectors.reshape(len(names), len(templates), -1).mean(dim=1) if prompts else vectors
+
+
+def _used_columns(tokens: Tensor) -> Tensor:
+    """``(N,)`` columns up to the last one that is not padding: the causal mask reads no further."""
+    positions = torch.arange(1, tokens.shape[1] + 1)
+    return torch.where(tokens != 0, positions, 1).amax(dim=1)
+
+
+class MissingTextTower:
+    """Stands where a fine-tuned original has no text tower, and says so when it is asked.
+
+    Attributes:
+        encoder_id: No vocabulary but the file's own class embeddings is of this space.
+    """
+
+    def __init__(self, architecture: str) -> None:
+        self.encoder_id = f"{architecture}:no-text-tower"
+        self._architecture = architecture
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """Raise.
+
+        Raises:
+            ValueError: Always; the message says where a text tower is to be had.
+        """
+        raise ValueError(
+            f"this file carries no text tower, so it knows its own classes only, not "
+            f"{list(texts[:1])}; load it with text_weights='openai:{self._architecture}' (the "
+            "command line: --text-weights) to name any class"
+        )
+
+    def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
+        """Raise; see :meth:`tokenize`."""
+        raise ValueError("this file carries no text tower")

@@ -1,0 +1,180 @@
+"""What each stage of training learns from a batch: modules whose ``forward`` gives a loss."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import box_iou, clip_boxes_to_image, roi_align
+
+from regionclip.concepts.templates import TEMPLATES, fill_template
+from regionclip.data.icons.batches import BoxBatch, CaptionBatch
+from regionclip.data.icons.glyphs import BASE_NAMES
+from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.losses import caption_contrastive_loss, region_text_loss, rpn_loss
+from regionclip.proposals.rpn import RegionProposalNetwork
+
+from .config import RegionClipConfig
+
+MAX_LOGIT_SCALE = 100.0
+"""CLIP (arXiv:2103.00020), sec. 2.5."""
+
+
+class CaptionLearner(nn.Module):
+    """Learns both towers from images with captions.
+
+    The image goes the way of a region, with the whole image as its box, so that one head serves
+    images of any size and, later, boxes.
+    """
+
+    def __init__(self, encoder: ClipResNet) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, batch: CaptionBatch) -> Float[Tensor, ""]:
+        """The contrastive loss of a batch."""
+        encoder = self.encoder
+        device = encoder.device
+        tokens = encoder.tokenize(batch.captions)
+        tokens = tokens[:, : int((tokens != 0).any(dim=0).sum())]
+        maps = encoder.feature_map(normalized(batch.pixels.to(device), encoder))
+        size = float(batch.pixels.shape[-1])
+        boxes = torch.tensor([[0.0, 0.0, size, size]], device=device).expand(len(maps), 4)
+        index = torch.arange(len(maps), device=device)
+        return caption_contrastive_loss(
+            region_features(encoder, maps, boxes, index),
+            encoder.encode_tokens(tokens),
+            is_positive=batch.is_positive.to(device),
+            is_ignored=batch.is_ignored.to(device),
+            scale=encoder.clip.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE),
+        )
+
+
+class RegionLearner(nn.Module):
+    """Learns the image tower from boxes of base classes, while the captions go on.
+
+    The text tower and all batch norms' statistics are frozen: names keep their vectors, novel
+    ones among them, and regions are seen as they are in detection.
+    """
+
+    def __init__(self, captions: CaptionLearner, config: RegionClipConfig) -> None:
+        super().__init__()
+        self.captions = captions
+        self.size = config.shortest_side
+        self.temperature = config.temperature
+
+    def train(self, mode: bool = True) -> "RegionLearner":
+        """Freeze all but the image tower's weights; batch norms stay in ``eval`` mode."""
+        super().train(mode)
+        clip = self.captions.encoder.clip
+        clip.requires_grad_(not mode)
+        clip.visual.requires_grad_(True)
+        clip.eval()
+        return self
+
+    def forward(self, batch: tuple[CaptionBatch, BoxBatch]) -> Float[Tensor, ""]:
+        """Captions' loss plus regions' loss."""
+        captions, scenes = batch
+        encoder = self.captions.encoder
+        pixels, boxes = at_size(scenes, self.size, encoder.device)
+        regions, index, labels = sample_regions(scenes, boxes, self.size)
+        maps = encoder.feature_map(normalized(pixels, encoder))
+        return self.captions(captions) + region_text_loss(
+            region_features(encoder, maps, regions, index),
+            base_embeddings(encoder),
+            labels,
+            temperature=self.temperature,
+        )
+
+
+class ProposalLearner(nn.Module):
+    """Learns the proposal network from boxes of base classes, without their names."""
+
+    def __init__(self, proposer: RegionProposalNetwork, config: RegionClipConfig) -> None:
+        super().__init__()
+        self.proposer = proposer
+        self.size = config.shortest_side
+
+    def forward(self, scenes: BoxBatch) -> Float[Tensor, ""]:
+        """Objectness plus offsets."""
+        device = next(self.proposer.parameters()).device
+        pixels, boxes = at_size(scenes, self.size, device)
+        levels = self.proposer(self.proposer.prepare(list(pixels)))
+        index = scenes.image_index.to(device)
+        loss = rpn_loss(
+            torch.cat([level.logits for level in levels], dim=1),
+            torch.cat([level.deltas for level in levels], dim=1),
+            torch.cat([level.anchors for level in levels]),
+            [boxes[index == image] for image in range(len(pixels))],
+        )
+        return loss.objectness + loss.boxes
+
+
+def normalized(images: Float[Tensor, "B 3 H W"] | Tensor, encoder: ClipResNet) -> Tensor:
+    """RGB, uint8 or in [0, 1], with the encoder's mean and deviation; channels last."""
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    mean = images.new_tensor(encoder.spec.mean)[:, None, None]
+    std = images.new_tensor(encoder.spec.std)[:, None, None]
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def at_size(scenes: BoxBatch, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scenes in [0, 1] and their boxes, scaled to the size at which the detector looks."""
+    pixels = scenes.pixels.to(device).float() / 255
+    scale = size / pixels.shape[-1]
+    pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
+    return pixels, scenes.boxes.to(device) * scale
+
+
+def region_features(
+    encoder: ClipResNet,
+    maps: Float[Tensor, "B F h w"],
+    boxes: Float[Tensor, "R 4"],
+    image_index: Int[Tensor, " R"],
+) -> Float[Tensor, "R D"]:
+    """Vectors of boxes given in pixels of the network's input, with gradients."""
+    rows = torch.cat([image_index[:, None].float(), boxes], dim=1)
+    with torch.autocast(maps.device.type, enabled=False):
+        cells = roi_align(
+            maps.float(), rows, encoder.spec.roi_grid, spatial_scale=1 / 16, aligned=True
+        )
+    visual = encoder.visual
+    return visual.attnpool(visual.layer4(cells.contiguous(memory_format=torch.channels_last)))
+
+
+@torch.no_grad()
+def base_embeddings(encoder: ClipResNet) -> Float[Tensor, "C D"]:
+    """One vector per base class."""
+    template = TEMPLATES["imagenet80"][1]
+    tokens = encoder.tokenize([fill_template(template, name) for name in BASE_NAMES])
+    return encoder.encode_tokens(tokens[:, : int((tokens != 0).any(dim=0).sum())])
+
+
+def sample_regions(
+    scenes: BoxBatch, boxes: Float[Tensor, "R 4"], size: int
+) -> tuple[Float[Tensor, "N 4"], Int[Tensor, " N"], Int[Tensor, " N"]]:
+    """Regions such as a proposal network gives: boxes, boxes moved about, and background.
+
+    Returns:
+        Regions, the scene of each, and the base label of each; ``len(BASE_NAMES)`` where no box
+        overlaps by half.
+    """
+    device = boxes.device
+    index, labels = scenes.image_index.to(device), scenes.labels.to(device)
+    side = torch.cat([boxes[:, 2:] - boxes[:, :2]] * 2, dim=1)
+    near = boxes + side * (0.12 * torch.randn_like(boxes)).clamp(-0.3, 0.3)
+    far = boxes + side * 0.5 * torch.randn(len(boxes), 2, device=device).repeat(1, 2)
+    num_free = 2 * len(scenes.pixels)
+    free_index = torch.arange(num_free, device=device) // 2
+    center = torch.rand(num_free, 2, device=device) * size
+    half = (0.1 + 0.2 * torch.rand(num_free, 2, device=device)) * size
+    free = torch.cat([center - half, center + half], dim=1)
+    regions = clip_boxes_to_image(torch.cat([boxes, near, far, free]), (size, size))
+    region_index = torch.cat([index, index, index, free_index])
+    overlaps = box_iou(regions, boxes)
+    overlaps[region_index[:, None] != index[None, :]] = 0
+    # background goes first, with the overlap that a box must reach: it is never short of rows
+    overlaps = F.pad(overlaps, (1, 0), value=0.5)
+    region_labels = F.pad(labels, (1, 0), value=len(BASE_NAMES))[overlaps.argmax(dim=1)]
+    kept = (regions[:, 2:] - regions[:, :2]).amin(dim=1) >= 8
+    return regions[kept], region_index[kept], region_labels[kept]

@@ -1,0 +1,1 @@
+"""Where something may be: regions of an image, from a network, a file, a grid or a hand."""

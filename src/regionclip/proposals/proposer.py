@@ -1,0 +1,28 @@
+"""The one interface of everything that says where in an image something may be."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from regionclip.structures import PreparedImage, Proposals
+
+
+@runtime_checkable
+class Proposer(Protocol):
+    """Finds class-agnostic regions; any object with this method is one.
+
+    A plug-in keeps to the following, and the rest of the package needs to know nothing about it:
+
+    - **Input** is RGB in [0, 1] at the size the recogniser sees. A network that wants other
+      channels, another range or another size converts inside itself.
+    - **Boxes** come back as ``xyxy`` float32 in pixels of ``image.pixels``, inside the image, with
+      positive sides. What is known in original pixels is divided by ``image.scale_xyxy``.
+    - **Objectness** is a logit, unbounded, and rows are in its decreasing order. Boxes that were
+      given rather than found have ``None`` and keep the giver's order.
+    - **Results** are one per image, in the order of ``images``, on the proposer's device. No image
+      gives no result; an image in which nothing is found gives zero rows.
+    - **Batching** never shows: an image's proposals do not depend on the images beside it.
+    """
+
+    def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
+        """Regions of each image."""
+        ...

@@ -1,0 +1,51 @@
+"""What the stages ask of anything that turns regions into vectors."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from regionclip.structures import PreparedImage
+
+
+@runtime_checkable
+class RegionView(Protocol):
+    """One image, looked at, ready to be asked for any of its regions."""
+
+    def features(
+        self, boxes: Float[Tensor, "R 4"], *, masks: Bool[Tensor, "R H W"] | None = None
+    ) -> Float[Tensor, "R D"]:
+        """Vectors, not normalised; zero regions are fine.
+
+        Args:
+            boxes: ``xyxy``, pixels of the prepared image.
+            masks: One per box, over the prepared image; ``None`` takes the whole boxes.
+        """
+        ...
+
+    def last_stage_cells(self, boxes: Float[Tensor, "R 4"]) -> Float[Tensor, "R C g g"]:
+        """The encoder's last cells before pooling, for a mask head.
+
+        Raises:
+            NotImplementedError: These regions have no cells.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchView(Protocol):
+    """Some images, looked at together."""
+
+    def of(self, index: int) -> RegionView:
+        """One of the images."""
+        ...
+
+
+@runtime_checkable
+class RegionEmbedder(Protocol):
+    """Turns regions of images into vectors: by a map of the image, by crops, or your own way."""
+
+    def view(self, images: Sequence[PreparedImage]) -> BatchView:
+        """Do what is done once per image, for a batch of at least one."""
+        ...

@@ -1,0 +1,208 @@
+"""One vector per region of a CLIP ResNet's map: ROIAlign, layer4, attention pool.
+
+Two exact savings over running the head on every ROI crop. layer4's first block begins with 1x1
+convolutions, in its main path and in its shortcut; they and their batch norms are linear and
+commute with ROIAlign, so they run once on the map. And the shortcut averages 2x2 cells, which
+folds into ROIAlign's weights.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from open_clip.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .attention_pool import attention_pool
+from .roi_align import RoiWeights, pool_with_weights, roi_weights
+
+STRIDE = 16
+DEFAULT_MEMORY_BUDGET = 1 << 30
+"""Bytes that one chunk of regions may take; larger chunks are no faster on a CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiftedMaps:
+    """A batch of maps after the linear part of layer4's first block, channels innermost."""
+
+    main: Float[Tensor, "B h w P"]
+    shortcut: Float[Tensor, "B h w C"]
+
+
+class RegionHead(nn.Module):
+    """layer4 and the attention pool of an image tower, on regions of its layer3 map.
+
+    Attributes:
+        layer4: The tower's own module (shared, not copied), with batch norms in ``eval`` mode.
+        pool: The tower's attention pool.
+        memory_budget: Bytes of intermediate results per chunk; more regions make more chunks.
+    """
+
+    def __init__(
+        self, visual: ModifiedResNet, *, memory_budget: int = DEFAULT_MEMORY_BUDGET
+    ) -> None:
+        super().__init__()
+        if memory_budget <= 0:
+            raise ValueError(f"memory_budget must be positive, got {memory_budget} bytes")
+        self.layer4: nn.Sequential = visual.layer4
+        self.pool: AttentionPool2d = visual.attnpool
+        self.memory_budget = memory_budget
+
+    @property
+    def num_bins(self) -> int:
+        """Bins per side that ROIAlign cuts: twice the attention pool's grid."""
+        return 2 * round((len(self.pool.positional_embedding) - 1) ** 0.5)
+
+    def lift(self, feature_map: Float[Tensor, "B F h w"]) -> "LiftedMaps":
+        """Run the first block's 1x1 convolutions once on the map, for any number of regions.
+
+        Args:
+            feature_map: The tower's layer3 map, one cell per 16 pixels, in the precision to
+                compute in.
+        """
+        block = _first_block(self.layer4)
+        parts = []
+        for conv, norm in ((block.conv1, block.bn1), _shortcut(block)):
+            part = F.conv2d(feature_map, _folded(conv, _frozen(norm), feature_map))
+            parts.append(part.permute(0, 2, 3, 1).contiguous())
+        return LiftedMaps(main=parts[0], shortcut=parts[1])
+
+    def forward(
+        self,
+        maps: "LiftedMaps",
+        image: int,
+        boxes: Float[Tensor, "R 4"],
+        *,
+        masks: Bool[Tensor, "R H W"] | None = None,
+    ) -> Float[Tensor, "R D"]:
+        """Vectors of the regions of one image, not normalised, as CLIP's image vectors.
+
+        Args:
+            maps: From :meth:`lift`.
+            image: Which of the batch.
+            boxes: ``xyxy`` in pixels of the network's input; zero boxes are fine.
+            masks: One per box, over the network's input: the attention pool then looks only at
+                cells that the mask covers.
+        """
+        vectors = [boxes.new_zeros(0, self.pool.c_proj.out_features)]
+        for chunk, weights, cells in self._chunks(maps, image, boxes):
+            inside = None if masks is None else _covered_cells(masks[chunk], weights.halved())
+            vectors.append(attention_pool(cells, self.pool, inside=inside).float())
+        return torch.cat(vectors)
+
+    def layer4_cells(
+        self, maps: "LiftedMaps", image: int, boxes: Float[Tensor, "R 4"]
+    ) -> Float[Tensor, "R C grid grid"]:
+        """layer4's output on the regions of one image, before pooling, for a mask head."""
+        grid = self.num_bins // 2
+        cells = [boxes.new_zeros(0, self.pool.k_proj.in_features, grid, grid)]
+        cells += [chunk.float() for _, _, chunk in self._chunks(maps, image, boxes)]
+        return torch.cat(cells)
+
+    def chunk_size(self, map_hw: tuple[int, int]) -> int:
+        """Regions per chunk within the memory budget, at least one.
+
+        Counts what is alive at the peak, in float32: three activations of the first block, four
+        after it; on a GPU also ROIAlign's products over whole map rows.
+        """
+        block = _first_block(self.layer4)
+        planes, out_channels = block.conv1.out_channels, block.conv3.out_channels
+        bins, grid = self.num_bins, self.num_bins // 2
+        row_products = max(bins * map_hw[1] * planes, grid * map_hw[1] * out_channels)
+        activations = 3 * bins * bins * planes + 4 * grid * grid * out_channels
+        on_gpu = block.conv1.weight.is_cuda
+        return max(1, self.memory_budget // (4 * (on_gpu * row_products + activations)))
+
+    def _chunks(
+        self, maps: "LiftedMaps", image: int, boxes: Tensor
+    ) -> Iterator[tuple[slice, RoiWeights, Tensor]]:
+        """Yield rows, interpolation weights and layer4 cells of as many boxes as memory allows."""
+        main_map, shortcut_map = maps.main[image], maps.shortcut[image]
+        map_hw = (int(main_map.shape[0]), int(main_map.shape[1]))
+        size = self.chunk_size(map_hw)
+        for start in range(0, len(boxes), size):
+            chunk = slice(start, start + size)
+            weights = roi_weights(
+                boxes[chunk], map_hw, num_bins=self.num_bins, spatial_scale=1 / STRIDE
+            )
+            main = pool_with_weights(main_map, weights)
+            shortcut = pool_with_weights(shortcut_map, weights.halved())
+            yield chunk, weights, self._layer4_after_linear(main, shortcut)
+
+    def _layer4_after_linear(self, main: Tensor, shortcut: Tensor) -> Tensor:
+        """The rest of layer4. Biases come after pooling: points outside the map count as zero."""
+        block = _first_block(self.layer4)
+        main = torch.relu_(main + _bias(block.bn1).to(main.dtype)[:, None, None])
+        main = torch.relu_(_conv_norm(main, block.conv2, block.bn2, padding=1))
+        main = block.avgpool(main)
+        both = _bias(block.bn3) + _bias(_shortcut(block)[1])
+        main = F.conv2d(main, _folded(block.conv3, block.bn3, main), both.to(main.dtype))
+        cells = torch.relu_(main.add_(shortcut))
+        for rest in list(self.layer4)[1:]:
+            cells = _bottleneck(cells, rest)
+        return cells
+
+
+def _covered_cells(masks: Tensor, weights: RoiWeights) -> Tensor:
+    """``(R, grid, grid)``: cells that a mask covers at least half as well as its best-covered one.
+
+    All cells, where the mask is too small to be seen at the map's resolution.
+    """
+    height, width = weights.rows.shape[2], weights.columns.shape[2]
+    shares = F.adaptive_avg_pool2d(masks[:, None].float(), (height, width))[:, 0]
+    coverage = weights.rows @ shares @ weights.columns.transpose(1, 2)
+    return coverage >= 0.5 * coverage.flatten(1).amax(dim=1)[:, None, None]
+
+
+def _bottleneck(x: Tensor, block: nn.Module) -> Tensor:
+    if not isinstance(block, Bottleneck) or block.downsample is not None:
+        raise TypeError("layer4 must be a first block with a shortcut, then plain blocks")
+    out = torch.relu_(_conv_norm(x, block.conv1, block.bn1))
+    out = torch.relu_(_conv_norm(out, block.conv2, block.bn2, padding=1))
+    return torch.relu_(_conv_norm(out, block.conv3, block.bn3).add_(x))
+
+
+def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, *, padding: int = 0) -> Tensor:
+    """Convolution with its frozen batch norm folded in: one pass over memory instead of two."""
+    return F.conv2d(x, _folded(conv, norm, x), _bias(norm).to(x.dtype), padding=padding)
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, like: Tensor) -> Tensor:
+    """The convolution's weight times the batch norm's scale, in the precision of ``like``."""
+    return (conv.weight * _scale(norm)[:, None, None, None]).to(like.dtype)
+
+
+def _scale(norm: nn.Module) -> Tensor:
+    """Factor per channel of a batch norm that uses its running statistics."""
+    frozen = _frozen(norm)
+    return frozen.weight * torch.rsqrt(frozen.get_buffer("running_var") + frozen.eps)
+
+
+def _bias(norm: nn.Module) -> Tensor:
+    """Number added per channel by a batch norm that uses its running statistics."""
+    frozen = _frozen(norm)
+    return frozen.bias - frozen.get_buffer("running_mean") * _scale(norm)
+
+
+def _frozen(norm: nn.Module) -> nn.BatchNorm2d:
+    if not isinstance(norm, nn.BatchNorm2d):
+        raise TypeError(f"expected a batch norm, got {type(norm).__name__}")
+    return norm
+
+
+def _first_block(layer4: nn.Sequential) -> Bottleneck:
+    block = layer4[0]
+    if not isinstance(block, Bottleneck):
+        raise TypeError(f"layer4 must hold Bottleneck blocks, got {type(block).__name__}")
+    return block
+
+
+def _shortcut(block: Bottleneck) -> tuple[nn.Conv2d, nn.Module]:
+    """The convolution and batch norm of the first block's shortcut (after its pooling)."""
+    modules = dict(block.downsample.named_children()) if block.downsample is not None else {}
+    conv = modules.get("0")
+    if not isinstance(conv, nn.Conv2d):
+        raise TypeError("layer4's first block has no shortcut convolution")
+    return conv, modules["1"]

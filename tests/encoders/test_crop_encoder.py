@@ -1,0 +1,69 @@
+import open_clip
+import pytest
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, set_model_preprocess_cfg
+
+from regionclip.encoders.crop_encoder import OpenClipEncoder, image_input
+from regionclip.encoders.text import class_embeddings
+from regionclip.encoders.tokenizer import clip_tokenizer
+from tests.tiny_clip import TINY, tiny_clip
+
+
+def tiny_vit(seed: int = 0) -> OpenClipEncoder:
+    torch.manual_seed(seed)
+    model = CLIP(
+        embed_dim=10,
+        vision_cfg=CLIPVisionCfg(layers=1, width=16, head_width=8, patch_size=8, image_size=32),
+        text_cfg=CLIPTextCfg(context_length=16, vocab_size=600, width=16, heads=2, layers=1),
+    )
+    statistics = {"size": (32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    set_model_preprocess_cfg(model, statistics)
+    model.eval().requires_grad_(False)
+    tokenize = clip_tokenizer(num_merges=86, context_length=16)
+    return OpenClipEncoder(model, name="tiny-vit", tokenize=tokenize)
+
+
+def test_image_vectors_are_the_models() -> None:
+    encoder, images = tiny_vit(), torch.randn(2, 3, 32, 32)
+    expected = encoder.model.encode_image(images)  # type: ignore[operator]
+    torch.testing.assert_close(encoder.encode_image(images), expected)
+
+
+def test_text_vectors_are_the_models_though_padding_was_cut() -> None:
+    encoder = tiny_vit()
+    tokens = encoder.tokenize(["a cat", "a remote"])
+    expected = encoder.model.encode_text(tokens)  # type: ignore[operator]
+    torch.testing.assert_close(encoder.encode_tokens(tokens), expected)
+    short = tokens[:, : int((tokens != 0).any(dim=0).sum())]
+    assert short.shape[1] < 16
+    torch.testing.assert_close(encoder.encode_tokens(short), expected)
+
+
+def test_class_embeddings_take_any_encoder() -> None:
+    assert class_embeddings(tiny_vit(), ["cat", "dog"], ["a {}.", "{}"]).shape == (2, 10)
+
+
+def test_encoder_id_names_the_architecture_and_the_text_tower() -> None:
+    assert tiny_vit(0).encoder_id.startswith("tiny-vit:")
+    assert tiny_vit(0).encoder_id == tiny_vit(0).encoder_id
+    assert tiny_vit(0).encoder_id != tiny_vit(1).encoder_id
+
+
+def test_image_input_is_that_of_each_kind_of_encoder() -> None:
+    size, mean, std = image_input(tiny_vit())
+    assert size == (32, 32)
+    assert mean.tolist() == [[[0.5]]] * 3
+    assert std.tolist() == [[[0.25]]] * 3
+    assert image_input(tiny_clip())[0] == (TINY.image_size, TINY.image_size)
+    assert image_input(tiny_clip())[1].flatten().tolist() == pytest.approx(TINY.mean)
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown open_clip architecture 'ViT-Z'"):
+        OpenClipEncoder.create("ViT-Z")
+
+
+def test_unknown_weights_are_refused_with_those_that_exist() -> None:
+    assert "openai" in open_clip.list_pretrained_tags_by_model("ViT-B-32")
+    with pytest.raises(ValueError, match=r"no weights 'nowhere' for ViT-B-32; .*openai"):
+        OpenClipEncoder.create("ViT-B-32", "nowhere")

@@ -1,0 +1,76 @@
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from regionclip.encoders import class_embeddings
+from regionclip.encoders.text import encode_texts
+from tests.tiny_clip import TINY, tiny_clip
+
+NAMES = ["cat", "remote control", "dog"]
+TEMPLATES = ["a photo of a {}.", "{}"]
+
+
+class LetterCounts:
+    """Encodes a text as its numbers of ``a`` and of letters; remembers how it was asked."""
+
+    encoder_id = "letters"
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        self.batches.append(len(texts))
+        return torch.tensor([[text.count("a") + 1, len(text) + 1] for text in texts])
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        return (tokens - 1).float()
+
+
+def test_class_embeddings_are_means_over_templates_of_raw_vectors() -> None:
+    # "a cat": 2 of 5, "cat": 1 of 3; "a dog": 1 of 5, "dog": 0 of 3
+    found = class_embeddings(LetterCounts(), ["cat", "dog"], ["a {}", "{}"])
+    assert found.tolist() == [[1.5, 4.0], [0.5, 4.0]]
+
+
+def test_class_embeddings_equal_encoding_one_prompt_at_a_time() -> None:
+    encoder = tiny_clip()
+    found = class_embeddings(encoder, NAMES, TEMPLATES, batch_size=4)
+    rows = []
+    for name in NAMES:
+        prompts = [template.format(name) for template in TEMPLATES]
+        vectors = [encoder.encode_tokens(encoder.tokenize([prompt])) for prompt in prompts]
+        rows.append(torch.cat(vectors).mean(dim=0))
+    torch.testing.assert_close(found, torch.stack(rows), rtol=1e-4, atol=1e-5)
+
+
+def test_names_and_templates_are_one_job_in_full_batches() -> None:
+    encoder = LetterCounts()
+    steps: list[int] = []
+    class_embeddings(encoder, NAMES, ["{}"] * 5, batch_size=4, progress=steps.append)
+    assert encoder.batches == [4, 4, 4, 3]
+    assert steps == encoder.batches
+
+
+def test_order_of_names_is_order_of_rows() -> None:
+    encoder = tiny_clip()
+    forward = class_embeddings(encoder, NAMES, TEMPLATES)
+    backward = class_embeddings(encoder, NAMES[::-1], TEMPLATES)
+    torch.testing.assert_close(backward, forward.flip(0), rtol=1e-4, atol=1e-5)
+
+
+def test_texts_are_encoded_as_they_are() -> None:
+    encoder = tiny_clip()
+    found = encode_texts(encoder, NAMES)
+    assert found.shape == (3, TINY.embed_dim)
+    torch.testing.assert_close(found, class_embeddings(encoder, NAMES, ["{}"]))
+
+
+def test_no_texts_and_no_names_give_no_rows() -> None:
+    assert len(encode_texts(tiny_clip(), [])) == 0
+    assert len(class_embeddings(tiny_clip(), [], TEMPLATES)) == 0
+
+
+def test_vectors_carry_no_gradient() -> None:
+    encoder = tiny_clip().requires_grad_(True)
+    assert not encode_texts(encoder, NAMES).requires_grad

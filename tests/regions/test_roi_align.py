@@ -1,0 +1,114 @@
+import pytest
+import torch
+import torchvision
+
+from regionclip.regions import roi_align
+from regionclip.regions.roi_align import pool_with_weights, roi_weights
+
+MAP_HW = (9, 13)
+SCALE = 1 / 16
+
+
+def random_map(batch: int = 1, channels: int = 5) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(batch, channels, *MAP_HW, generator=generator)
+
+
+def ours(feature_map: torch.Tensor, boxes: torch.Tensor, num_bins: int = 6) -> torch.Tensor:
+    index = torch.zeros(len(boxes), dtype=torch.long)
+    return roi_align(feature_map, boxes, index, num_bins=num_bins, spatial_scale=SCALE)
+
+
+def theirs(feature_map: torch.Tensor, boxes: torch.Tensor, num_bins: int = 6) -> torch.Tensor:
+    return torchvision.ops.roi_align(
+        feature_map, [boxes], num_bins, SCALE, sampling_ratio=-1, aligned=True
+    )
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [40.0, 30.0, 120.0, 110.0],
+        [0.0, 0.0, 208.0, 144.0],
+        [3.7, 5.1, 9.9, 8.2],
+        [180.0, 20.0, 208.0, 60.0],
+        [20.0, 120.0, 60.0, 144.0],
+        [190.0, 130.0, 240.0, 170.0],
+        [-30.0, -20.0, 40.0, 50.0],
+        [300.0, 300.0, 320.0, 330.0],
+        [10.0, 70.0, 205.0, 74.0],
+    ],
+    ids=[
+        "inside",
+        "whole image",
+        "smaller than a cell",
+        "at the right border",
+        "at the bottom border",
+        "over the right and bottom borders",
+        "over the left and top borders",
+        "outside",
+        "wide and flat",
+    ],
+)
+def test_roi_align_equals_torchvision(box: list[float]) -> None:
+    feature_map, boxes = random_map(), torch.tensor([box])
+    torch.testing.assert_close(ours(feature_map, boxes), theirs(feature_map, boxes))
+
+
+def test_roi_align_equals_torchvision_on_many_boxes_of_many_images() -> None:
+    generator = torch.Generator().manual_seed(1)
+    feature_map = random_map(batch=3)
+    corner = torch.rand(60, 2, generator=generator) * torch.tensor([180.0, 120.0])
+    side = torch.rand(60, 2, generator=generator) * 100 + 1
+    boxes, index = torch.cat([corner, corner + side], dim=1), torch.arange(60) // 20
+    rows = torch.cat([index[:, None].float(), boxes], dim=1)
+    expected = torchvision.ops.roi_align(feature_map, rows, 7, SCALE, -1, True)
+    found = roi_align(feature_map, boxes, index, num_bins=7, spatial_scale=SCALE)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_map_with_gradients_takes_the_other_way_to_the_same_result() -> None:
+    boxes = torch.tensor([[10.0, 10.0, 90.0, 60.0], [0.0, 0.0, 208.0, 144.0]])
+    plain, learned = random_map(), random_map().requires_grad_()
+    expected = random_map().requires_grad_()
+    torch.testing.assert_close(ours(learned, boxes).detach(), ours(plain, boxes))
+    ours(learned, boxes).square().sum().backward()
+    theirs(expected, boxes).square().sum().backward()
+    torch.testing.assert_close(learned.grad, expected.grad)
+
+
+def test_a_constant_map_gives_its_constant() -> None:
+    boxes = torch.tensor([[16.0, 16.0, 90.0, 60.0]])
+    found = ours(torch.full((1, 2, *MAP_HW), 3.0), boxes)
+    torch.testing.assert_close(found, torch.full_like(found, 3.0))
+
+
+def test_a_box_of_one_bin_averages_the_cells_that_it_covers() -> None:
+    # cells 1..2 of both axes, sampled at their centres: the mean of four cells
+    feature_map = torch.arange(9 * 13, dtype=torch.float32).reshape(1, 1, *MAP_HW)
+    found = ours(feature_map, torch.tensor([[16.0, 16.0, 48.0, 48.0]]), num_bins=1)
+    assert found.item() == pytest.approx((14 + 15 + 27 + 28) / 4)
+
+
+def test_zero_boxes_give_zero_rows() -> None:
+    assert ours(random_map(), torch.zeros(0, 4)).shape == (0, 5, 6, 6)
+
+
+def test_an_empty_box_is_zero_not_nan() -> None:
+    found = ours(random_map(), torch.tensor([[30.0, 30.0, 30.0, 30.0]]))
+    assert torch.equal(found, torch.zeros_like(found))
+
+
+def test_halved_weights_equal_average_pooling_afterwards() -> None:
+    channels_last = random_map()[0].permute(1, 2, 0).contiguous()
+    boxes = torch.tensor([[10.0, 12.0, 150.0, 100.0], [180.0, 100.0, 230.0, 150.0]])
+    weights = roi_weights(boxes, MAP_HW, num_bins=6, spatial_scale=SCALE)
+    pooled = torch.nn.functional.avg_pool2d(pool_with_weights(channels_last, weights), 2)
+    torch.testing.assert_close(pool_with_weights(channels_last, weights.halved()), pooled)
+
+
+def test_weights_sum_to_one_inside_the_map_and_to_less_outside() -> None:
+    boxes = torch.tensor([[16.0, 16.0, 90.0, 60.0], [150.0, 16.0, 300.0, 60.0]])
+    weights = roi_weights(boxes, MAP_HW, num_bins=4, spatial_scale=SCALE)
+    torch.testing.assert_close(weights.columns[0].sum(dim=1), torch.ones(4))
+    assert weights.columns[1].sum(dim=1)[-1] < 1

@@ -1,0 +1,48 @@
+"""The smallest recipe: seconds for all stages, nothing learned that would be of use."""
+
+import torch
+from torch import nn
+
+from regionclip.encoders.clip_resnet import ClipResNetSpec
+from regionclip.methods.regionclip.config import RegionClipConfig
+from regionclip.proposals.rpn import RpnConfig
+from regionclip.train import Recipe, StageRecipe
+
+TINY = RegionClipConfig(
+    encoder=ClipResNetSpec(
+        name="tiny",
+        embed_dim=16,
+        image_size=64,
+        layers=(1, 1, 1, 1),
+        width=8,
+        text_width=16,
+        text_heads=2,
+        text_layers=1,
+        context_length=32,
+        vocab_size=600,
+        quick_gelu=False,
+    ),
+    rpn=RpnConfig(
+        layers=(1, 1),
+        width=8,
+        strided_conv="conv2",
+        pyramid_channels=8,
+        anchor_sizes=((24.0,), (48.0,), (80.0,)),
+    ),
+    shortest_side=96,
+    longest_side=192,
+)
+RECIPE = Recipe(
+    model=TINY,
+    captions=StageRecipe(steps=2, batch_size=4, learning_rate=1e-3),
+    regions=StageRecipe(steps=2, batch_size=2, caption_batch_size=4, learning_rate=1e-3),
+    proposals=StageRecipe(steps=2, batch_size=2, learning_rate=1e-3),
+    precision="fp32",
+    caption_image_sizes=(64,),
+    num_workers=0,
+    checkpoint_every=1,
+)
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: tensor.clone() for key, tensor in model.state_dict().items()}
