@@ -47,6 +47,14 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> N
         assert torch.equal(one, other), key
 
 
+def test_checkpoints_of_another_recipe_are_refused(tmp_path: Path) -> None:
+    no_steps = replace(RECIPE.captions, steps=0)
+    idle = replace(RECIPE, captions=no_steps, regions=no_steps, proposals=no_steps)
+    train(idle, tmp_path / "a.safetensors", work_dir=tmp_path / "work")
+    with pytest.raises(ValueError, match="holds checkpoints of another recipe"):
+        train(replace(idle, seed=1), tmp_path / "b.safetensors", work_dir=tmp_path / "work")
+
+
 def test_no_novel_icon_is_ever_drawn_with_boxes() -> None:
     recipe = replace(
         RECIPE,

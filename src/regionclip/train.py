@@ -8,6 +8,7 @@ Each stage is a learner (a module whose ``forward`` takes a batch and gives a lo
 batches and one loop, :func:`_run_stage`.
 """
 
+import json
 import logging
 import math
 import tomllib
@@ -29,7 +30,7 @@ from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.learners import CaptionLearner, ProposalLearner, RegionLearner
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, save_model
-from regionclip.settings import settings_from
+from regionclip.settings import settings_from, settings_to_dict
 
 LOGGER = logging.getLogger(__name__)
 LOG_EVERY = 50
@@ -102,7 +103,11 @@ def train(
         output: The safetensors file to write.
         work_dir: For checkpoints.
         progress: Called after each step.
+
+    Raises:
+        ValueError: ``work_dir`` holds checkpoints of another recipe.
     """
+    _claim(work_dir, recipe)
     set_seed(recipe.seed)
     precision = "no" if recipe.precision == "fp32" else recipe.precision
     accelerator = Accelerator(mixed_precision=precision)
@@ -192,7 +197,12 @@ class _Run:
         folder = self.work_dir / name
         first = _restore(accelerator, folder)
         started = monotonic()
-        for step, batch in enumerate(_stream(batches, first, self.recipe.num_workers), first):
+        # every process draws its own batches
+        indices = [
+            step * accelerator.num_processes + accelerator.process_index
+            for step in range(first, stage.steps)
+        ]
+        for step, batch in enumerate(_stream(batches, indices, self.recipe.num_workers), first):
             for group in optimizer.param_groups:
                 group["lr"] = stage.learning_rate * lr_factor(step, stage)
             with accelerator.autocast():
@@ -202,7 +212,7 @@ class _Run:
             accelerator.clip_grad_norm_(learner.parameters(), 1.0)
             optimizer.step()
             done = step + 1
-            if self.progress is not None:
+            if self.progress is not None and accelerator.is_main_process:
                 self.progress(name, done, stage.steps, loss.item())
             if done % LOG_EVERY == 0:
                 seconds = (monotonic() - started) / (done - first)
@@ -227,12 +237,11 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     ]
 
 
-def _stream(batches: Dataset[Any], first: int, num_workers: int) -> DataLoader[Any]:
-    """Batches from a step on, drawn ahead by worker processes, as they are."""
-    steps: Sequence[int] = range(first, len(batches))  # type: ignore[arg-type]
+def _stream(batches: Dataset[Any], indices: Sequence[int], num_workers: int) -> DataLoader[Any]:
+    """Batches in the order of ``indices``, drawn ahead by worker processes, as they are."""
     return DataLoader(
         batches,
-        sampler=steps,
+        sampler=indices,
         batch_size=None,
         num_workers=num_workers,
         collate_fn=_as_it_is,
@@ -244,6 +253,18 @@ def _stream(batches: Dataset[Any], first: int, num_workers: int) -> DataLoader[A
 def _as_it_is(batch: Any) -> Any:
     """Keep a batch's own type: torch turns a tuple into a list."""
     return batch
+
+
+def _claim(work_dir: Path, recipe: Recipe) -> None:
+    """Note whose checkpoints these are, so that no other recipe goes on from them."""
+    note = work_dir / "recipe.json"
+    content = json.dumps(settings_to_dict(recipe), indent=1)
+    if note.exists() and note.read_text() != content:
+        raise ValueError(
+            f"{work_dir} holds checkpoints of another recipe; remove it, or choose another folder"
+        )
+    work_dir.mkdir(parents=True, exist_ok=True)
+    note.write_text(content)
 
 
 def _restore(accelerator: Accelerator, folder: Path) -> int:

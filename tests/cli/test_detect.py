@@ -21,9 +21,18 @@ def detect(model_file: str, photos: Path) -> Any:
     """Runs the command on a grid, with the first 3 boxes of anything."""
 
     def run(*arguments: str, classes: str = "cat, red [bus]") -> int:
-        options = ["--model", model_file, "--proposals", "grid", "--device", "cpu"]
-        options += ["--templates", "none", "--min-score", "0", "--max-detections", "3"]
-        return main(["detect", *arguments, "--classes", classes, "--output", "out", *options])
+        options = {
+            "--model": model_file,
+            "--proposals": "grid",
+            "--device": "cpu",
+            "--templates": "none",
+            "--min-score": "0",
+            "--max-detections": "3",
+            "--classes": classes,
+            "--output": "out",
+        }
+        own = [f"{name}={value}" for name, value in options.items() if name not in arguments]
+        return main(["detect", *arguments, *own])
 
     return run
 

@@ -65,10 +65,8 @@ class RegionLearner(nn.Module):
     def train(self, mode: bool = True) -> "RegionLearner":
         """Freeze all but the image tower's weights; batch norms stay in ``eval`` mode."""
         super().train(mode)
-        clip = self.captions.encoder.clip
-        clip.requires_grad_(not mode)
+        clip = self.captions.encoder.clip.eval().requires_grad_(False)
         clip.visual.requires_grad_(True)
-        clip.eval()
         return self
 
     def forward(self, batch: tuple[CaptionBatch, BoxBatch]) -> Float[Tensor, ""]:

@@ -1,0 +1,202 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from regionclip.checkpoints import CheckpointError
+from regionclip.loading import load, open_proposals
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
+from regionclip.proposals.grid import SlidingGrid
+from regionclip.proposals.rpn import RegionProposalNetwork
+from regionclip.structures import Detections
+
+from .tiny import TINY_CONFIG, tiny_model
+
+# the original's text towers have heads of 64 channels, and shapes tell no other number
+SPEC = replace(TINY_CONFIG.encoder, text_width=64, text_heads=1)
+CONFIG = replace(TINY_CONFIG, encoder=SPEC)
+PICTURE = Image.fromarray(np.arange(90 * 70 * 3, dtype=np.uint8).reshape(90, 70, 3))
+
+
+def pretrained_state(model: RegionClip) -> dict[str, Tensor]:
+    """The recogniser by the names of RegionCLIP's pretrained file."""
+    state = {}
+    for key, tensor in model.encoder.clip.state_dict().items():
+        if key.startswith("visual."):
+            state["backbone." + key.removeprefix("visual.")] = tensor
+        elif key != "logit_scale":
+            state["lang_encoder." + key] = tensor
+    return {key: each for key, each in state.items() if not key.endswith("num_batches_tracked")}
+
+
+def rpn_state(network: RegionProposalNetwork) -> dict[str, Tensor]:
+    """A C4 localiser by detectron2's names."""
+    renames = (
+        (r"^backbone\.conv1", "backbone.stem.conv1"),
+        (r"^backbone\.bn1", "backbone.stem.conv1.norm"),
+        (r"^backbone\.layer(\d)\.(\d+)\.downsample\.0", r"backbone.res\1.\2.shortcut"),
+        (r"^backbone\.layer(\d)\.(\d+)\.downsample\.1", r"backbone.res\1.\2.shortcut.norm"),
+        (r"^backbone\.layer(\d)\.(\d+)\.bn(\d)", r"backbone.res\1.\2.conv\3.norm"),
+        (r"^backbone\.layer(\d)", r"backbone.res\1"),
+        (r"^head\.conv\.0\.0", "proposal_generator.rpn_head.conv"),
+        (r"^head\.cls_logits", "proposal_generator.rpn_head.objectness_logits"),
+        (r"^head\.bbox_pred", "proposal_generator.rpn_head.anchor_deltas"),
+    )
+    state = {}
+    for key, tensor in network.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            continue
+        for pattern, replacement in renames:
+            if re.search(pattern, key):
+                key = re.sub(pattern, replacement, key)
+                break
+        key = re.sub(r"\.res(\d)\.", lambda match: f".res{int(match[1]) + 1}.", key)
+        state[key] = tensor
+    return state
+
+
+@pytest.fixture
+def model() -> RegionClip:
+    # detectron2's localisers have fifteen anchors per cell, which no shape but the head's tells
+    assert CONFIG.rpn is not None
+    rpn = replace(CONFIG.rpn, anchor_sizes=((32.0, 64.0, 128.0, 256.0, 512.0),), width=4)
+    return tiny_model(replace(CONFIG, rpn=rpn))
+
+
+@pytest.fixture
+def pretrained(model: RegionClip, tmp_path: Path) -> Path:
+    path = tmp_path / "holiday.jpg.pth"
+    torch.save({"model": pretrained_state(model), "iteration": 7}, path)
+    return path
+
+
+@pytest.fixture
+def localiser(model: RegionClip, tmp_path: Path) -> Path:
+    assert model.proposer is not None
+    path = tmp_path / "second.pth"
+    torch.save({"model": rpn_state(model.proposer)}, path)
+    return path
+
+
+def test_a_localiser_file_leaves_every_recogniser_tensor_bit_identical(
+    model: RegionClip, pretrained: Path, localiser: Path
+) -> None:
+    alone, both = load(pretrained), load(pretrained, proposals=localiser)
+    written = model.encoder.clip.state_dict()
+    for detector in (alone, both):
+        found = detector.parts.encoder.clip.state_dict()  # type: ignore[attr-defined]
+        for key, tensor in written.items():
+            if key != "logit_scale":
+                assert torch.equal(found[key], tensor), key
+    boxes = torch.tensor([[5.0, 5.0, 60.0, 80.0]])
+    vectors = [each.encode_regions(PICTURE, boxes) for each in (alone, both)]
+    assert torch.equal(*vectors)
+    assert vectors[0].abs().max() > 0
+
+
+def test_a_localiser_file_gives_the_proposals_it_was_trained_for(
+    model: RegionClip, pretrained: Path, localiser: Path
+) -> None:
+    detector = load(pretrained, proposals=localiser)
+    prepared = detector.prepare(PICTURE)
+    assert model.proposer is not None
+    model.proposer.selection = detector.parts.proposer.selection  # type: ignore[union-attr]
+    expected, found = model.proposer.propose([prepared])[0], detector.propose([prepared])[0]
+    assert found.objectness is not None
+    assert expected.objectness is not None
+    # boxes of equal objectness may swap places once norms are folded
+    torch.testing.assert_close(found.objectness, expected.objectness, rtol=1e-4, atol=1e-4)
+
+
+def test_names_of_files_play_no_role(pretrained: Path, tmp_path: Path) -> None:
+    other = tmp_path / "teacher_RN50_student_RN50_OAI_CLIP.pth"
+    other.write_bytes(pretrained.read_bytes())
+    first, second = (read_model(path).model.state_dict() for path in (pretrained, other))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_file_that_lacks_a_tensor_is_refused_by_name(model: RegionClip, tmp_path: Path) -> None:
+    state = pretrained_state(model)
+    del state["backbone.layer2.0.conv2.weight"]
+    path = tmp_path / "cut.pth"
+    torch.save({"model": state}, path)
+    with pytest.raises(
+        CheckpointError, match=r"cut\.pth lacks 1 of .*visual\.layer2\.0\.conv2\.weight"
+    ):
+        load(path)
+
+
+def test_a_localiser_alone_is_no_model(localiser: Path) -> None:
+    with pytest.raises(
+        CheckpointError, match="holds a proposal network only; give it as proposals"
+    ):
+        load(localiser)
+
+
+def test_a_converted_file_detects_the_same(pretrained: Path, tmp_path: Path) -> None:
+    converted = tmp_path / "converted.safetensors"
+    save_model(converted, read_model(pretrained), licence="Apache-2.0")
+    found = [
+        load(path, proposals="grid").detect(PICTURE, ["cat"]) for path in (pretrained, converted)
+    ]
+    first, second = found
+    assert isinstance(first, Detections)
+    assert isinstance(second, Detections)
+    assert torch.equal(first.boxes, second.boxes)
+    assert torch.equal(first.scores, second.scores)
+
+
+def test_a_fine_tuned_file_knows_its_own_classes_and_says_why_no_others(tmp_path: Path) -> None:
+    config = replace(
+        CONFIG,
+        box_regression=True,
+        num_train_classes=48,
+        num_test_classes=65,
+        class_names="coco65",
+    )
+    path = tmp_path / "tuned.safetensors"
+    save_model(path, ReadModel(tiny_model(config), has_text_tower=False, reports=()))
+    detector = load(path)
+    assert detector.parts.class_vocabulary is not None
+    assert len(detector.parts.class_vocabulary) == 65
+    assert isinstance(detector.detect(PICTURE), Detections)
+    with pytest.raises(ValueError, match=r"carries no text tower.*text_weights='openai:tiny'"):
+        detector.detect(PICTURE, ["cat"])
+
+
+def test_another_file_lends_a_text_tower(pretrained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tuned.safetensors"
+    save_model(path, ReadModel(tiny_model(CONFIG), has_text_tower=False, reports=()))
+    detector = load(path, text_weights=pretrained)
+    assert detector.encoder_id == load(pretrained).encoder_id
+    assert isinstance(detector.detect(PICTURE, ["cat"]), Detections)
+
+
+def test_unknown_names_and_options_are_refused_in_a_sentence(
+    pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the test run's type checker would refuse the precision before our own check does
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(ValueError, match=r"did you mean .*regionclip-cc-rn50"):
+        load("regionclip-cc-rn5")
+    with pytest.raises(
+        ValueError, match="unknown precision 'fp8'; expected one of fp32, bf16, fp16"
+    ):
+        load(pretrained, precision="fp8")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown proposals 'selective search'; expected grid"):
+        load(pretrained, proposals="selective search")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="device 'cuda' is not available here"):
+            load(pretrained, device="cuda")
+
+
+def test_proposals_by_description(localiser: Path) -> None:
+    assert isinstance(open_proposals("grid"), SlidingGrid)
+    assert isinstance(open_proposals(localiser), RegionProposalNetwork)
