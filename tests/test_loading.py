@@ -197,6 +197,16 @@ def test_unknown_names_and_options_are_refused_in_a_sentence(
             load(pretrained, device="cuda")
 
 
+def test_a_model_of_our_own_lends_its_proposals(pretrained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_model(path, ReadModel(tiny_model(CONFIG), has_text_tower=True, reports=()))
+    detector = load(pretrained, proposals=path)
+    assert len(detector.propose([detector.prepare(PICTURE)])[0]) > 0
+    save_model(path, read_model(pretrained))
+    with pytest.raises(ValueError, match="is a model without a proposal network"):
+        open_proposals(path)
+
+
 def test_proposals_by_description(localiser: Path) -> None:
     assert isinstance(open_proposals("grid"), SlidingGrid)
     assert isinstance(open_proposals(localiser), RegionProposalNetwork)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from regionclip.checkpoints import read_checkpoint
+from regionclip.checkpoints import is_native, read_checkpoint
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, TextEncoder
@@ -26,6 +26,7 @@ from regionclip.vocabulary import Vocabulary, builtin_names
 from regionclip.weights import fetch_weights, find_entry
 
 Precision = Literal["fp32", "bf16", "fp16"]
+DEFAULT_TORCHVISION = "fasterrcnn_resnet50_fpn"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -120,8 +121,9 @@ def open_proposals(source: str | Path, *, device: str = "cpu") -> Proposer:
     if text == "grid":
         return SlidingGrid()
     if text == "torchvision" or text.startswith("torchvision:"):
-        architecture = text.partition(":")[2] or "fasterrcnn_resnet50_fpn"
-        return TorchvisionRpn.from_weights(architecture).to(device)
+        architecture = text.partition(":")[2] or DEFAULT_TORCHVISION
+        weights = find_weights(f"torchvision:{architecture}")
+        return TorchvisionRpn.from_file(architecture, weights).to(device)
     if not path.exists() and text not in known_weights():
         raise ValueError(
             f"unknown proposals {text!r}; expected grid, torchvision, a known name, or a file of "
@@ -132,6 +134,11 @@ def open_proposals(source: str | Path, *, device: str = "cpu") -> Proposer:
     if path.suffix in (".json", ".parquet", ".csv"):
         return read_box_table(path)
     weights = find_weights(source)
+    if is_native(weights):
+        own = read_model(weights).model.proposer
+        if own is None:
+            raise ValueError(f"{weights} is a model without a proposal network; give another file")
+        return own.fold_batch_norms().requires_grad_(False).to(device)
     network, _ = load_rpn(read_checkpoint(weights), source=str(weights))
     return network.to(device)
 

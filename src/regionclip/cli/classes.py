@@ -68,19 +68,20 @@ def parse_classes(text: str | None) -> "Vocabulary | tuple[str, ...] | None":
 def open_vocabulary(
     detector: "Detector",
     classes: "Vocabulary | tuple[str, ...] | None",
-    templates: Sequence[str],
+    templates: Sequence[str] | None,
 ) -> "Vocabulary":
     """The vocabulary to detect with; names are encoded once and kept on disk.
 
     Args:
         detector: Its text tower encodes.
         classes: From :func:`parse_classes`; ``None`` takes the classes that the model carries.
-        templates: Prompts that names are put into.
+        templates: Prompts that names are put into; ``None`` takes those of the model.
 
     Raises:
         UsageError: The model carries no classes of its own.
         ValueError: The vocabulary was made with another encoder.
     """
+    from regionclip.concepts.templates import prompt_templates
     from regionclip.vocabulary import Vocabulary, VocabularyCache
     from regionclip.weights import default_cache_folder
 
@@ -94,6 +95,8 @@ def open_vocabulary(
     if isinstance(classes, Vocabulary):
         classes.check_encoder(detector.encoder_id)
         return classes
+    if templates is None:
+        templates = prompt_templates(detector.parts.templates)
     with progress("Encoding names", len(classes) * len(templates)) as advance:
         return VocabularyCache(default_cache_folder() / "vocabularies").from_names(
             classes, detector.parts.encoder, templates=templates, progress=advance

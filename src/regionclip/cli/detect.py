@@ -20,10 +20,10 @@ from regionclip.cli.outputs import (
 from regionclip.cli.running import report
 
 if TYPE_CHECKING:
+    from regionclip.cli.running import Pair
     from regionclip.data.images import ImageReadError
     from regionclip.data.sources import NamedSource
     from regionclip.detect import Detector
-    from regionclip.structures import PreparedImage
     from regionclip.vocabulary import Vocabulary
 
 PICTURES = "pictures"
@@ -48,7 +48,7 @@ class Detect(DetectingCommand):
     """With commas: coco (detections.json, a COCO data set with scores), coco-results (results.json,
     for COCO's evaluation), parquet (detections.parquet)."""
     pictures: bool = True
-    """Draw an annotated picture of each image into pictures/."""
+    """Draw the best boxes of each image (25; of those that overlap, the best) into pictures/."""
     sheet: Annotated[Path | None, optional("FILE")] = None
     """Also lay the first 16 pictures out on one sheet, a PNG or JPEG file."""
 
@@ -60,7 +60,8 @@ class Detect(DetectingCommand):
         formats = parse_formats(self.format)
         _check_sheet(self.sheet)
         sources = self.find_images()
-        classes, templates = parse_classes(self.classes), parse_templates(self.templates)
+        classes = parse_classes(self.classes)
+        templates = None if self.templates is None else parse_templates(self.templates)
         detector = self.load_detector()
         vocabulary = open_vocabulary(detector, classes, templates)
         options = self.options(detector.defaults)
@@ -95,9 +96,10 @@ class Detect(DetectingCommand):
 
         with PictureWriter() as pictures:
 
-            def compute(batch: "list[NamedSource]", images: "list[PreparedImage]") -> None:
+            def compute(pairs: "Sequence[Pair]") -> None:
+                images = [image for _, image in pairs]
                 results = detector.detect_prepared(images, vocabulary, options)
-                for source, image, found in zip(batch, images, results, strict=True):
+                for (source, image), found in zip(pairs, results, strict=True):
                     picture = names.of(source)
                     if self.pictures:
                         pictures.write(folder / picture, source.image, found)
@@ -105,6 +107,7 @@ class Detect(DetectingCommand):
                     journal.write(source, {**entry, "picture": picture})
 
             failures = self.compute(sources, journal, detector, compute)
+            pictures.finish()
             for entry in journal.entries() if self.pictures else ():
                 if not (folder / entry["picture"]).exists():
                     found = detections_of(entry, vocabulary.names)

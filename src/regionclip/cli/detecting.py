@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from regionclip.cli.options import optional, value
+from regionclip.cli.options import optional
 from regionclip.cli.running import ImageCommand
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ class DetectingCommand(ImageCommand):
     """What to look for: 'cat, remote control', a file with one name per line, a vocabulary file
     that embed-concepts made, or a built-in list such as coco80, lvis1203 or icons. By default the
     classes that the model carries."""
-    templates: Annotated[str, value("NAME|TEXT|FILE")] = "imagenet80"
+    templates: Annotated[str | None, optional("NAME|TEXT|FILE")] = None
     """Prompts that names are put into: imagenet80, photo, none, your own such as 'a photo of a
-    {}.', or a file of them."""
+    {}.', or a file of them. By default those that the model was made for."""
     min_score: Annotated[float | None, optional("SCORE")] = None
     """Lowest score of a detection, 0 to 1. By default the model's."""
     nms_iou: Annotated[float | None, optional("IOU")] = None
@@ -64,10 +64,12 @@ class DetectingCommand(ImageCommand):
         """What detections depend on, for the journal."""
         from regionclip.settings import settings_to_dict
 
+        others = settings_to_dict(options)
         return {
             **self.settings(),
             "classes": vocabulary.names,
             "templates": vocabulary.templates,
             "encoder": vocabulary.encoder_id,
-            "options": settings_to_dict(options),
+            **others.pop("selection"),
+            **others,
         }

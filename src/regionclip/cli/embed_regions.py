@@ -13,9 +13,9 @@ from regionclip.cli.running import report
 
 if TYPE_CHECKING:
     from regionclip.cli.embedders import Embedder
+    from regionclip.cli.running import Pair
     from regionclip.data.images import ImageReadError
     from regionclip.data.sources import NamedSource
-    from regionclip.structures import PreparedImage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,8 @@ class EmbedRegions(DetectingCommand):
         if self.max_regions < 1:
             raise UsageError(f"--max-regions must be at least 1, got {self.max_regions}")
         sources = self.find_images()
-        classes, templates = parse_classes(self.classes), parse_templates(self.templates)
+        classes = parse_classes(self.classes)
+        templates = None if self.templates is None else parse_templates(self.templates)
         detector = self.load_detector()
         vocabulary, options = None, None
         settings = {**self.settings(), "max_regions": self.max_regions}
@@ -82,8 +83,9 @@ class EmbedRegions(DetectingCommand):
         for entry in journal.entries():
             names.claim(entry["regions"], entry["image"])
 
-        def compute(batch: "list[NamedSource]", images: "list[PreparedImage]") -> None:
-            for source, regions in zip(batch, embedder.embed(images), strict=True):
+        def compute(pairs: "Sequence[Pair]") -> None:
+            embedded = embedder.embed([image for _, image in pairs])
+            for (source, _), regions in zip(pairs, embedded, strict=True):
                 file = names.of(source)
                 write_original(self.output / file, regions)
                 journal.write(source, {"regions": file, "num_regions": len(regions.boxes)})
@@ -107,8 +109,9 @@ class EmbedRegions(DetectingCommand):
             metadata={"model": self.model, "encoder_id": embedder.detector.encoder_id},
         )
 
-        def compute(batch: "list[NamedSource]", images: "list[PreparedImage]") -> None:
-            for source, regions in zip(batch, embedder.embed(images), strict=True):
+        def compute(pairs: "Sequence[Pair]") -> None:
+            embedded = embedder.embed([image for _, image in pairs])
+            for (source, _), regions in zip(pairs, embedded, strict=True):
                 table.add(source, regions)
 
         try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torchvision.ops import nms
 
 from regionclip.cli.files import replacing
 from regionclip.cli.outputs import detections_of
@@ -20,6 +21,7 @@ from regionclip.visualize import contact_sheet, draw_detections
 MAX_DRAWN = 25
 """Boxes per picture, best first; microsoft/RegionCLIP@4b8513b ``visualize_zeroshot_inference.sh``
 (``--max-boxes``)."""
+MAX_DRAWN_IOU = 0.5
 JPEG_QUALITY = 90
 
 
@@ -39,12 +41,16 @@ class PictureWriter:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         self._executor.shutdown(wait=True, cancel_futures=kind is not None)
         if kind is None:
-            self._wait(0)
+            self.finish()
 
     def write(self, path: Path, image: ImageSource, found: Detections) -> None:
         """Have a picture drawn; waits if too many are under way."""
         self._wait(self._max_pending)
         self._pending.append(self._executor.submit(_write, path, image, found))
+
+    def finish(self) -> None:
+        """Wait until all pictures are on disk."""
+        self._wait(0)
 
     def _wait(self, num_left: int) -> None:
         while len(self._pending) > num_left:
@@ -52,9 +58,9 @@ class PictureWriter:
 
 
 def drawn(image: ImageSource, found: Detections) -> Image.Image:
-    """The image with the best class of each of its best boxes."""
-    found = found.unique_boxes()
-    return draw_detections(read_image(image), found.select(range(min(len(found), MAX_DRAWN))))
+    """The image with its best boxes; of boxes that overlap, whatever their classes, the best."""
+    rows = nms(found.boxes, found.scores, MAX_DRAWN_IOU)[:MAX_DRAWN]
+    return draw_detections(read_image(image), found.select(rows))
 
 
 def image_of(entry: Mapping[str, Any]) -> ImageSource:

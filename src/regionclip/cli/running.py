@@ -1,6 +1,7 @@
 """What the commands share that run a model over images."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from regionclip.detect import Detector
     from regionclip.structures import PreparedImage
 
+    Pair = tuple[NamedSource, PreparedImage]
+
 T = TypeVar("T")
 DEFAULT_MODEL = "openai:RN50"
 PROPOSALS_OF_MODELS_WITHOUT = "torchvision"
@@ -31,7 +34,8 @@ class ImageCommand:
     """Files, folders (searched with their folders), patterns ('photos/*.jpg'), COCO jsons, and
     videos (with the extra [video])."""
     output: Annotated[Path, value("FOLDER")]
-    """Folder for the results; the same command again goes on where it stopped."""
+    """Folder for the results; the same command again goes on where it stopped, and one with other
+    images adds them."""
     model: Annotated[str, value("NAME|FILE")] = DEFAULT_MODEL
     """A name that 'regionclip models list' shows, or a checkpoint. The default is OpenAI's CLIP,
     downloaded once; 'icons' comes with the package but knows pictograms, not photographs."""
@@ -109,7 +113,7 @@ class ImageCommand:
         sources: "Sequence[NamedSource]",
         journal: Journal,
         detector: "Detector",
-        compute_batch: "Callable[[list[NamedSource], list[PreparedImage]], None]",
+        compute_batch: "Callable[[Sequence[Pair]], None]",
     ) -> "list[ImageReadError]":
         """Run over all images that are not done, reading ahead.
 
@@ -122,6 +126,7 @@ class ImageCommand:
         Returns:
             Why images, in their order, could not be read.
         """
+        from regionclip.data.images import ImageReadError
         from regionclip.data.loading import prepared_batches
         from regionclip.data.video import with_frames
 
@@ -132,18 +137,17 @@ class ImageCommand:
             batches = prepared_batches(
                 todo, detector.prepare, batch_size=self.batch_size, num_workers=self.workers
             )
-            for batch in batches:
-                readable = []
-                for source, image in batch:
-                    if isinstance(image, ValueError):
-                        failures.append(image)
-                        errors.print(str(image), markup=False, soft_wrap=True)
-                    else:
-                        readable.append((source, image))
-                in_halves(
-                    lambda pairs: compute_batch(*map(list, zip(*pairs, strict=True))), readable
-                )
-                advance(len(batch))
+            with closing(batches):
+                for batch in batches:
+                    readable: list[Pair] = []
+                    for source, image in batch:
+                        if isinstance(image, ImageReadError):
+                            failures.append(image)
+                            errors.print(str(image), markup=False, soft_wrap=True)
+                        else:
+                            readable.append((source, image))
+                    in_halves(compute_batch, readable)
+                    advance(len(batch))
         return failures
 
 

@@ -2,8 +2,9 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 
 from regionclip.data.images import ImageReadError
 from regionclip.data.sources import NamedSource
@@ -22,10 +23,11 @@ def prepared_batches(
     *,
     batch_size: int = 1,
     num_workers: int = 4,
-) -> Iterator[list[Loaded]]:
+) -> Generator[list[Loaded], None, None]:
     """Prepare images in threads and yield them in batches, in the order of ``sources``.
 
     At most ``2 * batch_size + num_workers`` images are held beside the batch that was yielded.
+    Close the generator, as ``contextlib.closing`` does, to stop the threads before its end.
 
     Args:
         sources: Read lazily, a few ahead; those that come with an error keep it.
@@ -40,9 +42,9 @@ def prepared_batches(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if num_workers < 1:
         raise ValueError(f"num_workers must be at least 1, got {num_workers}")
-    loaded = _loaded(sources, prepare, num_workers, 2 * batch_size + num_workers)
-    while batch := list(itertools.islice(loaded, batch_size)):
-        yield batch
+    with closing(_loaded(sources, prepare, num_workers, 2 * batch_size + num_workers)) as loaded:
+        while batch := list(itertools.islice(loaded, batch_size)):
+            yield batch
 
 
 def _loaded(
@@ -50,7 +52,7 @@ def _loaded(
     prepare: Prepare,
     num_workers: int,
     num_ahead: int,
-) -> Iterator[Loaded]:
+) -> Generator[Loaded, None, None]:
     remaining = iter(sources)
     pending: deque[Future[Loaded]] = deque()
     executor = ThreadPoolExecutor(num_workers, thread_name_prefix="regionclip-images")
