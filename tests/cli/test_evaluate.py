@@ -8,8 +8,8 @@ from regionclip.cli import main
 from regionclip.data.icons import BASE_NAMES, CLASS_NAMES, NOVEL_NAMES
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.model import build
+from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.proposals.rpn import RpnConfig, RpnSelection
-from regionclip.train import save_model
 from tests.tiny_clip import TINY
 
 
@@ -26,7 +26,7 @@ def weights(tmp_path: Path) -> Path:
     )
     config = RegionClipConfig(encoder=TINY, rpn=rpn, shortest_side=96, longest_side=96)
     path = tmp_path / "tiny.safetensors"
-    save_model(build(config), path)
+    save_model(path, ReadModel(build(config), has_text_tower=True, reports=()))
     return path
 
 
