@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def test_each_stage_learns_its_part(tmp_path: Path) -> None:
         assert all(not torch.equal(before[key], after[key]) for key in own), part
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in a fixed order: with several threads two equal runs differ in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     unbroken = train(RECIPE, tmp_path / "a.safetensors", work_dir=tmp_path / "a")
 

@@ -239,7 +239,7 @@ class Detector:
         Raises:
             ImageReadError: It cannot be read.
         """
-        picture = read_image(image)
+        picture = read_image(image, name=name)
         pixels = resize_shortest_edge(
             picture, shortest=self.parts.shortest_side, longest=self.parts.longest_side
         )
