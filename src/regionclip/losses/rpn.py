@@ -15,13 +15,9 @@ IGNORED = -1
 BACKGROUND = -2
 FOREGROUND_IOU = 0.6
 """Detectron2 takes 0.7; narrow networks with few anchors need more anchors per object."""
-BACKGROUND_IOU = 0.4
-"""Detectron2 takes 0.3; parts of an icon, not only its surroundings, should be background."""
+BACKGROUND_IOU = 0.3
 NUM_SAMPLED = 128
 """Anchors per image that enter the objectness loss, at most half of them on objects."""
-HARD_SHARE = 0.5
-"""Background anchors taken because they look most like objects; chance alone hardly ever picks
-the few that lie on a part of one."""
 _DELTA_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 
 
@@ -56,7 +52,7 @@ def rpn_loss(
     picked_logits, targets, picked_deltas, target_deltas = [], [], [], []
     for image, own in enumerate(boxes):
         match = match_anchors(anchors, own)
-        positive, negative = _sample(match, logits[image].detach(), generator)
+        positive, negative = _sample(match, generator)
         picked = torch.cat([positive, negative])
         picked_logits.append(logits[image, picked].float())
         targets.append((match[picked] >= 0).float())
@@ -88,17 +84,11 @@ def match_anchors(anchors: Float[Tensor, "N 4"], boxes: Float[Tensor, "G 4"]) ->
     return match
 
 
-def _sample(
-    match: Tensor, logits: Tensor, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """Anchors on objects, and background anchors: the hardest ones and some by chance."""
-    positive = _pick(torch.nonzero(match >= 0)[:, 0], NUM_SAMPLED // 2, generator)
+def _sample(match: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    positive = torch.nonzero(match >= 0)[:, 0]
     negative = torch.nonzero(match == BACKGROUND)[:, 0]
-    wanted = NUM_SAMPLED - len(positive)
-    negative = negative[logits[negative].argsort(descending=True)]
-    num_hard = round(HARD_SHARE * wanted)
-    by_chance = _pick(negative[num_hard:], wanted - num_hard, generator)
-    return positive, torch.cat([negative[:num_hard], by_chance])
+    positive = _pick(positive, NUM_SAMPLED // 2, generator)
+    return positive, _pick(negative, NUM_SAMPLED - len(positive), generator)
 
 
 def _pick(rows: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
