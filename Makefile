@@ -22,7 +22,7 @@ CLASSES ?= icons
 demo: $(READY)  ## detect on new generated scenes with the shipped model; leaves demo/detections.png
 	$(BIN)/regionclip data icons --output demo/scenes --num-scenes 9 --seed 20261121
 	$(BIN)/regionclip detect demo/scenes/images --model icons --classes "$(CLASSES)" --output demo \
-		--min-score 0.8 --nms-iou 0.4 --sheet demo/detections.png --no-resume
+		--min-score 0.9 --sheet demo/detections.png --no-resume
 
 test: $(READY)  ## all tests that need no GPU and no downloaded weights (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -q

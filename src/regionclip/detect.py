@@ -38,7 +38,8 @@ class DetectOptions:
     """Thresholds, NMS and the number kept."""
     objectness_fusion: ObjectnessFusion = "geometric"
     """``geometric``: sqrt(class score x objectness), in [0, 1]. ``raw``: RegionCLIP's own
-    sqrt(class score x objectness logit), which may exceed 1. ``none``: the class score."""
+    sqrt(class score x objectness logit), which may exceed 1. ``none``: the class score, as always
+    for boxes that come without objectness."""
     use_box_deltas: bool = False
     """Refine boxes with the model's regressor; only fine-tuned models have one."""
     with_features: bool = False

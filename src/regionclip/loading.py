@@ -69,7 +69,12 @@ def load(
         open_proposals(proposals, device=device) if isinstance(proposals, str | Path) else proposals
     )
     if _is_whole_crop_model(name):
-        tag, architecture = str(name).split(":")
+        if precision != "fp32" or text_weights is not None:
+            raise ValueError(
+                f"{name} runs on whole crops, in fp32 and with its own text tower; leave out "
+                "precision and text_weights"
+            )
+        tag, _, architecture = str(name).partition(":")
         encoder = OpenClipEncoder.create(architecture, tag).to(device)
         parts = DetectorParts(encoder=encoder, regions=CropRegions(encoder), proposer=proposer)
         return Detector(parts)

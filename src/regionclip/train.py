@@ -11,6 +11,7 @@ batches and one loop, :func:`_run_stage`.
 import json
 import logging
 import math
+import shutil
 import tomllib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -277,6 +278,12 @@ def _restore(accelerator: Accelerator, folder: Path) -> int:
 
 
 def _checkpoint(accelerator: Accelerator, folder: Path, steps: int) -> None:
-    accelerator.save_state(str(folder))
+    """Replace the last checkpoint by a whole new one; a run that is killed leaves one of them."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    accelerator.save_state(str(partial))
     if accelerator.is_main_process:
-        (folder / "steps_done").write_text(str(steps))
+        (partial / "steps_done").write_text(str(steps))
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    accelerator.wait_for_everyone()

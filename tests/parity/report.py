@@ -7,11 +7,13 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from tests.parity.regionclip import golden
+if TYPE_CHECKING:
+    from tests.parity.regionclip.golden import Record
 
 INPUTS = {
     "boxes": "input",
@@ -42,6 +44,9 @@ def main(arguments: list[str]) -> int:
     """Run the parity tests and print one row per array; 1 if a comparison failed."""
     folder = Path(__file__).parent
     status = int(pytest.main(["-q", "-p", "no:cacheprovider", str(folder), *arguments]))
+    # only now: pytest has to see the package first, to check types in it
+    from tests.parity.regionclip import golden
+
     rows = list(report_rows(golden.RECORDS, golden.parity_folder() / "regionclip" / "goldens"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
@@ -54,9 +59,9 @@ def main(arguments: list[str]) -> int:
     return status
 
 
-def report_rows(records: Iterable[golden.Record], goldens: Path) -> Iterable[tuple[str, ...]]:
+def report_rows(records: Iterable["Record"], goldens: Path) -> Iterable[tuple[str, ...]]:
     """A header, then case, array, verdict, largest differences and tolerance of each array."""
-    worst: dict[tuple[str, str], golden.Record] = {}
+    worst: dict[tuple[str, str], Record] = {}
     for record in records:
         key = (record.case, record.array)
         if key not in worst or record.relative > worst[key].relative:

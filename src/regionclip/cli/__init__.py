@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         errors.print("interrupted; the same command goes on from here", markup=False)
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         _log.debug("the error in full", exc_info=True)
         errors.print(f"error: {error}", markup=False, soft_wrap=True)
         return 2

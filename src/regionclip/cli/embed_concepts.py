@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional
 
@@ -36,8 +36,6 @@ class EmbedConcepts:
     """Prompts encoded at a time."""
     device: Annotated[str, value("NAME")] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """What the model computes in."""
 
     def run(self) -> int:
         """Encode and write."""
@@ -55,7 +53,7 @@ class EmbedConcepts:
             raise UsageError(f"--batch-size must be at least 1, got {self.batch_size}")
         names, templates = parse_names(self.names), parse_templates(self.templates)
         device = checked_device(self.device)
-        detector = load(self.model, device=device, precision=self.precision)
+        detector = load(self.model, device=device)
         with progress("Encoding prompts", len(names) * len(templates)) as advance:
             vocabulary = Vocabulary.from_names(
                 names,

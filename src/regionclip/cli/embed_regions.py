@@ -33,7 +33,8 @@ class EmbedRegions(DetectingCommand):
     """
 
     max_regions: Annotated[int, value("N")] = 100
-    """Most proposals per image, the best first (without --classes)."""
+    """Most proposals per image, the best first (without --classes); boxes without objectness come
+    in their own order, so give a grid enough for all of them, such as 1000."""
     format: Literal["parquet", "pth"] = "parquet"
     """'pth' writes one file per image as RegionCLIP's export does: a.b.jpg becomes a.b.pth, or
     a.b.jpg.pth if another image has that name."""
