@@ -209,7 +209,7 @@ class Vocabulary:
             raise ValueError(
                 f"this vocabulary ({len(self)} names, the first {self.names[0]!r}) was made with "
                 f"encoder {self.encoder_id}, and the model has {encoder_id}; encode the names "
-                "again with the model's own vocabulary(names), or give a fine-tuned original its text "
+                "again with the model's own vocabulary(names), or lend a fine-tuned original a text "
                 "tower (text_weights=, --text-weights)"
             )
 
