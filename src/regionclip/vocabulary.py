@@ -209,8 +209,8 @@ class Vocabulary:
             raise ValueError(
                 f"this vocabulary ({len(self)} names, the first {self.names[0]!r}) was made with "
                 f"encoder {self.encoder_id}, and the model has {encoder_id}; encode the names "
-                "again with the model's own vocabulary(names), or lend a fine-tuned original a text "
-                "tower (text_weights=, --text-weights)"
+                "again with the model's own vocabulary(names), or lend a fine-tuned original its "
+                "text tower (text_weights=, --text-weights)"
             )
 
 
