@@ -1,0 +1,23 @@
+"""A data set from whatever the user names."""
+
+from pathlib import Path
+
+from regionclip.data.datasets import Dataset
+
+from .coco import read_coco
+
+
+def open_dataset(source: str | Path, *, image_root: str | Path | None = None) -> Dataset:
+    """Read a data set; its content tells its format.
+
+    Args:
+        source: A COCO json.
+        image_root: Folder of the images; by default that of the annotation file.
+
+    Raises:
+        ValueError: There is no such file, or it is of no known format.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give a COCO json")
+    return read_coco(path, image_root=image_root)
