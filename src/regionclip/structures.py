@@ -67,6 +67,42 @@ class Proposals:
 
 
 @dataclass(frozen=True, slots=True)
+class Targets:
+    """What one image teaches a detector: no crowds, no empty boxes; zero objects are fine.
+
+    Attributes:
+        boxes: ``xyxy``, pixels of the image they come with, inside it.
+        labels: Index into the training classes.
+        polygons: Per object, polygons ``(P, 2)`` of ``x, y`` in the same pixels; ``None`` where
+            nothing has a mask.
+    """
+
+    boxes: Float[Tensor, "N 4"]
+    labels: Int[Tensor, " N"]
+    polygons: tuple[tuple[Tensor, ...], ...] | None = None
+
+    def __len__(self) -> int:
+        return int(self.boxes.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionBatch:
+    """Images of any sizes with what they teach: one step's input to a detector that learns.
+
+    Attributes:
+        images: RGB in [0, 1], augmented and resized, not padded.
+        targets: One per image.
+        seeds: One per image, fixed by the run's seed and the image's place in it: what is drawn at
+            random for an image (its regions) depends on nothing else, so that the number of
+            processes and a resumed run change nothing.
+    """
+
+    images: tuple[Float[Tensor, "3 H W"], ...]
+    targets: tuple[Targets, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Detections:
     """Detections of one image, best first.
 
