@@ -1,0 +1,113 @@
+"""Photographs for training: resized and flipped by chance, together with what is annotated."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from regionclip.detections.box_coder import clip_boxes, nonempty
+from regionclip.structures import Targets
+
+from .datasets import Objects, Segmentation
+from .transforms import resize_shortest_edge
+
+MIN_SIDE = 1e-5
+"""Pixels; objects whose box is no wider or higher after resizing teach nothing.
+
+Source: facebookresearch/detectron2@e3ee0ab ``detectron2/structures/instances.py`` (``nonempty``
+with ``box.min = 1e-5``).
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """How images vary.
+
+    Source:
+        microsoft/RegionCLIP@4b8513b ``configs/Base-RCNN-C4.yaml`` (``INPUT.MIN_SIZE_TRAIN``).
+    """
+
+    shortest_sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
+    """Pixels; one is drawn per image for its shorter side."""
+    longest_side: int = 1333
+    """Most pixels of the longer side."""
+    flip_share: float = 0.5
+    """Fraction of the images that are mirrored, left to right."""
+
+    def __post_init__(self) -> None:
+        if not self.shortest_sides or min(self.shortest_sides) < 1:
+            raise ValueError(f"shortest_sides must be positive, got {self.shortest_sides}")
+        if self.longest_side < max(self.shortest_sides):
+            raise ValueError(
+                f"longest_side {self.longest_side} is less than the shortest side "
+                f"{max(self.shortest_sides)}"
+            )
+        if not 0 <= self.flip_share <= 1:
+            raise ValueError(f"flip_share must be in [0, 1], got {self.flip_share}")
+
+
+def augment(
+    picture: Image.Image,
+    objects: Objects,
+    augmentation: Augmentation,
+    *,
+    generator: torch.Generator,
+    with_polygons: bool = False,
+) -> tuple[Tensor, Targets]:
+    """Vary one image.
+
+    Crowds are left out, boxes are clipped to the image, and objects without area are left out.
+
+    Args:
+        picture: RGB.
+        objects: In pixels of ``picture``.
+        augmentation: What may happen.
+        generator: Its chance.
+        with_polygons: Take the objects' outlines along; objects without one are left out.
+
+    Returns:
+        ``(3, H, W)`` in [0, 1], and its targets in the same pixels.
+    """
+    choice = int(torch.randint(len(augmentation.shortest_sides), (1,), generator=generator))
+    is_flipped = bool(torch.rand(1, generator=generator) < augmentation.flip_share)
+    pixels = resize_shortest_edge(
+        picture,
+        shortest=augmentation.shortest_sides[choice],
+        longest=augmentation.longest_side,
+    )
+    height, width = int(pixels.shape[1]), int(pixels.shape[2])
+    scale = torch.tensor([width / picture.width, height / picture.height])
+    boxes = objects.boxes * scale.repeat(2)
+    if is_flipped:
+        pixels = pixels.flip(2)
+        boxes = torch.stack(
+            [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
+        )
+    boxes = clip_boxes(boxes, (height, width))
+    kept = ~objects.is_crowd & nonempty(boxes, min_side=MIN_SIDE)
+    polygons = None
+    if with_polygons:
+        outlines = [
+            _polygons(each, scale, width if is_flipped else None)
+            for each in objects.segmentations or [None] * len(objects)
+        ]
+        kept &= torch.tensor([bool(each) for each in outlines], dtype=torch.bool)
+        polygons = tuple(outlines[row] for row in kept.nonzero()[:, 0].tolist())
+    return pixels, Targets(boxes[kept], objects.labels[kept], polygons)
+
+
+def _polygons(
+    segmentation: Segmentation, scale: Tensor, mirrored_width: int | None
+) -> tuple[Tensor, ...]:
+    """Outlines in the resized image; none for run-length encodings, which are crowds' as a rule."""
+    if not isinstance(segmentation, Sequence):
+        return ()
+    polygons = []
+    for flat in segmentation:
+        points = torch.tensor(flat, dtype=torch.float32).reshape(-1, 2) * scale
+        if mirrored_width is not None:
+            points[:, 0] = mirrored_width - points[:, 0]
+        polygons.append(points)
+    return tuple(polygons)

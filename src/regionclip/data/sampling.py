@@ -1,0 +1,98 @@
+"""Which image comes when: the order of a training run, fixed by its seed."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import floor, sqrt
+
+import torch
+
+from .datasets import Dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """One image of one step.
+
+    Attributes:
+        index: Of the sample in the data set.
+        seed: Of all chance that concerns it: augmentation, regions.
+    """
+
+    index: int
+    seed: int
+
+
+def repeat_factors(dataset: Dataset, *, threshold: float) -> list[float]:
+    """How often each image is to be seen per epoch, so that rare classes are seen more.
+
+    A class in a fraction f of the images asks for max(1, sqrt(threshold / f)); an image gets the
+    most that any of its classes asks for.
+
+    Args:
+        dataset: Its classes and images.
+        threshold: Classes in a smaller fraction of the images are repeated.
+
+    Source:
+        Gupta et al., LVIS (arXiv:1908.03195), sec. 5.2 "data resampling"; RegionCLIP uses 0.001.
+    """
+    labels = [set(sample.objects.labels.tolist()) for sample in dataset]
+    counts = Counter(label for each in labels for label in each)
+    asked = {
+        label: max(1.0, sqrt(threshold * len(dataset) / count)) for label, count in counts.items()
+    }
+    return [max((asked[label] for label in each), default=1.0) for each in labels]
+
+
+def epochs(num_images: int, *, seed: int, factors: Sequence[float] | None = None) -> Iterator[int]:
+    """Indices of images without end, a new order in each epoch.
+
+    Args:
+        num_images: At least one.
+        seed: Of the orders.
+        factors: How often each image is seen per epoch; parts of one by chance.
+    """
+    epoch = 0
+    while True:
+        generator = torch.Generator().manual_seed(mixed_seed(seed, epoch))
+        indices = torch.arange(num_images)
+        if factors is not None:
+            wanted = torch.tensor(factors, dtype=torch.float64)
+            chance = torch.rand(num_images, generator=generator, dtype=torch.float64)
+            times = wanted.floor() + (chance < wanted - wanted.floor())
+            indices = indices.repeat_interleave(times.long())
+        yield from indices[torch.randperm(len(indices), generator=generator)].tolist()
+        epoch += 1
+
+
+def batches(
+    indices: Iterator[int], *, batch_size: int, seed: int, is_wide: Sequence[bool]
+) -> Iterator[tuple[Draw, ...]]:
+    """Whole steps without end, each of wide or of high images only, so that little is padded.
+
+    Args:
+        indices: From :func:`epochs`.
+        batch_size: Images per step, over all processes.
+        seed: Of the images' seeds.
+        is_wide: Per image, whether it is wider than high.
+
+    Source:
+        detectron2's ``AspectRatioGroupedDataset``
+        (facebookresearch/detectron2@e3ee0ab ``detectron2/data/common.py``).
+    """
+    waiting: dict[bool, list[Draw]] = {True: [], False: []}
+    for position, index in enumerate(indices):
+        group = waiting[is_wide[index]]
+        group.append(Draw(index, mixed_seed(seed, position)))
+        if len(group) == batch_size:
+            yield tuple(group)
+            group.clear()
+
+
+def mixed_seed(seed: int, number: int) -> int:
+    """A seed in [0, 2^63) that differs for every ``number`` of a run and between runs."""
+    # golden ratio and multipliers of splitmix64 (Steele et al., OOPSLA 2014, fig. 17)
+    mixed = (seed * 0x9E3779B97F4A7C15 + number + 0x9E3779B97F4A7C15) % 2**64
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) % 2**64
+    return floor((mixed ^ (mixed >> 31)) / 2)

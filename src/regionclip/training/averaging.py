@@ -1,0 +1,79 @@
+"""Averages of weights: over the steps of a run, and between a run's start and its end."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class MovingAverage:
+    """An exponential moving average of a module's trainable parameters."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        """Begin with the parameters as they are."""
+        self._parameters = [each for each in module.parameters() if each.requires_grad]
+        self._averages = [each.detach().clone() for each in self._parameters]
+        self._update = get_ema_multi_avg_fn(decay)
+
+    def update(self) -> None:
+        """Take in the parameters after a step."""
+        self._update(self._averages, [each.detach() for each in self._parameters], 0)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Lend the averages to the module while the block runs."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def keep(self) -> None:
+        """Leave the averages in the module."""
+        self._swap()
+
+    def state(self) -> list[Tensor]:
+        """What :meth:`load` takes."""
+        return self._averages
+
+    def load(self, averages: list[Tensor]) -> None:
+        """Go on with averages that :meth:`state` gave."""
+        for own, other in zip(self._averages, averages, strict=True):
+            own.copy_(other)
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter, average in zip(self._parameters, self._averages, strict=True):
+            own = parameter.detach().clone()
+            parameter.copy_(average)
+            average.copy_(own)
+
+
+def interpolated_weights(
+    start: Mapping[str, Tensor], end: Mapping[str, Tensor], *, share_of_end: float
+) -> dict[str, Tensor]:
+    """Weights between those before and after fine-tuning, which often keep the strengths of both.
+
+    Args:
+        start: Before; tensors that it lacks, or has in another shape, are taken from ``end``.
+        end: After.
+        share_of_end: 0 gives ``start``, 1 gives ``end``.
+
+    Raises:
+        ValueError: ``share_of_end`` is not in [0, 1].
+
+    Source:
+        Wortsman et al., Robust fine-tuning of zero-shot models (WiSE-FT, arXiv:2109.01903), eq. 1.
+    """
+    if not 0 <= share_of_end <= 1:
+        raise ValueError(f"share_of_end must be in [0, 1], got {share_of_end}")
+    mixed = {}
+    for name, after in end.items():
+        before = start.get(name)
+        if before is None or before.shape != after.shape or not after.is_floating_point():
+            mixed[name] = after
+        else:
+            mixed[name] = torch.lerp(before.to(after), after, share_of_end)
+    return mixed

@@ -1,0 +1,77 @@
+"""A stage's state on disk, written whole or not at all, so that a run can be killed at any time."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+NOTE = "recipe.json"
+
+
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Replace a checkpoint by a new one; whoever is killed in between leaves the old one.
+
+    Args:
+        path: Its folder is made.
+        state: Tensors and plain data.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        torch.save(dict(state), partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """What :func:`save_state` wrote, on the CPU; ``None`` if there is nothing.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, OSError) as error:
+        raise ValueError(
+            f"{path} is damaged and cannot be resumed from ({error}); remove it to begin its stage "
+            "anew"
+        ) from error
+
+
+def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Note whose run a folder holds, so that no other recipe goes on from its checkpoints.
+
+    Args:
+        folder: Made if it is not there.
+        settings: All that the run depends on, as plain data.
+
+    Raises:
+        ValueError: The folder holds another recipe's run.
+    """
+    note = folder / NOTE
+    content = json.dumps(settings, indent=1)
+    if note.exists():
+        then, now = json.loads(note.read_text(encoding="utf-8")), json.loads(content)
+        if then != now:
+            raise ValueError(
+                f"{folder} holds a run of another recipe ({_first_difference(then, now)}); begin "
+                "anew (--no-resume deletes it), or choose another folder"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(content, encoding="utf-8")
+
+
+def _first_difference(then: Any, now: Any, path: str = "") -> str:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name in [*now, *then]:
+            if then.get(name) != now.get(name):
+                inner = f"{path}.{name}" if path else name
+                return _first_difference(then.get(name), now.get(name), inner)
+    return f"{path} was {then!r}, now {now!r}"

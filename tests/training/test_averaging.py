@@ -1,0 +1,38 @@
+import pytest
+import torch
+from torch import nn
+
+from regionclip.training.averaging import MovingAverage, interpolated_weights
+
+
+def test_a_moving_average_follows_the_weights_slowly() -> None:
+    module = nn.Linear(1, 1, bias=False)
+    module.weight.data.fill_(0.0)
+    average = MovingAverage(module, 0.9)
+    module.weight.data.fill_(1.0)
+    average.update()
+    average.update()
+    with average.in_place():
+        assert module.weight.item() == pytest.approx(1 - 0.9**2)
+    assert module.weight.item() == 1
+    again = MovingAverage(module, 0.9)
+    again.load(average.state())
+    again.keep()
+    assert module.weight.item() == pytest.approx(1 - 0.9**2)
+
+
+def test_weights_between_start_and_end() -> None:
+    start = {"a": torch.tensor([0.0, 2.0]), "new": torch.zeros(3), "count": torch.tensor(1)}
+    end = {
+        "a": torch.tensor([1.0, 4.0]),
+        "new": torch.ones(4),
+        "count": torch.tensor(5),
+        "only": torch.ones(1),
+    }
+    mixed = interpolated_weights(start, end, share_of_end=0.25)
+    assert mixed["a"].tolist() == [0.25, 2.5]
+    assert mixed["new"].tolist() == [1.0] * 4
+    assert mixed["count"].item() == 5
+    assert mixed["only"].item() == 1
+    with pytest.raises(ValueError, match="share_of_end must be in"):
+        interpolated_weights(start, end, share_of_end=1.5)
