@@ -3,6 +3,7 @@ import torch
 import torchvision
 
 from regionclip.regions import RegionHead
+from regionclip.regions.attention_pool import attention_pool
 from tests.tiny_clip import TINY, tiny_clip
 
 BOXES = torch.tensor(
@@ -49,6 +50,36 @@ def test_boxes_over_the_border_equal_the_published_order(
     boxes = torch.tensor([[-40.0, -30.0, 50.0, 60.0], [130.0, 90.0, 220.0, 190.0]])
     found = head(head.lift(feature_map), 0, boxes)
     torch.testing.assert_close(found, plain(head, feature_map, boxes), rtol=1e-4, atol=1e-5)
+
+
+def test_gradients_equal_those_of_the_published_order() -> None:
+    torch.manual_seed(3)
+    images = torch.randn(2, 3, 128, 160)
+    gradients = []
+    for way in ("published", "ours"):
+        encoder = tiny_clip().requires_grad_(True)
+        head, feature_map = RegionHead(encoder.visual), encoder.feature_map(images)
+        if way == "ours":
+            maps = head.lift(feature_map)
+            cells = head.cells(maps, 0, head.weights(maps, BOXES))
+            vectors = attention_pool(cells, head.pool)
+        else:
+            vectors = plain(head, feature_map, BOXES)
+        weights = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0))
+        (vectors * weights).sum().backward()
+        # the affine part of norms is a constant in training, and the key bias drops out
+        gradients.append(
+            {
+                name: own.grad
+                for name, own in encoder.visual.named_parameters()
+                if own.grad is not None and ".bn" not in name and "downsample.1" not in name
+            }
+        )
+    published, found = gradients
+    assert "layer4.0.downsample.0.weight" in found
+    assert set(published) - set(found) == {"attnpool.k_proj.bias"}
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, published[name], rtol=1e-3, atol=1e-3, msg=name)
 
 
 def test_each_image_of_a_batch_has_its_own_regions(

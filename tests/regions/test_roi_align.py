@@ -3,7 +3,7 @@ import torch
 import torchvision
 
 from regionclip.regions import roi_align
-from regionclip.regions.roi_align import pool_with_weights, roi_weights
+from regionclip.regions.roi_align import _pool_in_one_batch, pool_with_weights, roi_weights
 
 MAP_HW = (9, 13)
 SCALE = 1 / 16
@@ -67,14 +67,44 @@ def test_roi_align_equals_torchvision_on_many_boxes_of_many_images() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_a_map_with_gradients_takes_the_other_way_to_the_same_result() -> None:
-    boxes = torch.tensor([[10.0, 10.0, 90.0, 60.0], [0.0, 0.0, 208.0, 144.0]])
-    plain, learned = random_map(), random_map().requires_grad_()
-    expected = random_map().requires_grad_()
-    torch.testing.assert_close(ours(learned, boxes).detach(), ours(plain, boxes))
-    ours(learned, boxes).square().sum().backward()
-    theirs(expected, boxes).square().sum().backward()
-    torch.testing.assert_close(learned.grad, expected.grad)
+SEVERAL = torch.tensor(
+    [[10.0, 10, 90, 60], [0.0, 0, 208, 144], [-30.0, -20, 40, 50], [300.0, 300, 320, 330]]
+)
+
+
+def test_gradients_equal_torchvisions() -> None:
+    found, expected = random_map().requires_grad_(), random_map().requires_grad_()
+    ours(found, SEVERAL).square().sum().backward()
+    theirs(expected, SEVERAL).square().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad)
+
+
+def test_the_way_of_gpus_has_the_same_result_and_gradients() -> None:
+    weights = roi_weights(SEVERAL, MAP_HW, num_bins=6, spatial_scale=SCALE)
+    one, other = (random_map()[0].permute(1, 2, 0).requires_grad_() for _ in range(2))
+    expected, found = pool_with_weights(one, weights), _pool_in_one_batch(other, weights)
+    torch.testing.assert_close(found.permute(0, 3, 1, 2), expected)
+    expected.square().sum().backward()
+    found.square().sum().backward()
+    torch.testing.assert_close(other.grad, one.grad)
+
+
+def test_gradients_of_a_half_precision_map_are_summed_in_single() -> None:
+    # 4096 boxes on one cell: in bfloat16, a sum of ones ends at 256
+    one = torch.ones(2, 2, 1, dtype=torch.bfloat16, requires_grad=True)
+    boxes = torch.tensor([[0.0, 0, 32, 32]]).repeat(4096, 1)
+    weights = roi_weights(boxes, (2, 2), num_bins=1, spatial_scale=SCALE)
+    pool_with_weights(one, weights).sum().backward()
+    assert one.grad is not None
+    assert one.grad.dtype == torch.bfloat16
+    assert one.grad.float().sum().item() == pytest.approx(4096)
+
+
+def test_no_boxes_leave_a_gradient_of_zero() -> None:
+    feature_map = random_map().requires_grad_()
+    ours(feature_map, torch.zeros(0, 4)).sum().backward()
+    assert feature_map.grad is not None
+    assert feature_map.grad.abs().max() == 0
 
 
 def test_a_constant_map_gives_its_constant() -> None:

@@ -48,6 +48,14 @@ def pixels_of(image: Image.Image) -> Float[Tensor, "3 H W"]:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
 
 
+def rows_by_size(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Which of some images are of one size, so that they go through a network without padding."""
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row, size_hw in enumerate(sizes_hw):
+        rows.setdefault(size_hw, []).append(row)
+    return list(rows.values())
+
+
 def normalize_and_pad(
     images: Sequence[Tensor],
     *,

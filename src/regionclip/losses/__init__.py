@@ -1,7 +1,21 @@
-"""What training minimises: captions to images, regions to class names, anchors to boxes."""
+"""What training minimises: captions to images, regions to names and boxes, anchors to boxes."""
 
+from .boxes import box_l1_loss
+from .classification import focal_scaled_cross_entropy, weighted_cross_entropy
 from .contrastive import caption_contrastive_loss
+from .loss_sum import LossSum
+from .masks import mask_loss
 from .region_text import region_text_loss
 from .rpn import RpnLoss, rpn_loss
 
-__all__ = ["RpnLoss", "caption_contrastive_loss", "region_text_loss", "rpn_loss"]
+__all__ = [
+    "LossSum",
+    "RpnLoss",
+    "box_l1_loss",
+    "caption_contrastive_loss",
+    "focal_scaled_cross_entropy",
+    "mask_loss",
+    "region_text_loss",
+    "rpn_loss",
+    "weighted_cross_entropy",
+]

@@ -4,7 +4,7 @@ The three forms that RegionCLIP's localiser files come in are :data:`RPN_FORMS`;
 of the same kind is a :class:`RpnConfig` with other numbers.
 """
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -17,7 +17,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, batched_nms
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from regionclip.data.transforms import normalize_and_pad
+from regionclip.data.transforms import normalize_and_pad, rows_by_size
 from regionclip.detections.box_coder import clip_boxes, decode_boxes, nonempty
 from regionclip.encoders.batch_norms import fold_batch_norms
 from regionclip.structures import PreparedImage, Proposals
@@ -247,13 +247,10 @@ class RegionProposalNetwork(nn.Module):
         Images of equal size go through the network together; others on their own, since padding
         would change what is found near the border.
         """
-        rows_of_size: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row, image in enumerate(images):
-            rows_of_size[image.size_hw].append(row)
         results: dict[int, Proposals] = {}
-        for size_hw, rows in rows_of_size.items():
+        for rows in rows_by_size([image.size_hw for image in images]):
             levels = self(self.prepare([images[row].pixels for row in rows]))
-            selected = select_proposals(levels, size_hw, self.selection)
+            selected = select_proposals(levels, images[rows[0]].size_hw, self.selection)
             results.update(zip(rows, selected, strict=True))
         return [results[row] for row in range(len(images))]
 

@@ -15,6 +15,14 @@ from open_clip.modified_resnet import AttentionPool2d, Bottleneck, ModifiedResNe
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regionclip.encoders.frozen_norms import (
+    bottleneck,
+    conv_norm,
+    folded_weight,
+    norm_bias,
+    shortcut_parts,
+)
+
 from .attention_pool import attention_pool
 from .roi_align import RoiWeights, pool_with_weights, roi_weights
 
@@ -29,6 +37,11 @@ class LiftedMaps:
 
     main: Float[Tensor, "B h w P"]
     shortcut: Float[Tensor, "B h w C"]
+
+    @property
+    def map_hw(self) -> tuple[int, int]:
+        """Rows and columns of each map."""
+        return int(self.main.shape[1]), int(self.main.shape[2])
 
 
 class RegionHead(nn.Module):
@@ -64,8 +77,8 @@ class RegionHead(nn.Module):
         """
         block = _first_block(self.layer4)
         parts = []
-        for conv, norm in ((block.conv1, block.bn1), _shortcut(block)):
-            part = F.conv2d(feature_map, _folded(conv, _frozen(norm), feature_map))
+        for conv, norm in ((block.conv1, block.bn1), shortcut_parts(block)[1:]):
+            part = F.conv2d(feature_map, folded_weight(conv, norm).to(feature_map.dtype))
             parts.append(part.permute(0, 2, 3, 1).contiguous())
         return LiftedMaps(main=parts[0], shortcut=parts[1])
 
@@ -115,33 +128,46 @@ class RegionHead(nn.Module):
         on_gpu = block.conv1.weight.is_cuda
         return max(1, self.memory_budget // (4 * (on_gpu * row_products + activations)))
 
+    def cells(
+        self, maps: "LiftedMaps", image: int, weights: RoiWeights
+    ) -> Float[Tensor, "R C grid grid"]:
+        """layer4's output on regions of one image, in one piece and with gradients.
+
+        Args:
+            maps: From :meth:`lift`.
+            image: Which of the batch.
+            weights: From :meth:`weights`; zero regions are fine.
+        """
+        main = pool_with_weights(maps.main[image], weights)
+        shortcut = pool_with_weights(maps.shortcut[image], weights.halved())
+        return self._layer4_after_linear(main, shortcut)
+
+    def weights(self, maps: "LiftedMaps", boxes: Float[Tensor, "R 4"]) -> RoiWeights:
+        """Interpolation weights of boxes in pixels of the network's input."""
+        return roi_weights(boxes, maps.map_hw, num_bins=self.num_bins, spatial_scale=1 / STRIDE)
+
     def _chunks(
         self, maps: "LiftedMaps", image: int, boxes: Tensor
     ) -> Iterator[tuple[slice, RoiWeights, Tensor]]:
         """Yield rows, interpolation weights and layer4 cells of as many boxes as memory allows."""
-        main_map, shortcut_map = maps.main[image], maps.shortcut[image]
-        map_hw = (int(main_map.shape[0]), int(main_map.shape[1]))
-        size = self.chunk_size(map_hw)
+        size = self.chunk_size(maps.map_hw)
         for start in range(0, len(boxes), size):
             chunk = slice(start, start + size)
-            weights = roi_weights(
-                boxes[chunk], map_hw, num_bins=self.num_bins, spatial_scale=1 / STRIDE
-            )
-            main = pool_with_weights(main_map, weights)
-            shortcut = pool_with_weights(shortcut_map, weights.halved())
-            yield chunk, weights, self._layer4_after_linear(main, shortcut)
+            weights = self.weights(maps, boxes[chunk])
+            yield chunk, weights, self.cells(maps, image, weights)
 
     def _layer4_after_linear(self, main: Tensor, shortcut: Tensor) -> Tensor:
         """The rest of layer4. Biases come after pooling: points outside the map count as zero."""
         block = _first_block(self.layer4)
-        main = torch.relu_(main + _bias(block.bn1).to(main.dtype)[:, None, None])
-        main = torch.relu_(_conv_norm(main, block.conv2, block.bn2, padding=1))
+        main = torch.relu_(main + norm_bias(block.bn1).to(main.dtype)[:, None, None])
+        main = torch.relu_(conv_norm(main, block.conv2, block.bn2))
         main = block.avgpool(main)
-        both = _bias(block.bn3) + _bias(_shortcut(block)[1])
-        main = F.conv2d(main, _folded(block.conv3, block.bn3, main), both.to(main.dtype))
+        both = norm_bias(block.bn3) + norm_bias(shortcut_parts(block)[2])
+        weight = folded_weight(block.conv3, block.bn3).to(main.dtype)
+        main = F.conv2d(main, weight, both.to(main.dtype))
         cells = torch.relu_(main.add_(shortcut))
         for rest in list(self.layer4)[1:]:
-            cells = _bottleneck(cells, rest)
+            cells = bottleneck(cells, rest)
         return cells
 
 
@@ -156,53 +182,8 @@ def _covered_cells(masks: Tensor, weights: RoiWeights) -> Tensor:
     return coverage >= 0.5 * coverage.flatten(1).amax(dim=1)[:, None, None]
 
 
-def _bottleneck(x: Tensor, block: nn.Module) -> Tensor:
-    if not isinstance(block, Bottleneck) or block.downsample is not None:
-        raise TypeError("layer4 must be a first block with a shortcut, then plain blocks")
-    out = torch.relu_(_conv_norm(x, block.conv1, block.bn1))
-    out = torch.relu_(_conv_norm(out, block.conv2, block.bn2, padding=1))
-    return torch.relu_(_conv_norm(out, block.conv3, block.bn3).add_(x))
-
-
-def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d, *, padding: int = 0) -> Tensor:
-    """Convolution with its frozen batch norm folded in: one pass over memory instead of two."""
-    return F.conv2d(x, _folded(conv, norm, x), _bias(norm).to(x.dtype), padding=padding)
-
-
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d, like: Tensor) -> Tensor:
-    """The convolution's weight times the batch norm's scale, in the precision of ``like``."""
-    return (conv.weight * _scale(norm)[:, None, None, None]).to(like.dtype)
-
-
-def _scale(norm: nn.Module) -> Tensor:
-    """Factor per channel of a batch norm that uses its running statistics."""
-    frozen = _frozen(norm)
-    return frozen.weight * torch.rsqrt(frozen.get_buffer("running_var") + frozen.eps)
-
-
-def _bias(norm: nn.Module) -> Tensor:
-    """Number added per channel by a batch norm that uses its running statistics."""
-    frozen = _frozen(norm)
-    return frozen.bias - frozen.get_buffer("running_mean") * _scale(norm)
-
-
-def _frozen(norm: nn.Module) -> nn.BatchNorm2d:
-    if not isinstance(norm, nn.BatchNorm2d):
-        raise TypeError(f"expected a batch norm, got {type(norm).__name__}")
-    return norm
-
-
 def _first_block(layer4: nn.Sequential) -> Bottleneck:
     block = layer4[0]
     if not isinstance(block, Bottleneck):
         raise TypeError(f"layer4 must hold Bottleneck blocks, got {type(block).__name__}")
     return block
-
-
-def _shortcut(block: Bottleneck) -> tuple[nn.Conv2d, nn.Module]:
-    """The convolution and batch norm of the first block's shortcut (after its pooling)."""
-    modules = dict(block.downsample.named_children()) if block.downsample is not None else {}
-    conv = modules.get("0")
-    if not isinstance(conv, nn.Conv2d):
-        raise TypeError("layer4's first block has no shortcut convolution")
-    return conv, modules["1"]

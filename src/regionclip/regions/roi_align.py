@@ -8,10 +8,12 @@ pooling folds into the weights.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,10 @@ def pool_with_weights(
     weights = RoiWeights(
         weights.rows.to(channels_last_map.dtype), weights.columns.to(channels_last_map.dtype)
     )
-    if channels_last_map.is_cuda or channels_last_map.requires_grad:
+    if channels_last_map.is_cuda:
         bins = _pool_in_one_batch(channels_last_map, weights)
     else:
-        bins = _pool_by_support(channels_last_map, weights)
+        bins = _PoolBySupport.apply(channels_last_map, weights.rows, weights.columns)
     return bins.permute(0, 3, 1, 2)
 
 
@@ -84,8 +86,27 @@ def _pool_in_one_batch(channels_last_map: Tensor, weights: RoiWeights) -> Tensor
     return torch.einsum("rjw,riwf->rijf", weights.columns, by_row)
 
 
+class _PoolBySupport(torch.autograd.Function):
+    """The same box by box, on the cells each box covers: a ninth of the work, in the cache.
+
+    Pooling is linear in the map, so the backward pass needs the weights alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, channels_last_map: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """``(R, bins, bins, F)``."""
+        ctx.save_for_backward(rows, columns)
+        with torch.autocast(channels_last_map.device.type, enabled=False):
+            return _pool_by_support(channels_last_map, RoiWeights(rows, columns))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """``(h, w, F)``; no gradient of the weights."""
+        return _spread_by_support(gradient, RoiWeights(*ctx.saved_tensors)), None, None
+
+
 def _pool_by_support(channels_last_map: Tensor, weights: RoiWeights) -> Tensor:
-    """The same box by box, on the cells each box covers: a ninth of the work, in the cache."""
     num_boxes, num_bins, _ = weights.rows.shape
     bins = channels_last_map.new_empty(num_boxes, num_bins, num_bins, channels_last_map.shape[2])
     supports = zip(_support(weights.rows), _support(weights.columns), strict=True)
@@ -96,6 +117,21 @@ def _pool_by_support(channels_last_map: Tensor, weights: RoiWeights) -> Tensor:
         rows = weights.rows[box, :, top:bottom]
         torch.mm(rows, by_column, out=bins[box].view(num_bins, -1))
     return bins
+
+
+def _spread_by_support(gradient: Tensor, weights: RoiWeights) -> Tensor:
+    """The transpose of :func:`_pool_by_support`: each bin's gradient, back onto its cells."""
+    num_bins, height = weights.rows.shape[1:]
+    # summed in float32: hundreds of boxes share a cell
+    spread = torch.zeros(height, weights.columns.shape[2], gradient.shape[3])
+    gradient = gradient.contiguous()
+    supports = zip(_support(weights.rows), _support(weights.columns), strict=True)
+    for box, ((top, bottom), (left, right)) in enumerate(supports):
+        rows = weights.rows[box, :, top:bottom].T
+        by_row = torch.mm(rows, gradient[box].view(num_bins, -1)).unflatten(1, (num_bins, -1))
+        columns = weights.columns[box, :, left:right].T.expand(bottom - top, -1, -1)
+        spread[top:bottom, left:right] += torch.bmm(columns, by_row)
+    return spread.to(gradient.dtype)
 
 
 def _support(weights: Tensor) -> list[tuple[int, int]]:
