@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -26,6 +26,7 @@ from regionclip.vocabulary import Vocabulary, builtin_names
 from regionclip.weights import fetch_weights, find_entry
 
 Precision = Literal["fp32", "bf16", "fp16"]
+RegionSource = Literal["map", "crops"]
 DEFAULT_TORCHVISION = "fasterrcnn_resnet50_fpn"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,7 +37,7 @@ def load(
     device: str = "cpu",
     precision: Precision = "fp32",
     proposals: Proposer | str | Path | None = None,
-    regions: Literal["map", "crops"] = "map",
+    regions: RegionSource = "map",
     text_weights: str | Path | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> Detector:
@@ -64,6 +65,10 @@ def load(
         raise ValueError(f"device {device!r} is not available here; use device='cpu'")
     if precision not in DTYPES:
         raise ValueError(f"unknown precision {precision!r}; expected one of {', '.join(DTYPES)}")
+    if regions not in get_args(RegionSource):
+        raise ValueError(
+            f"unknown regions {regions!r}; expected one of {', '.join(get_args(RegionSource))}"
+        )
     dtype = DTYPES[precision]
     proposer = (
         open_proposals(proposals, device=device) if isinstance(proposals, str | Path) else proposals

@@ -88,6 +88,22 @@ def test_detections_are_those_of_the_library(detect: Any, model_file: str) -> No
     assert not (OUTPUT / "detections.json").exists()
 
 
+def test_regions_may_be_whole_crops(
+    detect: Any, model_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect("photos/a.jpg", "--format", "coco-results", "--regions", "crops") == 0
+    detector = load(model_file, proposals="grid", regions="crops")
+    vocabulary = detector.vocabulary(["cat", "red [bus]"], templates="none")
+    expected = detector.detect("photos/a.jpg", vocabulary)
+    assert isinstance(expected, Detections)
+    rows = read_json("results.json")
+    assert rows == expected.to_coco(1)[:3]
+    assert detect("photos/a.jpg", "--format", "coco-results") == 2
+    assert 'regions was "crops", now "map"' in capsys.readouterr().err
+    assert detect("photos/a.jpg", "--format", "coco-results", "--no-resume") == 0
+    assert read_json("results.json") != rows
+
+
 def test_parquet_has_the_same_rows(detect: Any) -> None:
     assert detect("photos", "--format", "parquet,coco-results", "--no-pictures") == 0
     rows = parquet.read_table(OUTPUT / "detections.parquet").to_pylist()

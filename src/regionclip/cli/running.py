@@ -45,6 +45,10 @@ class ImageCommand:
     default the model's own, or 'torchvision' if it has none."""
     text_weights: Annotated[str | None, optional("NAME|FILE")] = None
     """Model to take the text tower from, for fine-tuned originals, which carry none."""
+    regions: Literal["map", "crops"] = "map"
+    """'map' cuts regions from one map of the image; 'crops' runs the whole image tower on every
+    region, as users of plain CLIP do, many times slower. Other architectures than CLIP's ResNets
+    know crops only."""
     image_root: Annotated[Path | None, optional("FOLDER")] = None
     """Where the images of a COCO json are; by default beside it."""
     frame_step: Annotated[int, value("N")] = 1
@@ -95,6 +99,7 @@ class ImageCommand:
             device=device,
             precision=self.precision,
             proposals=self.proposals,
+            regions=self.regions,
             text_weights=self.text_weights,
             memory_budget=parse_bytes(self.memory_budget),
         )
@@ -105,7 +110,7 @@ class ImageCommand:
 
     def settings(self) -> dict[str, Any]:
         """What results of any image command depend on, for the journal."""
-        names = ("model", "proposals", "text_weights", "precision")
+        names = ("model", "proposals", "text_weights", "regions", "precision")
         return {name: getattr(self, name) for name in names}
 
     def compute(
