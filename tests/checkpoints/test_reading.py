@@ -243,7 +243,7 @@ def test_read_checkpoint_raises_nothing_else_on_flipped_bytes(tmp_path: Path) ->
     ("content", "message"),
     [
         (b"", r"is empty \(0 bytes\); download or copy it again"),
-        (b"<!DOCTYPE html><html>Virus scan warning", "is a web page, not a checkpoint"),
+        (b"<!DOCTYPE html><html>Virus scan warning", "is a web page, not the file"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
         (b"not a checkpoint", "is of no known format; expected a .pth or .pt of PyTorch"),
         (struct.pack("<Q", 1 << 60) + b"{" + bytes(9), "is damaged or incomplete"),
@@ -261,7 +261,7 @@ def test_read_checkpoint_says_what_a_wrong_file_is(
 def test_read_checkpoint_says_that_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nothing\.pth does not exist"):
         read_checkpoint(tmp_path / "nothing.pth")
-    with pytest.raises(CheckpointError, match="is a folder; give the checkpoint file inside it"):
+    with pytest.raises(CheckpointError, match="is a folder; give a file inside it"):
         read_checkpoint(tmp_path)
 
 
@@ -307,7 +307,6 @@ def test_checkpoint_format_goes_by_content(
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
         b"PKW\ncat",
         b'[{"id": {}}]',
         b"an apple{",
@@ -321,3 +320,10 @@ def test_checkpoint_format_takes_nothing_else_for_a_checkpoint(
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     assert checkpoint_format(path) is None
+
+
+def test_checkpoint_format_refuses_what_stands_for_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(CheckpointError, match=r"names.txt is a Git LFS pointer"):
+        checkpoint_format(path)

@@ -40,15 +40,15 @@ _STARTS: tuple[tuple[bytes, CheckpointFormat], ...] = (
 
 
 def checkpoint_format(path: str | Path) -> CheckpointFormat | None:
-    """The kind of a file by its first bytes, ``None`` for what :func:`read_checkpoint` refuses.
+    """The kind of a file by its first bytes; ``None`` for one that is no checkpoint.
 
-    Text in UTF-8, a Parquet file or an ONNX model is never taken for a checkpoint.
+    Text in UTF-8, a Parquet file or an ONNX model is never taken for one.
 
     Raises:
-        OSError: The file cannot be read.
+        CheckpointError: The file is missing, a folder, empty, or stands for one that was not
+            downloaded (a web page, a Git LFS pointer).
     """
-    with Path(path).open("rb") as file:
-        return _format_of(file.read(64))
+    return _format_of(_first_bytes(Path(path)))
 
 
 def _format_of(start: bytes) -> CheckpointFormat | None:
@@ -94,18 +94,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def _first_bytes(path: Path) -> bytes:
-    """The start of a file, once it is clear that somebody meant it to be a checkpoint."""
+    """The start of a file, once it is clear that it is there and no stand-in for another."""
     if not path.exists():
         raise CheckpointError(f"{path} does not exist")
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the checkpoint file inside it")
+        raise CheckpointError(f"{path} is a folder; give a file inside it")
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
         raise CheckpointError(f"{path} is empty (0 bytes); download or copy it again")
     if _format_of(start) is None and start.lstrip()[:1] == b"<":
         raise CheckpointError(
-            f"{path} is a web page, not a checkpoint: the download was answered with a page to "
+            f"{path} is a web page, not the file: the download was answered with a page to "
             "click through; open the link in a browser and save the file itself"
         )
     if start.startswith(b"version https://git-lfs"):
