@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
-from regionclip.checkpoints import is_native, read_checkpoint
+from regionclip.checkpoints import checkpoint_format, is_native, read_checkpoint
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, TextEncoder
@@ -16,6 +16,7 @@ from regionclip.methods.regionclip.reading import ReadModel, read_model
 from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.onnx_detector import OnnxDetector
 from regionclip.proposals.proposer import Proposer
+from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_weights import load_rpn
 from regionclip.proposals.table import read_box_table
 from regionclip.proposals.torchvision_rpn import TorchvisionRpn
@@ -28,6 +29,11 @@ from regionclip.weights import fetch_weights, find_entry
 Precision = Literal["fp32", "bf16", "fp16"]
 RegionSource = Literal["map", "crops"]
 DEFAULT_TORCHVISION = "fasterrcnn_resnet50_fpn"
+ONNX_START = b"\x08"
+"""A model's first field is its format's version, a varint; onnx/onnx ``onnx/onnx.proto``
+(``ModelProto.ir_version``)."""
+PARQUET_START = b"PAR1"
+"""apache/parquet-format ``README.md``, "File Format"."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -119,38 +125,53 @@ def open_proposals(source: str | Path, *, device: str = "cpu") -> Proposer:
 
     Args:
         source: ``"grid"``; ``"torchvision"`` or ``"torchvision:<architecture>"`` for the proposal
-            network of torchvision's detector; or a file: ``.onnx`` (any detector), ``.json``
-            (COCO annotations or results), ``.parquet`` or ``.csv`` (a table of boxes), anything
-            else a checkpoint with a proposal network.
+            network of torchvision's detector; the name of a known proposal network; or a file,
+            which its content tells: an ONNX detector, COCO annotations or results, a Parquet or CSV
+            table of boxes, or a checkpoint with a proposal network.
         device: For networks that PyTorch runs.
 
     Raises:
         ValueError: The file does not exist or is of no known kind.
     """
-    text, path = str(source), Path(source)
+    text = str(source)
     if text == "grid":
         return SlidingGrid()
     if text == "torchvision" or text.startswith("torchvision:"):
         architecture = text.partition(":")[2] or DEFAULT_TORCHVISION
         weights = find_weights(f"torchvision:{architecture}")
         return TorchvisionRpn.from_file(architecture, weights).to(device)
-    if not path.exists() and text not in known_weights():
+    if not Path(source).exists() and text not in known_weights():
         raise ValueError(
             f"unknown proposals {text!r}; expected grid, torchvision, a known name, or a file of "
             "boxes (.json, .parquet, .csv), a detector (.onnx) or a proposal network (.pth)"
         )
-    if path.suffix == ".onnx":
+    return _proposals_from_file(find_weights(source), device)
+
+
+def _proposals_from_file(path: Path, device: str) -> Proposer:
+    """A proposer from a file of any kind; its first bytes tell the kind."""
+    if checkpoint_format(path) is not None:
+        return _proposal_network(path).to(device)
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(ONNX_START):
         return OnnxDetector.from_file(path)
-    if path.suffix in (".json", ".parquet", ".csv"):
+    is_text = all(byte >= 32 or byte in b"\t\n\r" for byte in start)
+    if is_text or start.startswith(PARQUET_START):
         return read_box_table(path)
-    weights = find_weights(source)
-    if is_native(weights):
-        own = read_model(weights).model.proposer
-        if own is None:
-            raise ValueError(f"{weights} is a model without a proposal network; give another file")
-        return own.fold_batch_norms().requires_grad_(False).to(device)
-    network, _ = load_rpn(read_checkpoint(weights), source=str(weights))
-    return network.to(device)
+    raise ValueError(
+        f"{path} is of no known kind; expected a file of boxes (a COCO json, Parquet or CSV), an "
+        "ONNX detector, or a checkpoint with a proposal network"
+    )
+
+
+def _proposal_network(path: Path) -> RegionProposalNetwork:
+    if not is_native(path):
+        return load_rpn(read_checkpoint(path), source=str(path))[0]
+    own = read_model(path).model.proposer
+    if own is None:
+        raise ValueError(f"{path} is a model without a proposal network; give another file")
+    return own.fold_batch_norms().requires_grad_(False)
 
 
 def find_weights(name: str | Path) -> Path:
