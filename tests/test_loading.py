@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from dataclasses import replace
@@ -19,6 +20,7 @@ from regionclip.methods.regionclip.reading import ReadModel, read_model, save_mo
 from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.structures import Detections, PreparedImage
+from regionclip.weights import WeightsEntry
 
 from .tiny import TINY_CONFIG, tiny_model
 
@@ -264,3 +266,35 @@ def test_a_file_that_gives_no_proposals_is_refused_by_what_it_holds(
         open_proposals(path)
     with pytest.raises(ValueError, match="is a folder; give a file inside it"):
         open_proposals(tmp_path)
+
+
+def test_progress_tells_of_every_file_that_is_downloaded(
+    pretrained: Path, localiser: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entry(path: Path, name: str) -> WeightsEntry:
+        return WeightsEntry(
+            file=name,
+            title="a model",
+            source="https://example.org",
+            licence="MIT",
+            method="regionclip",
+            url=path.as_uri(),
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+
+    entries = {
+        "model": entry(pretrained, "model.pth"),
+        "boxes": entry(localiser, "boxes.pth"),
+        "words": entry(pretrained, "words.pth"),
+    }
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("regionclip.loading.known_weights", lambda: entries)
+    last: dict[str, tuple[int, int | None]] = {}
+
+    def progress(name: str, received: int, total: int | None) -> None:
+        last[name] = (received, total)
+
+    load("model", proposals="boxes", text_weights="words", progress=progress)
+    sizes = [path.stat().st_size for path in (localiser, pretrained, pretrained)]
+    names = ("boxes.pth", "model.pth", "words.pth")
+    assert last == {name: (size, size) for name, size in zip(names, sizes, strict=True)}

@@ -24,7 +24,7 @@ from regionclip.regions.crops import CropRegions
 from regionclip.regions.map_regions import MapRegions
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 from regionclip.vocabulary import Vocabulary, builtin_names
-from regionclip.weights import fetch_weights, find_entry
+from regionclip.weights import Progress, fetch_weights, find_entry
 
 Precision = Literal["fp32", "bf16", "fp16"]
 RegionSource = Literal["map", "crops"]
@@ -46,6 +46,7 @@ def load(
     regions: RegionSource = "map",
     text_weights: str | Path | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    progress: Progress | None = None,
 ) -> Detector:
     """Make a detector from known weights or a file.
 
@@ -62,6 +63,9 @@ def load(
         text_weights: Another model to take the text tower from, for fine-tuned originals, which
             carry none; theirs was OpenAI's CLIP of the same architecture.
         memory_budget: Bytes of intermediate results in the region head.
+        progress: Called while weights are downloaded, with the file's name, the bytes that have
+            arrived, and how many there will be, if that is known. open_clip's other architectures
+            show a bar of their own.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -77,7 +81,9 @@ def load(
         )
     dtype = DTYPES[precision]
     proposer = (
-        open_proposals(proposals, device=device) if isinstance(proposals, str | Path) else proposals
+        open_proposals(proposals, device=device, progress=progress)
+        if isinstance(proposals, str | Path)
+        else proposals
     )
     if _is_whole_crop_model(name):
         if precision != "fp32" or text_weights is not None:
@@ -89,7 +95,7 @@ def load(
         encoder = OpenClipEncoder.create(architecture, tag).to(device)
         parts = DetectorParts(encoder=encoder, regions=CropRegions(encoder), proposer=proposer)
         return Detector(parts)
-    read = read_model(find_weights(name))
+    read = read_model(find_weights(name, progress=progress))
     model = read.model.to(device).requires_grad_(False)
     if regions == "map":
         embedder = MapRegions(model.encoder, dtype=dtype, memory_budget=memory_budget)
@@ -98,7 +104,7 @@ def load(
     if proposer is None and model.proposer is not None:
         # a copy: folding changes the keys, and the model must stay one that can be saved
         proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)
-    text = _text_encoder(read, text_weights)
+    text = _text_encoder(read, text_weights, progress)
     config = model.config
     parts = DetectorParts(
         encoder=text,
@@ -120,7 +126,9 @@ def load(
     return Detector(parts, options)
 
 
-def open_proposals(source: str | Path, *, device: str = "cpu") -> Proposer:
+def open_proposals(
+    source: str | Path, *, device: str = "cpu", progress: Progress | None = None
+) -> Proposer:
     """Make a proposer from a short description.
 
     Args:
@@ -129,23 +137,25 @@ def open_proposals(source: str | Path, *, device: str = "cpu") -> Proposer:
             which its content tells: an ONNX detector, COCO annotations or results, a Parquet or CSV
             table of boxes, or a checkpoint with a proposal network.
         device: For networks that PyTorch runs.
+        progress: Called while weights are downloaded; see :func:`load`.
 
     Raises:
         ValueError: The file does not exist or is of no known kind.
+        ConnectionError: Weights have to be downloaded and cannot be.
     """
     text = str(source)
     if text == "grid":
         return SlidingGrid()
     if text == "torchvision" or text.startswith("torchvision:"):
         architecture = text.partition(":")[2] or DEFAULT_TORCHVISION
-        weights = find_weights(f"torchvision:{architecture}")
+        weights = find_weights(f"torchvision:{architecture}", progress=progress)
         return TorchvisionRpn.from_file(architecture, weights).to(device)
     if not Path(source).exists() and text not in known_weights():
         raise ValueError(
             f"unknown proposals {text!r}; expected grid, torchvision, a known name, or a file of "
             "boxes (.json, .parquet, .csv), a detector (.onnx) or a proposal network (.pth)"
         )
-    return _proposals_from_file(find_weights(source), device)
+    return _proposals_from_file(find_weights(source, progress=progress), device)
 
 
 def _proposals_from_file(path: Path, device: str) -> Proposer:
@@ -174,8 +184,12 @@ def _proposal_network(path: Path) -> RegionProposalNetwork:
     return own.fold_batch_norms().requires_grad_(False)
 
 
-def find_weights(name: str | Path) -> Path:
+def find_weights(name: str | Path, *, progress: Progress | None = None) -> Path:
     """The file of a path or of a known name, downloaded if need be.
+
+    Args:
+        name: As :func:`load` takes it.
+        progress: Called while it is downloaded; see :func:`load`.
 
     Raises:
         ValueError: There is no such file and no such name.
@@ -183,7 +197,7 @@ def find_weights(name: str | Path) -> Path:
     """
     if Path(name).exists():
         return Path(name)
-    return fetch_weights(find_entry(str(name), known_weights()))
+    return fetch_weights(find_entry(str(name), known_weights()), progress=progress)
 
 
 def _is_whole_crop_model(name: str | Path) -> bool:
@@ -193,12 +207,14 @@ def _is_whole_crop_model(name: str | Path) -> bool:
     return ":" in str(name)
 
 
-def _text_encoder(read: ReadModel, text_weights: str | Path | None) -> TextEncoder:
+def _text_encoder(
+    read: ReadModel, text_weights: str | Path | None, progress: Progress | None
+) -> TextEncoder:
     """The model's own text tower, another's, or one that says that there is none."""
     encoder = read.model.encoder
     if text_weights is None:
         return encoder if read.has_text_tower else MissingTextTower(encoder.spec.name)
-    other = read_model(find_weights(text_weights))
+    other = read_model(find_weights(text_weights, progress=progress))
     same_space = other.model.encoder.spec.embed_dim == encoder.spec.embed_dim
     if not other.has_text_tower or not same_space:
         raise ValueError(

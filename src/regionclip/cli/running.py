@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional
 
-from regionclip.cli.console import UsageError, console, errors, progress
+from regionclip.cli.console import UsageError, console, downloads, errors, progress
 from regionclip.cli.devices import checked_device, parse_bytes
 from regionclip.cli.journal import Journal
 from regionclip.cli.options import optional, value
@@ -94,18 +94,21 @@ class ImageCommand:
         from regionclip.loading import load, open_proposals
 
         device = checked_device(self.device)
-        detector = load(
-            self.model,
-            device=device,
-            precision=self.precision,
-            proposals=self.proposals,
-            regions=self.regions,
-            text_weights=self.text_weights,
-            memory_budget=parse_bytes(self.memory_budget),
-        )
-        if detector.parts.proposer is not None:
-            return detector
-        proposer = open_proposals(PROPOSALS_OF_MODELS_WITHOUT, device=device)
+        memory_budget = parse_bytes(self.memory_budget)
+        with downloads() as show:
+            detector = load(
+                self.model,
+                device=device,
+                precision=self.precision,
+                proposals=self.proposals,
+                regions=self.regions,
+                text_weights=self.text_weights,
+                memory_budget=memory_budget,
+                progress=show,
+            )
+            if detector.parts.proposer is not None:
+                return detector
+            proposer = open_proposals(PROPOSALS_OF_MODELS_WITHOUT, device=device, progress=show)
         return Detector(replace(detector.parts, proposer=proposer), detector.defaults)
 
     def settings(self) -> dict[str, Any]:
