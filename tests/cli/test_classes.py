@@ -13,6 +13,11 @@ def test_names_with_commas_are_stripped() -> None:
     assert parse_names("cat") == ("cat",)
 
 
+def test_many_names_are_not_too_long_to_be_no_file() -> None:
+    names = tuple(f"thing number {index}" for index in range(1000))
+    assert parse_names(",".join(names)) == parse_classes(",".join(names)) == names
+
+
 def test_names_come_from_a_file_or_a_built_in_list(workspace: Path) -> None:
     Path("names.txt").write_text("cat\n\nred double-decker bus\n")
     assert parse_names("names.txt") == ("cat", "red double-decker bus")

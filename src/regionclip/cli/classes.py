@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 FILE_SUFFIXES = (".txt", ".csv", ".json", ".safetensors", ".pth", ".pt", ".npy")
 
 
+def is_file(text: str) -> bool:
+    """Whether text is the path of a file; a long list of names is none."""
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than a path may be
+        return False
+
+
 def parse_names(text: str) -> tuple[str, ...]:
     """Names from ``a, b``, from a file with one per line, or from a built-in list.
 
@@ -23,7 +31,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names, checked_names
     from regionclip.vocabulary import read_names
 
-    if Path(text).is_file():
+    if is_file(text):
         return read_names(text)
     if text in BUILTIN_LISTS:
         return builtin_names(text)
@@ -45,7 +53,7 @@ def parse_templates(text: str) -> tuple[str, ...]:
 
     if "{}" in text:
         return prompt_templates([text])
-    if Path(text).is_file():
+    if is_file(text):
         lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
         return prompt_templates([line.strip() for line in lines if line.strip()])
     return prompt_templates(text)
@@ -61,7 +69,7 @@ def parse_classes(text: str | None) -> "Vocabulary | tuple[str, ...] | None":
 
     if text is None:
         return None
-    is_vocabulary = text.endswith(".safetensors") and Path(text).is_file()
+    is_vocabulary = text.endswith(".safetensors") and is_file(text)
     return Vocabulary.load(text) if is_vocabulary else parse_names(text)
 
 
