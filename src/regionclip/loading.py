@@ -143,19 +143,13 @@ def open_proposals(
         ValueError: The file does not exist or is of no known kind.
         ConnectionError: Weights have to be downloaded and cannot be.
     """
-    text = str(source)
-    if text == "grid":
+    path = proposals_file(source, progress=progress)
+    if path is None:
         return SlidingGrid()
-    if text == "torchvision" or text.startswith("torchvision:"):
-        architecture = text.partition(":")[2] or DEFAULT_TORCHVISION
-        weights = find_weights(f"torchvision:{architecture}", progress=progress)
-        return TorchvisionRpn.from_file(architecture, weights).to(device)
-    if not Path(source).exists() and text not in known_weights():
-        raise ValueError(
-            f"unknown proposals {text!r}; expected grid, torchvision, a known name, or a file of "
-            "boxes (.json, .parquet, .csv), a detector (.onnx) or a proposal network (.pth)"
-        )
-    return _proposals_from_file(find_weights(source, progress=progress), device)
+    architecture = _torchvision_architecture(source)
+    if architecture is not None:
+        return TorchvisionRpn.from_file(architecture, path).to(device)
+    return _proposals_from_file(path, device)
 
 
 def _proposals_from_file(path: Path, device: str) -> Proposer:
@@ -184,11 +178,47 @@ def _proposal_network(path: Path) -> RegionProposalNetwork:
     return own.fold_batch_norms().requires_grad_(False)
 
 
+def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | None:
+    """The file of a model that :func:`load` knows, downloaded if need be.
+
+    Returns:
+        ``None`` for an open_clip model that open_clip itself downloads and keeps.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+        ConnectionError: It has to be downloaded and cannot be.
+    """
+    return None if _is_whole_crop_model(name) else find_weights(name, progress=progress)
+
+
+def proposals_file(source: str | Path, *, progress: Progress | None = None) -> Path | None:
+    """The file behind what :func:`open_proposals` takes, downloaded if need be.
+
+    Returns:
+        ``None`` for a grid.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+        ConnectionError: It has to be downloaded and cannot be.
+    """
+    if str(source) == "grid":
+        return None
+    architecture = _torchvision_architecture(source)
+    if architecture is not None:
+        return find_weights(f"torchvision:{architecture}", progress=progress)
+    if not Path(source).exists() and str(source) not in known_weights():
+        raise ValueError(
+            f"unknown proposals {str(source)!r}; expected grid, torchvision, a known name, or a "
+            "file of boxes (.json, .parquet, .csv), a detector (.onnx) or a proposal network (.pth)"
+        )
+    return find_weights(source, progress=progress)
+
+
 def find_weights(name: str | Path, *, progress: Progress | None = None) -> Path:
     """The file of a path or of a known name, downloaded if need be.
 
     Args:
-        name: As :func:`load` takes it.
+        name: A file, or a name that ``regionclip models list`` shows.
         progress: Called while it is downloaded; see :func:`load`.
 
     Raises:
@@ -198,6 +228,12 @@ def find_weights(name: str | Path, *, progress: Progress | None = None) -> Path:
     if Path(name).exists():
         return Path(name)
     return fetch_weights(find_entry(str(name), known_weights()), progress=progress)
+
+
+def _torchvision_architecture(source: str | Path) -> str | None:
+    """``torchvision`` or ``torchvision:<architecture>``; ``None`` for other proposals."""
+    library, _, architecture = str(source).partition(":")
+    return architecture or DEFAULT_TORCHVISION if library == "torchvision" else None
 
 
 def _is_whole_crop_model(name: str | Path) -> bool:

@@ -59,6 +59,19 @@ def parse_templates(text: str) -> tuple[str, ...]:
     return prompt_templates(text)
 
 
+def vectors_file(text: str | None) -> Path | None:
+    """The file that ``--classes`` names, if it holds vectors rather than names.
+
+    Raises:
+        CheckpointError: The file is empty, or stands for one that was not downloaded.
+    """
+    from regionclip.checkpoints import checkpoint_format
+
+    if text is None or not is_file(text) or checkpoint_format(text) is None:
+        return None
+    return Path(text)
+
+
 def parse_classes(text: str | None) -> "Vocabulary | tuple[str, ...] | None":
     """A vocabulary file, or names as :func:`parse_names` takes them; ``None`` stays.
 
@@ -69,8 +82,8 @@ def parse_classes(text: str | None) -> "Vocabulary | tuple[str, ...] | None":
 
     if text is None:
         return None
-    is_vocabulary = text.endswith(".safetensors") and is_file(text)
-    return Vocabulary.load(text) if is_vocabulary else parse_names(text)
+    path = vectors_file(text)
+    return parse_names(text) if path is None else Vocabulary.load(path)
 
 
 def open_vocabulary(

@@ -62,10 +62,10 @@ class Detect(DetectingCommand):
         sources = self.find_images()
         classes = parse_classes(self.classes)
         templates = None if self.templates is None else parse_templates(self.templates)
-        detector = self.load_detector()
+        detector, settings = self.open_model()
         vocabulary = open_vocabulary(detector, classes, templates)
         options = self.options(detector.defaults)
-        settings = self.detection_settings(vocabulary, options)
+        settings |= self.detection_settings(vocabulary, options)
         with Journal(self.output / "detections.jsonl", settings, resume=self.resume) as journal:
             failures = self._detect(sources, journal, detector, vocabulary)
             category_ids = self._category_ids(vocabulary.names)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from regionclip.cli.contents import digest_of_rows
 from regionclip.cli.options import optional
 from regionclip.cli.running import ImageCommand
 
@@ -61,13 +62,17 @@ class DetectingCommand(ImageCommand):
     def detection_settings(
         self, vocabulary: "Vocabulary", options: "DetectOptions"
     ) -> dict[str, Any]:
-        """What detections depend on, for the journal."""
+        """What detections depend on beside the model, for the journal."""
+        from regionclip.cli.classes import vectors_file
         from regionclip.settings import settings_to_dict
 
+        vectors = None
+        if vectors_file(self.classes) is not None:
+            vectors = {"name": self.classes, "content": digest_of_rows(vocabulary.embeddings)}
         others = settings_to_dict(options)
         return {
-            **self.settings(),
             "classes": vocabulary.names,
+            "class_vectors": vectors,
             "templates": vocabulary.templates,
             "encoder": vocabulary.encoder_id,
             **others.pop("selection"),
