@@ -284,8 +284,30 @@ def test_vectors_of_classes_are_known_by_what_their_file_holds(
     vocabulary = load(model_file).vocabulary(["cat", "dog"], templates="none")
     for number, expected in ((1, 0), (1, 0), (2, 2)):
         replace(vocabulary, embeddings=number + vocabulary.embeddings).save("words")
-        assert detect("photos", classes="words") == expected
+        own = ["--model", model_file, "--proposals", "grid", "--device", "cpu"]
+        assert main(["detect", "photos", *own, "--classes", "words", "--output", "out"]) == expected
     assert 'class_vectors was "words" (content' in capsys.readouterr().err
+
+
+def test_class_embeddings_of_old_give_what_their_names_give(
+    detect: Any, model_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect("photos", "--format", "coco-results") == 0
+    expected = read_json("results.json")
+    rows = load(model_file).vocabulary(["cat", "red [bus]"], templates="none").embeddings
+    torch.save(rows, "cls_emb.pth")
+    own = ["--model", model_file, "--proposals", "grid", "--device", "cpu", "--min-score", "0"]
+    own += ["--max-detections", "3", "--format", "coco-results", "--output", "out"]
+    own += ["--classes", "cls_emb.pth", "--no-resume"]
+    assert main(["detect", "photos", *own, "--class-names", "cat, red [bus]"]) == 0
+    assert read_json("results.json") == expected
+    capsys.readouterr()
+    torch.save(torch.cat([rows, rows], dim=1), "cls_emb.pth")
+    assert main(["detect", "photos", *own, "--class-names", "cat, red [bus]"]) == 2
+    assert (
+        "--classes cls_emb.pth: has rows of 24 numbers, and the model's vectors have 12: they "
+        "were made with another encoder"
+    ) in capsys.readouterr().err
 
 
 def test_missing_pictures_are_drawn_from_what_is_known(

@@ -1,6 +1,7 @@
 """What a user writes for class names, turned into a vocabulary of the model's."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,15 @@ from regionclip.cli.console import UsageError, progress
 if TYPE_CHECKING:
     from regionclip.detect import Detector
     from regionclip.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingFile:
+    """Class embeddings of a model that is not read yet, with a name per row."""
+
+    path: Path
+    names: tuple[str, ...]
+
 
 FILE_SUFFIXES = (".txt", ".csv", ".json", ".safetensors", ".pth", ".pt", ".npy")
 
@@ -72,23 +82,78 @@ def vectors_file(text: str | None) -> Path | None:
     return Path(text)
 
 
-def parse_classes(text: str | None) -> "Vocabulary | tuple[str, ...] | None":
-    """A vocabulary file, or names as :func:`parse_names` takes them; ``None`` stays.
+def parse_classes(
+    text: str | None, *, class_names: str | None = None, templates: str | None = None
+) -> "Vocabulary | EmbeddingFile | tuple[str, ...] | None":
+    """What ``--classes`` means; a file is told by its content, not by its suffix.
+
+    Args:
+        text: A vocabulary file, a file of class embeddings, or names as :func:`parse_names` takes
+            them; ``None`` stays.
+        class_names: Names of the rows of a file of class embeddings, as :func:`parse_names` takes
+            them.
+        templates: What ``--templates`` says; vectors that are made already go into no prompts.
 
     Raises:
+        UsageError: Options do not go together, or class embeddings have no names.
         ValueError: The file or the names cannot be used.
     """
+    from regionclip.checkpoints import checkpoint_format
     from regionclip.vocabulary import Vocabulary
 
-    if text is None:
-        return None
     path = vectors_file(text)
-    return parse_names(text) if path is None else Vocabulary.load(path)
+    if path is not None and templates is not None:
+        raise UsageError(f"--templates: {path} holds vectors, made from prompts already; leave out")
+    if path is not None and checkpoint_format(path) != "safetensors":
+        return _embedding_file(path, class_names)
+    if class_names is not None:
+        raise UsageError(
+            "--class-names: names the rows of a file of class embeddings such as "
+            "coco_65_cls_emb.pth, and --classes gives none"
+        )
+    if path is not None:
+        return Vocabulary.load(path)
+    return None if text is None else parse_names(text)
+
+
+def _embedding_file(path: Path, class_names: str | None) -> "EmbeddingFile":
+    """Class embeddings with their names, one per row."""
+    from regionclip.checkpoints import BARE_TENSOR, read_checkpoint
+    from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names
+
+    rows = read_checkpoint(path).get(BARE_TENSOR)
+    if rows is None or rows.ndim not in (1, 2):
+        found = "tensors with names" if rows is None else f"a {tuple(rows.shape)} tensor"
+        raise UsageError(
+            f"--classes {path}: holds {found}; expected class embeddings (one tensor with a row "
+            "per class), a vocabulary that embed-concepts made, or names"
+        )
+    num_rows = len(rows) if rows.ndim == 2 else 1  # the export of one concept has a single axis
+    if class_names is None:
+        fitting = [each for each in BUILTIN_LISTS if len(builtin_names(each)) == num_rows]
+        raise UsageError(
+            f"--classes {path}: holds {num_rows} class embeddings without names; give the names, "
+            "in the order of the rows, as --class-names: a file, names with commas, or a built-in "
+            f"list ({_listed(fitting, num_rows)})"
+        )
+    names = parse_names(class_names)
+    if len(names) != num_rows:
+        raise UsageError(
+            f"--class-names: are {len(names)} names, and {path} has {num_rows} rows; give one name "
+            "per row, in their order"
+        )
+    return EmbeddingFile(path, names)
+
+
+def _listed(fitting: Sequence[str], num_rows: int) -> str:
+    if not fitting:
+        return f"none has {num_rows} names"
+    return f"{' and '.join(fitting)} {'has' if len(fitting) == 1 else 'have'} {num_rows} names"
 
 
 def open_vocabulary(
     detector: "Detector",
-    classes: "Vocabulary | tuple[str, ...] | None",
+    classes: "Vocabulary | EmbeddingFile | tuple[str, ...] | None",
     templates: Sequence[str] | None,
 ) -> "Vocabulary":
     """The vocabulary to detect with; names are encoded once and kept on disk.
@@ -99,7 +164,8 @@ def open_vocabulary(
         templates: Prompts that names are put into; ``None`` takes those of the model.
 
     Raises:
-        UsageError: The model carries no classes of its own.
+        UsageError: The model carries no classes of its own, or class embeddings have another
+            length than its vectors.
         ValueError: The vocabulary was made with another encoder.
     """
     from regionclip.concepts.templates import prompt_templates
@@ -116,9 +182,30 @@ def open_vocabulary(
     if isinstance(classes, Vocabulary):
         classes.check_encoder(detector.encoder_id)
         return classes
+    if isinstance(classes, EmbeddingFile):
+        vocabulary = Vocabulary.from_embedding_file(
+            classes.path, classes.names, encoder_id=detector.encoder_id
+        )
+        _check_width(vocabulary, detector, classes.path)
+        return vocabulary
     if templates is None:
         templates = prompt_templates(detector.parts.templates)
     with progress("Encoding names", len(classes) * len(templates)) as advance:
         return VocabularyCache(default_cache_folder() / "vocabularies").from_names(
             classes, detector.parts.encoder, templates=templates, progress=advance
+        )
+
+
+def _check_width(vocabulary: "Vocabulary", detector: "Detector", path: Path) -> None:
+    """Refuse rows that do not compare with the model's vectors, where their length is known."""
+    own = detector.parts.class_vocabulary
+    try:
+        known = detector.encode_text(["a"]) if own is None else own.embeddings
+    except ValueError:  # no text tower, which means an original, whose length the library knows
+        return
+    found, expected = vocabulary.embeddings.shape[1], known.shape[1]
+    if found != expected:
+        raise UsageError(
+            f"--classes {path}: has rows of {found} numbers, and the model's vectors have "
+            f"{expected}: they were made with another encoder"
         )

@@ -54,13 +54,13 @@ class Detect(DetectingCommand):
 
     def run(self) -> int:
         """Detect, write, and print a short table."""
-        from regionclip.cli.classes import open_vocabulary, parse_classes, parse_templates
+        from regionclip.cli.classes import open_vocabulary, parse_templates
         from regionclip.cli.pictures import write_sheet
 
         formats = parse_formats(self.format)
         _check_sheet(self.sheet)
         sources = self.find_images()
-        classes = parse_classes(self.classes)
+        classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)
         detector, settings = self.open_model()
         vocabulary = open_vocabulary(detector, classes, templates)

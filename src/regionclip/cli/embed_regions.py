@@ -46,13 +46,13 @@ class EmbedRegions(DetectingCommand):
 
     def run(self) -> int:
         """Embed and write."""
-        from regionclip.cli.classes import open_vocabulary, parse_classes, parse_templates
+        from regionclip.cli.classes import open_vocabulary, parse_templates
         from regionclip.cli.embedders import DetectionEmbedder, ProposalEmbedder
 
         if self.max_regions < 1:
             raise UsageError(f"--max-regions must be at least 1, got {self.max_regions}")
         sources = self.find_images()
-        classes = parse_classes(self.classes)
+        classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)
         detector, settings = self.open_model()
         vocabulary, options = None, None
