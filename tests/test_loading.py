@@ -1,12 +1,16 @@
+import hashlib
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import jaxtyping
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
@@ -15,7 +19,8 @@ from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.rpn import RegionProposalNetwork
-from regionclip.structures import Detections
+from regionclip.structures import Detections, PreparedImage
+from regionclip.weights import WeightsEntry
 
 from .tiny import TINY_CONFIG, tiny_model
 
@@ -190,6 +195,8 @@ def test_unknown_names_and_options_are_refused_in_a_sentence(
         ValueError, match="unknown precision 'fp8'; expected one of fp32, bf16, fp16"
     ):
         load(pretrained, precision="fp8")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown regions 'shared'; expected one of map, crops"):
+        load(pretrained, regions="shared")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown proposals 'selective search'; expected grid"):
         load(pretrained, proposals="selective search")
     if not torch.cuda.is_available():
@@ -210,3 +217,84 @@ def test_a_model_of_our_own_lends_its_proposals(pretrained: Path, tmp_path: Path
 def test_proposals_by_description(localiser: Path) -> None:
     assert isinstance(open_proposals("grid"), SlidingGrid)
     assert isinstance(open_proposals(localiser), RegionProposalNetwork)
+
+
+def test_a_file_of_proposals_is_told_by_its_content(localiser: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "boxes.json"
+    renamed.write_bytes(localiser.read_bytes())
+    assert isinstance(open_proposals(renamed), RegionProposalNetwork)
+    rows = {"image": ["a.jpg"], "x0": [1.0], "y0": [2.0], "x1": [3.0], "y1": [4.0]}
+    parquet.write_table(pa.table(rows), tmp_path / "boxes.onnx")
+    (tmp_path / "boxes.pth").write_text("\ufeffimage,x0,y0,x1,y1\na.jpg,1,2,3,4\n")
+    coco = {
+        "images": [{"id": 7, "file_name": "a.jpg"}],
+        "annotations": [{"id": 1, "image_id": 7, "bbox": [1, 2, 2, 2]}],
+    }
+    (tmp_path / "boxes.csv").write_text("\n  " + json.dumps(coco))
+    image = PreparedImage(torch.zeros(3, 8, 8), (8, 8), "a.jpg")
+    for name in ("boxes.onnx", "boxes.pth", "boxes.csv"):
+        (found,) = open_proposals(tmp_path / name).propose([image])
+        assert found.boxes.tolist() == [[1, 2, 3, 4]], name
+
+
+def test_an_onnx_detector_needs_no_suffix(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    # a version of the format, then nothing that makes a model
+    (tmp_path / "detector.json").write_bytes(b"\x08\x07\x12\x04none")
+    with pytest.raises(ValueError, match=r"detector\.json cannot be read as an ONNX model"):
+        open_proposals(tmp_path / "detector.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"is empty \(0 bytes\)"),
+        (b"<html>Virus scan warning", "is a web page, not the file"),
+        (b"version https://git-lfs.github.com/spec/v1", "is a Git LFS pointer"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "is of no known kind; expected a file of boxes"),
+        (b"cat\nremote control\n", "has no column image, x0, y0, x1, y1"),
+        (b"PAR1 and nothing more", "cannot be read as a table of boxes"),
+        (b'{"images": []}', "has no list of annotations"),
+    ],
+)
+def test_a_file_that_gives_no_proposals_is_refused_by_what_it_holds(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "proposals.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        open_proposals(path)
+    with pytest.raises(ValueError, match="is a folder; give a file inside it"):
+        open_proposals(tmp_path)
+
+
+def test_progress_tells_of_every_file_that_is_downloaded(
+    pretrained: Path, localiser: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def entry(path: Path, name: str) -> WeightsEntry:
+        return WeightsEntry(
+            file=name,
+            title="a model",
+            source="https://example.org",
+            licence="MIT",
+            method="regionclip",
+            url=path.as_uri(),
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        )
+
+    entries = {
+        "model": entry(pretrained, "model.pth"),
+        "boxes": entry(localiser, "boxes.pth"),
+        "words": entry(pretrained, "words.pth"),
+    }
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("regionclip.loading.known_weights", lambda: entries)
+    last: dict[str, tuple[int, int | None]] = {}
+
+    def progress(name: str, received: int, total: int | None) -> None:
+        last[name] = (received, total)
+
+    load("model", proposals="boxes", text_weights="words", progress=progress)
+    sizes = [path.stat().st_size for path in (localiser, pretrained, pretrained)]
+    names = ("boxes.pth", "model.pth", "words.pth")
+    assert last == {name: (size, size) for name, size in zip(names, sizes, strict=True)}

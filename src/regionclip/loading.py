@@ -2,11 +2,11 @@
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
-from regionclip.checkpoints import is_native, read_checkpoint
+from regionclip.checkpoints import checkpoint_format, is_native, read_checkpoint
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, TextEncoder
@@ -16,6 +16,7 @@ from regionclip.methods.regionclip.reading import ReadModel, read_model
 from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.onnx_detector import OnnxDetector
 from regionclip.proposals.proposer import Proposer
+from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_weights import load_rpn
 from regionclip.proposals.table import read_box_table
 from regionclip.proposals.torchvision_rpn import TorchvisionRpn
@@ -23,10 +24,16 @@ from regionclip.regions.crops import CropRegions
 from regionclip.regions.map_regions import MapRegions
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 from regionclip.vocabulary import Vocabulary, builtin_names
-from regionclip.weights import fetch_weights, find_entry
+from regionclip.weights import Progress, fetch_weights, find_entry
 
 Precision = Literal["fp32", "bf16", "fp16"]
+RegionSource = Literal["map", "crops"]
 DEFAULT_TORCHVISION = "fasterrcnn_resnet50_fpn"
+ONNX_START = b"\x08"
+"""A model's first field is its format's version, a varint; onnx/onnx ``onnx/onnx.proto``
+(``ModelProto.ir_version``)."""
+PARQUET_START = b"PAR1"
+"""apache/parquet-format ``README.md``, "File Format"."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -36,9 +43,10 @@ def load(
     device: str = "cpu",
     precision: Precision = "fp32",
     proposals: Proposer | str | Path | None = None,
-    regions: Literal["map", "crops"] = "map",
+    regions: RegionSource = "map",
     text_weights: str | Path | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    progress: Progress | None = None,
 ) -> Detector:
     """Make a detector from known weights or a file.
 
@@ -55,6 +63,9 @@ def load(
         text_weights: Another model to take the text tower from, for fine-tuned originals, which
             carry none; theirs was OpenAI's CLIP of the same architecture.
         memory_budget: Bytes of intermediate results in the region head.
+        progress: Called while weights are downloaded, with the file's name, the bytes that have
+            arrived, and how many there will be, if that is known. open_clip's other architectures
+            show a bar of their own.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -64,9 +75,15 @@ def load(
         raise ValueError(f"device {device!r} is not available here; use device='cpu'")
     if precision not in DTYPES:
         raise ValueError(f"unknown precision {precision!r}; expected one of {', '.join(DTYPES)}")
+    if regions not in get_args(RegionSource):
+        raise ValueError(
+            f"unknown regions {regions!r}; expected one of {', '.join(get_args(RegionSource))}"
+        )
     dtype = DTYPES[precision]
     proposer = (
-        open_proposals(proposals, device=device) if isinstance(proposals, str | Path) else proposals
+        open_proposals(proposals, device=device, progress=progress)
+        if isinstance(proposals, str | Path)
+        else proposals
     )
     if _is_whole_crop_model(name):
         if precision != "fp32" or text_weights is not None:
@@ -78,7 +95,7 @@ def load(
         encoder = OpenClipEncoder.create(architecture, tag).to(device)
         parts = DetectorParts(encoder=encoder, regions=CropRegions(encoder), proposer=proposer)
         return Detector(parts)
-    read = read_model(find_weights(name))
+    read = read_model(find_weights(name, progress=progress))
     model = read.model.to(device).requires_grad_(False)
     if regions == "map":
         embedder = MapRegions(model.encoder, dtype=dtype, memory_budget=memory_budget)
@@ -87,7 +104,7 @@ def load(
     if proposer is None and model.proposer is not None:
         # a copy: folding changes the keys, and the model must stay one that can be saved
         proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)
-    text = _text_encoder(read, text_weights)
+    text = _text_encoder(read, text_weights, progress)
     config = model.config
     parts = DetectorParts(
         encoder=text,
@@ -109,47 +126,100 @@ def load(
     return Detector(parts, options)
 
 
-def open_proposals(source: str | Path, *, device: str = "cpu") -> Proposer:
+def open_proposals(
+    source: str | Path, *, device: str = "cpu", progress: Progress | None = None
+) -> Proposer:
     """Make a proposer from a short description.
 
     Args:
         source: ``"grid"``; ``"torchvision"`` or ``"torchvision:<architecture>"`` for the proposal
-            network of torchvision's detector; or a file: ``.onnx`` (any detector), ``.json``
-            (COCO annotations or results), ``.parquet`` or ``.csv`` (a table of boxes), anything
-            else a checkpoint with a proposal network.
+            network of torchvision's detector; the name of a known proposal network; or a file,
+            which its content tells: an ONNX detector, COCO annotations or results, a Parquet or CSV
+            table of boxes, or a checkpoint with a proposal network.
         device: For networks that PyTorch runs.
+        progress: Called while weights are downloaded; see :func:`load`.
 
     Raises:
         ValueError: The file does not exist or is of no known kind.
+        ConnectionError: Weights have to be downloaded and cannot be.
     """
-    text, path = str(source), Path(source)
-    if text == "grid":
+    path = proposals_file(source, progress=progress)
+    if path is None:
         return SlidingGrid()
-    if text == "torchvision" or text.startswith("torchvision:"):
-        architecture = text.partition(":")[2] or DEFAULT_TORCHVISION
-        weights = find_weights(f"torchvision:{architecture}")
-        return TorchvisionRpn.from_file(architecture, weights).to(device)
-    if not path.exists() and text not in known_weights():
-        raise ValueError(
-            f"unknown proposals {text!r}; expected grid, torchvision, a known name, or a file of "
-            "boxes (.json, .parquet, .csv), a detector (.onnx) or a proposal network (.pth)"
-        )
-    if path.suffix == ".onnx":
+    architecture = _torchvision_architecture(source)
+    if architecture is not None:
+        return TorchvisionRpn.from_file(architecture, path).to(device)
+    return _proposals_from_file(path, device)
+
+
+def _proposals_from_file(path: Path, device: str) -> Proposer:
+    """A proposer from a file of any kind; its first bytes tell the kind."""
+    if checkpoint_format(path) is not None:
+        return _proposal_network(path).to(device)
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(ONNX_START):
         return OnnxDetector.from_file(path)
-    if path.suffix in (".json", ".parquet", ".csv"):
+    is_text = all(byte >= 32 or byte in b"\t\n\r" for byte in start)
+    if is_text or start.startswith(PARQUET_START):
         return read_box_table(path)
-    weights = find_weights(source)
-    if is_native(weights):
-        own = read_model(weights).model.proposer
-        if own is None:
-            raise ValueError(f"{weights} is a model without a proposal network; give another file")
-        return own.fold_batch_norms().requires_grad_(False).to(device)
-    network, _ = load_rpn(read_checkpoint(weights), source=str(weights))
-    return network.to(device)
+    raise ValueError(
+        f"{path} is of no known kind; expected a file of boxes (a COCO json, Parquet or CSV), an "
+        "ONNX detector, or a checkpoint with a proposal network"
+    )
 
 
-def find_weights(name: str | Path) -> Path:
+def _proposal_network(path: Path) -> RegionProposalNetwork:
+    if not is_native(path):
+        return load_rpn(read_checkpoint(path), source=str(path))[0]
+    own = read_model(path).model.proposer
+    if own is None:
+        raise ValueError(f"{path} is a model without a proposal network; give another file")
+    return own.fold_batch_norms().requires_grad_(False)
+
+
+def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | None:
+    """The file of a model that :func:`load` knows, downloaded if need be.
+
+    Returns:
+        ``None`` for an open_clip model that open_clip itself downloads and keeps.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+        ConnectionError: It has to be downloaded and cannot be.
+    """
+    return None if _is_whole_crop_model(name) else find_weights(name, progress=progress)
+
+
+def proposals_file(source: str | Path, *, progress: Progress | None = None) -> Path | None:
+    """The file behind what :func:`open_proposals` takes, downloaded if need be.
+
+    Returns:
+        ``None`` for a grid.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+        ConnectionError: It has to be downloaded and cannot be.
+    """
+    if str(source) == "grid":
+        return None
+    architecture = _torchvision_architecture(source)
+    if architecture is not None:
+        return find_weights(f"torchvision:{architecture}", progress=progress)
+    if not Path(source).exists() and str(source) not in known_weights():
+        raise ValueError(
+            f"unknown proposals {str(source)!r}; expected grid, torchvision, a known name, or a "
+            "file of boxes (.json, .parquet, .csv), a detector (.onnx) or a proposal network (.pth)"
+        )
+    return find_weights(source, progress=progress)
+
+
+def find_weights(name: str | Path, *, progress: Progress | None = None) -> Path:
     """The file of a path or of a known name, downloaded if need be.
+
+    Args:
+        name: A file, or a name that ``regionclip models list`` shows.
+        progress: Called while it is downloaded; see :func:`load`.
 
     Raises:
         ValueError: There is no such file and no such name.
@@ -157,7 +227,13 @@ def find_weights(name: str | Path) -> Path:
     """
     if Path(name).exists():
         return Path(name)
-    return fetch_weights(find_entry(str(name), known_weights()))
+    return fetch_weights(find_entry(str(name), known_weights()), progress=progress)
+
+
+def _torchvision_architecture(source: str | Path) -> str | None:
+    """``torchvision`` or ``torchvision:<architecture>``; ``None`` for other proposals."""
+    library, _, architecture = str(source).partition(":")
+    return architecture or DEFAULT_TORCHVISION if library == "torchvision" else None
 
 
 def _is_whole_crop_model(name: str | Path) -> bool:
@@ -167,12 +243,14 @@ def _is_whole_crop_model(name: str | Path) -> bool:
     return ":" in str(name)
 
 
-def _text_encoder(read: ReadModel, text_weights: str | Path | None) -> TextEncoder:
+def _text_encoder(
+    read: ReadModel, text_weights: str | Path | None, progress: Progress | None
+) -> TextEncoder:
     """The model's own text tower, another's, or one that says that there is none."""
     encoder = read.model.encoder
     if text_weights is None:
         return encoder if read.has_text_tower else MissingTextTower(encoder.spec.name)
-    other = read_model(find_weights(text_weights))
+    other = read_model(find_weights(text_weights, progress=progress))
     same_space = other.model.encoder.spec.embed_dim == encoder.spec.embed_dim
     if not other.has_text_tower or not same_space:
         raise ValueError(

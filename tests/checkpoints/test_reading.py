@@ -15,7 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from regionclip.checkpoints import BARE_TENSOR, CheckpointError, read_checkpoint
+from regionclip.checkpoints import (
+    BARE_TENSOR,
+    CheckpointError,
+    checkpoint_format,
+    read_checkpoint,
+)
 
 
 def state() -> dict[str, Tensor]:
@@ -238,7 +243,7 @@ def test_read_checkpoint_raises_nothing_else_on_flipped_bytes(tmp_path: Path) ->
     ("content", "message"),
     [
         (b"", r"is empty \(0 bytes\); download or copy it again"),
-        (b"<!DOCTYPE html><html>Virus scan warning", "is a web page, not a checkpoint"),
+        (b"<!DOCTYPE html><html>Virus scan warning", "is a web page, not the file"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "is a Git LFS pointer"),
         (b"not a checkpoint", "is of no known format; expected a .pth or .pt of PyTorch"),
         (struct.pack("<Q", 1 << 60) + b"{" + bytes(9), "is damaged or incomplete"),
@@ -256,7 +261,7 @@ def test_read_checkpoint_says_what_a_wrong_file_is(
 def test_read_checkpoint_says_that_there_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nothing\.pth does not exist"):
         read_checkpoint(tmp_path / "nothing.pth")
-    with pytest.raises(CheckpointError, match="is a folder; give the checkpoint file inside it"):
+    with pytest.raises(CheckpointError, match="is a folder; give a file inside it"):
         read_checkpoint(tmp_path)
 
 
@@ -269,3 +274,56 @@ def test_read_checkpoint_says_what_a_file_without_tensors_holds(tmp_path: Path) 
         CheckpointError, match=r"b.pth holds an object of type list; expected tensors by name"
     ):
         read_checkpoint(tmp_path / "b.pth")
+
+
+def test_a_header_whose_length_reads_as_a_blank_and_a_bracket_is_no_web_page(
+    tmp_path: Path,
+) -> None:
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    length = int.from_bytes(b" <", "little")
+    path = tmp_path / "weights.safetensors"
+    data = struct.pack("<f", 2.5)
+    path.write_bytes(struct.pack("<Q", length) + header.ljust(length) + data)
+    assert read_checkpoint(path)["w"].tolist() == [2.5]
+
+
+@pytest.mark.parametrize(
+    ("save", "expected"),
+    [
+        (save_pth, "zip"),
+        (save_legacy, "legacy"),
+        (save_file, "safetensors"),
+        (save_detectron2, "pickle"),
+    ],
+)
+def test_checkpoint_format_goes_by_content(
+    save: Callable[[dict[str, Tensor], Path], None], expected: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "names.txt"
+    save(state(), path)
+    assert checkpoint_format(path) == expected
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"PKW\ncat",
+        b'[{"id": {}}]',
+        b"an apple{",
+        b"PAR1\x15\0\x15\x80{",
+        b"\x08\x07\x12\x07pytorch",
+    ],
+)
+def test_checkpoint_format_takes_nothing_else_for_a_checkpoint(
+    content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    assert checkpoint_format(path) is None
+
+
+def test_checkpoint_format_refuses_what_stands_for_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(CheckpointError, match=r"names.txt is a Git LFS pointer"):
+        checkpoint_format(path)

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from pyarrow import parquet
 from regionclip import load
 from regionclip.cli import main
 from regionclip.detect import Detector
+from regionclip.methods.regionclip import Config, build
+from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.structures import Detections, PreparedImage, Proposals
+from tests.tiny_clip import TINY, tiny_clip
 
 OUTPUT = Path("out")
 
@@ -86,6 +91,22 @@ def test_detections_are_those_of_the_library(detect: Any, model_file: str) -> No
     rows = expected.to_coco(1)[:3]
     assert read_json("results.json") == rows
     assert not (OUTPUT / "detections.json").exists()
+
+
+def test_regions_may_be_whole_crops(
+    detect: Any, model_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect("photos/a.jpg", "--format", "coco-results", "--regions", "crops") == 0
+    detector = load(model_file, proposals="grid", regions="crops")
+    vocabulary = detector.vocabulary(["cat", "red [bus]"], templates="none")
+    expected = detector.detect("photos/a.jpg", vocabulary)
+    assert isinstance(expected, Detections)
+    rows = read_json("results.json")
+    assert rows == expected.to_coco(1)[:3]
+    assert detect("photos/a.jpg", "--format", "coco-results") == 2
+    assert 'regions was "crops", now "map"' in capsys.readouterr().err
+    assert detect("photos/a.jpg", "--format", "coco-results", "--no-resume") == 0
+    assert read_json("results.json") != rows
 
 
 def test_parquet_has_the_same_rows(detect: Any) -> None:
@@ -198,6 +219,95 @@ def test_results_of_other_settings_are_never_mixed(
     assert (OUTPUT / "detections.json").read_text() == before
     assert detect("photos", "--no-resume", classes="dog") == 0
     assert len(read_json("detections.json")["categories"]) == 1
+
+
+def write_model(path: str, seed: int) -> None:
+    model = build(Config(encoder=TINY, shortest_side=64, longest_side=96))
+    model.encoder.load_state_dict(tiny_clip(seed).state_dict())
+    save_model(path, ReadModel(model, has_text_tower=True, reports=()))
+
+
+def test_a_model_is_known_by_what_its_file_holds(
+    detect: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model("one.safetensors", seed=1)
+    assert detect("photos", "--model", "one.safetensors") == 0
+    Path("one.safetensors").rename("moved.bin")
+    seen = count_images(monkeypatch)
+    assert detect("photos", "--model", "moved.bin") == 0
+    assert seen == []
+    capsys.readouterr()
+    write_model("one.safetensors", seed=2)
+    assert detect("photos", "--model", "one.safetensors") == 2
+    assert re.search(
+        r"detections\.jsonl was made with other settings: "
+        r'model was "one\.safetensors" \(content \w{8}\), now "one\.safetensors" \(content \w{8}\)',
+        capsys.readouterr().err,
+    )
+
+
+def test_text_weights_are_known_by_what_their_file_holds(
+    detect: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model("words.safetensors", seed=1)
+    assert detect("photos", "--text-weights", "words.safetensors") == 0
+    assert detect("photos", "--text-weights", "words.safetensors") == 0
+    write_model("words.safetensors", seed=2)
+    assert detect("photos", "--text-weights", "words.safetensors") == 2
+    assert 'text_weights was "words.safetensors" (content' in capsys.readouterr().err
+
+
+def test_proposals_are_known_by_what_their_file_holds(
+    detect: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row, expected in (("1,2,30,40", 0), ("1,2,30,40", 0), ("1,2,30,39", 2)):
+        Path("boxes.csv").write_text(f"image,x0,y0,x1,y1\na.jpg,{row}\n")
+        assert detect("photos/a.jpg", "--proposals", "boxes.csv") == expected
+    assert 'proposals was "boxes.csv" (content' in capsys.readouterr().err
+
+
+def test_proposals_that_a_model_without_gets_are_those_of_their_name(
+    detect: Any, model_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regionclip.cli.running.PROPOSALS_OF_MODELS_WITHOUT", "grid")
+    assert detect("photos") == 0
+    own = ["--model", model_file, "--device", "cpu", "--templates", "none", "--min-score", "0"]
+    own += ["--max-detections", "3", "--classes", "cat, red [bus]", "--output", "out"]
+    seen = count_images(monkeypatch)
+    assert main(["detect", "photos", *own]) == 0
+    assert seen == []
+
+
+def test_vectors_of_classes_are_known_by_what_their_file_holds(
+    detect: Any, model_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vocabulary = load(model_file).vocabulary(["cat", "dog"], templates="none")
+    for number, expected in ((1, 0), (1, 0), (2, 2)):
+        replace(vocabulary, embeddings=number + vocabulary.embeddings).save("words")
+        own = ["--model", model_file, "--proposals", "grid", "--device", "cpu"]
+        assert main(["detect", "photos", *own, "--classes", "words", "--output", "out"]) == expected
+    assert 'class_vectors was "words" (content' in capsys.readouterr().err
+
+
+def test_class_embeddings_of_old_give_what_their_names_give(
+    detect: Any, model_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect("photos", "--format", "coco-results") == 0
+    expected = read_json("results.json")
+    rows = load(model_file).vocabulary(["cat", "red [bus]"], templates="none").embeddings
+    torch.save(rows, "cls_emb.pth")
+    own = ["--model", model_file, "--proposals", "grid", "--device", "cpu", "--min-score", "0"]
+    own += ["--max-detections", "3", "--format", "coco-results", "--output", "out"]
+    own += ["--classes", "cls_emb.pth", "--no-resume"]
+    assert main(["detect", "photos", *own, "--class-names", "cat, red [bus]"]) == 0
+    assert read_json("results.json") == expected
+    capsys.readouterr()
+    torch.save(torch.cat([rows, rows], dim=1), "cls_emb.pth")
+    assert main(["detect", "photos", *own, "--class-names", "cat, red [bus]"]) == 2
+    assert (
+        "--classes cls_emb.pth: has rows of 24 numbers, and the model's vectors have 12: they "
+        "were made with another encoder"
+    ) in capsys.readouterr().err
 
 
 def test_missing_pictures_are_drawn_from_what_is_known(

@@ -63,6 +63,22 @@ def test_proposals_become_rows_with_their_vectors(
     assert sorted(path.name for path in OUTPUT.iterdir()) == ["images.jsonl", "regions.parquet"]
 
 
+def test_vectors_may_be_those_of_whole_crops(
+    embed: Any, model_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert embed("photos/a.jpg", "--regions", "crops") == 0
+    detector = load(model_file, regions="crops")
+    boxes = torch.tensor([[row[corner] for corner in ("x0", "y0", "x1", "y1")] for row in rows()])
+    expected = detector.encode_regions("photos/a.jpg", boxes)
+    vectors = torch.tensor([row["feature"] for row in rows()])
+    assert torch.allclose(vectors, expected, atol=1e-5)
+    assert not torch.allclose(
+        vectors, load(model_file).encode_regions("photos/a.jpg", boxes), atol=1e-3
+    )
+    assert embed("photos/a.jpg") == 2
+    assert 'regions was "crops", now "map"' in capsys.readouterr().err
+
+
 def test_the_file_says_which_model_made_it(embed: Any, model_file: str) -> None:
     assert embed("photos", "--classes", "cat, dog") == 0
     metadata = parquet.read_schema(TABLE).metadata

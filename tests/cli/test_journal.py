@@ -99,6 +99,22 @@ def test_other_settings_are_refused_by_name(tmp_path: Path, images: list[NamedSo
         assert len(journal) == 0
 
 
+def test_of_a_file_the_content_is_compared_and_the_name_is_shown(
+    tmp_path: Path, images: list[NamedSource]
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path, {"model": {"name": "a", "content": "0123456789"}}, resume=True) as journal:
+        journal.write(images[0], {})
+    with Journal(path, {"model": {"name": "b", "content": "0123456789"}}, resume=True) as journal:
+        assert len(journal) == 1
+    with pytest.raises(
+        UsageError, match=r'model was "a" \(content 01234567\), now "a" \(content 99\); use'
+    ):
+        Journal(path, {"model": {"name": "a", "content": "99"}}, resume=True)
+    with pytest.raises(UsageError, match=r'model was "a" \(content 01234567\), now "grid"; use'):
+        Journal(path, {"model": "grid"}, resume=True)
+
+
 @pytest.mark.parametrize("line", ["hello", "[]", '{"image": "a"}'])
 def test_a_damaged_line_is_refused_by_its_number(
     tmp_path: Path, images: list[NamedSource], line: str

@@ -8,7 +8,7 @@ from .native import (
     save_native,
     save_tensors,
 )
-from .reading import BARE_TENSOR, read_checkpoint
+from .reading import BARE_TENSOR, checkpoint_format, read_checkpoint
 from .strict import LoadReport, load_strict
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "CheckpointError",
     "LoadReport",
     "NativeMetadata",
+    "checkpoint_format",
     "is_native",
     "load_strict",
     "read_checkpoint",

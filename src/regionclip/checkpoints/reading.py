@@ -5,7 +5,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +28,34 @@ _WRAPPERS = ("model", "state_dict")
 """Entries under which training programs keep the weights, beside optimizer and counters."""
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number 0x1950a86a20f9469cfc6c, with which ``torch.save`` began before PyTorch 1.6."""
+
+CheckpointFormat = Literal["safetensors", "npy", "zip", "legacy", "pickle"]
+_STARTS: tuple[tuple[bytes, CheckpointFormat], ...] = (
+    (b"\x93NUMPY", "npy"),
+    (b"PK\x03\x04", "zip"),
+    (_LEGACY_TORCH, "legacy"),
+    (b"\x80", "pickle"),
+)
+"""``zip`` is torch's own and TorchScript's, ``legacy`` torch's before PyTorch 1.6."""
+
+
+def checkpoint_format(path: str | Path) -> CheckpointFormat | None:
+    """The kind of a file by its first bytes; ``None`` for one that is no checkpoint.
+
+    Text in UTF-8, a Parquet file or an ONNX model is never taken for one.
+
+    Raises:
+        CheckpointError: The file is missing, a folder, empty, or stands for one that was not
+            downloaded (a web page, a Git LFS pointer).
+    """
+    return _format_of(_first_bytes(Path(path)))
+
+
+def _format_of(start: bytes) -> CheckpointFormat | None:
+    # safetensors: the header's length in eight bytes, less than 4 GB, then the header, a json
+    if start[8:9] == b"{" and start[4:7] == bytes(3):
+        return "safetensors"
+    return next((name for prefix, name in _STARTS if start.startswith(prefix)), None)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
@@ -66,18 +94,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def _first_bytes(path: Path) -> bytes:
-    """The start of a file, once it is clear that somebody meant it to be a checkpoint."""
+    """The start of a file, once it is clear that it is there and no stand-in for another."""
     if not path.exists():
         raise CheckpointError(f"{path} does not exist")
     if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the checkpoint file inside it")
+        raise CheckpointError(f"{path} is a folder; give a file inside it")
     with path.open("rb") as file:
         start = file.read(64)
     if not start:
         raise CheckpointError(f"{path} is empty (0 bytes); download or copy it again")
-    if start.lstrip()[:1] == b"<":
+    if _format_of(start) is None and start.lstrip()[:1] == b"<":
         raise CheckpointError(
-            f"{path} is a web page, not a checkpoint: the download was answered with a page to "
+            f"{path} is a web page, not the file: the download was answered with a page to "
             "click through; open the link in a browser and save the file itself"
         )
     if start.startswith(b"version https://git-lfs"):
@@ -87,18 +115,16 @@ def _first_bytes(path: Path) -> bytes:
 
 def _reader_of(path: Path) -> Callable[[Path], Any]:
     """Choose by the first bytes; a name says nothing."""
-    start = _first_bytes(path)
-    if start[8:9] == b"{":
-        return load_file
-    readers = (
-        (b"\x93NUMPY", _read_npy),
-        (b"PK", _read_zip),
-        (_LEGACY_TORCH, _read_torch),
-        (b"\x80", read_numpy_pickle),
-    )
-    for prefix, read in readers:
-        if start.startswith(prefix):
-            return read
+    readers: dict[CheckpointFormat, Callable[[Path], Any]] = {
+        "safetensors": load_file,
+        "npy": _read_npy,
+        "zip": _read_zip,
+        "legacy": _read_torch,
+        "pickle": read_numpy_pickle,
+    }
+    found = _format_of(_first_bytes(path))
+    if found is not None:
+        return readers[found]
     raise CheckpointError(
         f"{path} is of no known format; expected a .pth or .pt of PyTorch, a .safetensors, a "
         "TorchScript archive, a .npy, or a detectron2 .pkl of numpy arrays"

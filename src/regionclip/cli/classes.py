@@ -1,6 +1,7 @@
 """What a user writes for class names, turned into a vocabulary of the model's."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,24 @@ if TYPE_CHECKING:
     from regionclip.detect import Detector
     from regionclip.vocabulary import Vocabulary
 
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingFile:
+    """Class embeddings of a model that is not read yet, with a name per row."""
+
+    path: Path
+    names: tuple[str, ...]
+
+
 FILE_SUFFIXES = (".txt", ".csv", ".json", ".safetensors", ".pth", ".pt", ".npy")
+
+
+def is_file(text: str) -> bool:
+    """Whether text is the path of a file; a long list of names is none."""
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than a path may be
+        return False
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -23,7 +41,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names, checked_names
     from regionclip.vocabulary import read_names
 
-    if Path(text).is_file():
+    if is_file(text):
         return read_names(text)
     if text in BUILTIN_LISTS:
         return builtin_names(text)
@@ -45,29 +63,97 @@ def parse_templates(text: str) -> tuple[str, ...]:
 
     if "{}" in text:
         return prompt_templates([text])
-    if Path(text).is_file():
+    if is_file(text):
         lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
         return prompt_templates([line.strip() for line in lines if line.strip()])
     return prompt_templates(text)
 
 
-def parse_classes(text: str | None) -> "Vocabulary | tuple[str, ...] | None":
-    """A vocabulary file, or names as :func:`parse_names` takes them; ``None`` stays.
+def vectors_file(text: str | None) -> Path | None:
+    """The file that ``--classes`` names, if it holds vectors rather than names.
 
     Raises:
+        CheckpointError: The file is empty, or stands for one that was not downloaded.
+    """
+    from regionclip.checkpoints import checkpoint_format
+
+    if text is None or not is_file(text) or checkpoint_format(text) is None:
+        return None
+    return Path(text)
+
+
+def parse_classes(
+    text: str | None, *, class_names: str | None = None, templates: str | None = None
+) -> "Vocabulary | EmbeddingFile | tuple[str, ...] | None":
+    """What ``--classes`` means; a file is told by its content, not by its suffix.
+
+    Args:
+        text: A vocabulary file, a file of class embeddings, or names as :func:`parse_names` takes
+            them; ``None`` stays.
+        class_names: Names of the rows of a file of class embeddings, as :func:`parse_names` takes
+            them.
+        templates: What ``--templates`` says; vectors that are made already go into no prompts.
+
+    Raises:
+        UsageError: Options do not go together, or class embeddings have no names.
         ValueError: The file or the names cannot be used.
     """
+    from regionclip.checkpoints import checkpoint_format
     from regionclip.vocabulary import Vocabulary
 
-    if text is None:
-        return None
-    is_vocabulary = text.endswith(".safetensors") and Path(text).is_file()
-    return Vocabulary.load(text) if is_vocabulary else parse_names(text)
+    path = vectors_file(text)
+    if path is not None and templates is not None:
+        raise UsageError(f"--templates: {path} holds vectors, made from prompts already; leave out")
+    if path is not None and checkpoint_format(path) != "safetensors":
+        return _embedding_file(path, class_names)
+    if class_names is not None:
+        raise UsageError(
+            "--class-names: names the rows of a file of class embeddings such as "
+            "coco_65_cls_emb.pth, and --classes gives none"
+        )
+    if path is not None:
+        return Vocabulary.load(path)
+    return None if text is None else parse_names(text)
+
+
+def _embedding_file(path: Path, class_names: str | None) -> "EmbeddingFile":
+    """Class embeddings with their names, one per row."""
+    from regionclip.checkpoints import BARE_TENSOR, read_checkpoint
+    from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names
+
+    rows = read_checkpoint(path).get(BARE_TENSOR)
+    if rows is None or rows.ndim not in (1, 2):
+        found = "tensors with names" if rows is None else f"a {tuple(rows.shape)} tensor"
+        raise UsageError(
+            f"--classes {path}: holds {found}; expected class embeddings (one tensor with a row "
+            "per class), a vocabulary that embed-concepts made, or names"
+        )
+    num_rows = len(rows) if rows.ndim == 2 else 1  # the export of one concept has a single axis
+    if class_names is None:
+        fitting = [each for each in BUILTIN_LISTS if len(builtin_names(each)) == num_rows]
+        raise UsageError(
+            f"--classes {path}: holds {num_rows} class embeddings without names; give the names, "
+            "in the order of the rows, as --class-names: a file, names with commas, or a built-in "
+            f"list ({_listed(fitting, num_rows)})"
+        )
+    names = parse_names(class_names)
+    if len(names) != num_rows:
+        raise UsageError(
+            f"--class-names: are {len(names)} names, and {path} has {num_rows} rows; give one name "
+            "per row, in their order"
+        )
+    return EmbeddingFile(path, names)
+
+
+def _listed(fitting: Sequence[str], num_rows: int) -> str:
+    if not fitting:
+        return f"none has {num_rows} names"
+    return f"{' and '.join(fitting)} {'has' if len(fitting) == 1 else 'have'} {num_rows} names"
 
 
 def open_vocabulary(
     detector: "Detector",
-    classes: "Vocabulary | tuple[str, ...] | None",
+    classes: "Vocabulary | EmbeddingFile | tuple[str, ...] | None",
     templates: Sequence[str] | None,
 ) -> "Vocabulary":
     """The vocabulary to detect with; names are encoded once and kept on disk.
@@ -78,7 +164,8 @@ def open_vocabulary(
         templates: Prompts that names are put into; ``None`` takes those of the model.
 
     Raises:
-        UsageError: The model carries no classes of its own.
+        UsageError: The model carries no classes of its own, or class embeddings have another
+            length than its vectors.
         ValueError: The vocabulary was made with another encoder.
     """
     from regionclip.concepts.templates import prompt_templates
@@ -95,9 +182,30 @@ def open_vocabulary(
     if isinstance(classes, Vocabulary):
         classes.check_encoder(detector.encoder_id)
         return classes
+    if isinstance(classes, EmbeddingFile):
+        vocabulary = Vocabulary.from_embedding_file(
+            classes.path, classes.names, encoder_id=detector.encoder_id
+        )
+        _check_width(vocabulary, detector, classes.path)
+        return vocabulary
     if templates is None:
         templates = prompt_templates(detector.parts.templates)
     with progress("Encoding names", len(classes) * len(templates)) as advance:
         return VocabularyCache(default_cache_folder() / "vocabularies").from_names(
             classes, detector.parts.encoder, templates=templates, progress=advance
+        )
+
+
+def _check_width(vocabulary: "Vocabulary", detector: "Detector", path: Path) -> None:
+    """Refuse rows that do not compare with the model's vectors, where their length is known."""
+    own = detector.parts.class_vocabulary
+    try:
+        known = detector.encode_text(["a"]) if own is None else own.embeddings
+    except ValueError:  # no text tower, which means an original, whose length the library knows
+        return
+    found, expected = vocabulary.embeddings.shape[1], known.shape[1]
+    if found != expected:
+        raise UsageError(
+            f"--classes {path}: has rows of {found} numbers, and the model's vectors have "
+            f"{expected}: they were made with another encoder"
         )

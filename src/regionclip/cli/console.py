@@ -6,12 +6,15 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.table import Table
 
@@ -67,3 +70,34 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
 
     with bar:
         yield advance
+
+
+@contextmanager
+def downloads() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar for each file that is downloaded while the block runs, and nothing if none is.
+
+    Yields:
+        ``show(name, received, total)``, in bytes: what :mod:`regionclip.weights` calls as data
+        arrives.
+    """
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        disable=not errors.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def show(name: str, received: int, total: int | None) -> None:
+        if name not in tasks:
+            bar.start()
+            tasks[name] = bar.add_task(name, total=total)
+        bar.update(tasks[name], completed=received, total=total)
+
+    try:
+        yield show
+    finally:
+        bar.stop()

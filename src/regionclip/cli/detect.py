@@ -54,18 +54,18 @@ class Detect(DetectingCommand):
 
     def run(self) -> int:
         """Detect, write, and print a short table."""
-        from regionclip.cli.classes import open_vocabulary, parse_classes, parse_templates
+        from regionclip.cli.classes import open_vocabulary, parse_templates
         from regionclip.cli.pictures import write_sheet
 
         formats = parse_formats(self.format)
         _check_sheet(self.sheet)
         sources = self.find_images()
-        classes = parse_classes(self.classes)
+        classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)
-        detector = self.load_detector()
+        detector, settings = self.open_model()
         vocabulary = open_vocabulary(detector, classes, templates)
         options = self.options(detector.defaults)
-        settings = self.detection_settings(vocabulary, options)
+        settings |= self.detection_settings(vocabulary, options)
         with Journal(self.output / "detections.jsonl", settings, resume=self.resume) as journal:
             failures = self._detect(sources, journal, detector, vocabulary)
             category_ids = self._category_ids(vocabulary.names)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from regionclip.cli.contents import digest_of_rows
 from regionclip.cli.options import optional
 from regionclip.cli.running import ImageCommand
 
 if TYPE_CHECKING:
+    from regionclip.cli.classes import EmbeddingFile
     from regionclip.detect import DetectOptions
     from regionclip.vocabulary import Vocabulary
 
@@ -17,8 +19,12 @@ class DetectingCommand(ImageCommand):
 
     classes: Annotated[str | None, optional("NAMES|FILE|LIST")] = None
     """What to look for: 'cat, remote control', a file with one name per line, a vocabulary file
-    that embed-concepts made, or a built-in list such as coco80, lvis1203 or icons. By default the
-    classes that the model carries."""
+    that embed-concepts made, a file of class embeddings (.pth, .npy; see --class-names), or a
+    built-in list such as coco80, lvis1203 or icons. By default the classes that the model
+    carries."""
+    class_names: Annotated[str | None, optional("NAMES|FILE|LIST")] = None
+    """Names of the rows of a file of class embeddings, such as RegionCLIP's *_cls_emb.pth, which
+    holds none: as for --classes. The model must be the one that the embeddings were made with."""
     templates: Annotated[str | None, optional("NAME|TEXT|FILE")] = None
     """Prompts that names are put into: imagenet80, photo, none, your own such as 'a photo of a
     {}.', or a file of them. By default those that the model was made for."""
@@ -39,6 +45,16 @@ class DetectingCommand(ImageCommand):
     ] = None
     """How much a box looks like a thing at all: 'geometric' keeps scores in 0 to 1, 'raw' is
     RegionCLIP's own formula, 'none' leaves it out. By default as the model does."""
+
+    def asked_classes(self) -> "Vocabulary | EmbeddingFile | tuple[str, ...] | None":
+        """What to look for, checked before a model is read.
+
+        Raises:
+            ValueError: See :func:`~regionclip.cli.classes.parse_classes`.
+        """
+        from regionclip.cli.classes import parse_classes
+
+        return parse_classes(self.classes, class_names=self.class_names, templates=self.templates)
 
     def options(self, defaults: "DetectOptions") -> "DetectOptions":
         """The model's options with those given instead of its own.
@@ -61,13 +77,17 @@ class DetectingCommand(ImageCommand):
     def detection_settings(
         self, vocabulary: "Vocabulary", options: "DetectOptions"
     ) -> dict[str, Any]:
-        """What detections depend on, for the journal."""
+        """What detections depend on beside the model, for the journal."""
+        from regionclip.cli.classes import vectors_file
         from regionclip.settings import settings_to_dict
 
+        vectors = None
+        if vectors_file(self.classes) is not None:
+            vectors = {"name": self.classes, "content": digest_of_rows(vocabulary.embeddings)}
         others = settings_to_dict(options)
         return {
-            **self.settings(),
             "classes": vocabulary.names,
+            "class_vectors": vectors,
             "templates": vocabulary.templates,
             "encoder": vocabulary.encoder_id,
             **others.pop("selection"),

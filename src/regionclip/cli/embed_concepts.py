@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import Positional
 
-from regionclip.cli.console import UsageError, console, progress
+from regionclip.cli.console import UsageError, console, downloads, progress
 from regionclip.cli.options import optional, value
 from regionclip.cli.running import DEFAULT_MODEL
 
@@ -53,7 +53,8 @@ class EmbedConcepts:
             raise UsageError(f"--batch-size must be at least 1, got {self.batch_size}")
         names, templates = parse_names(self.names), parse_templates(self.templates)
         device = checked_device(self.device)
-        detector = load(self.model, device=device)
+        with downloads() as show:
+            detector = load(self.model, device=device, progress=show)
         with progress("Encoding prompts", len(names) * len(templates)) as advance:
             vocabulary = Vocabulary.from_names(
                 names,

@@ -46,21 +46,22 @@ class EmbedRegions(DetectingCommand):
 
     def run(self) -> int:
         """Embed and write."""
-        from regionclip.cli.classes import open_vocabulary, parse_classes, parse_templates
+        from regionclip.cli.classes import open_vocabulary, parse_templates
         from regionclip.cli.embedders import DetectionEmbedder, ProposalEmbedder
 
         if self.max_regions < 1:
             raise UsageError(f"--max-regions must be at least 1, got {self.max_regions}")
         sources = self.find_images()
-        classes = parse_classes(self.classes)
+        classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)
-        detector = self.load_detector()
+        detector, settings = self.open_model()
         vocabulary, options = None, None
-        settings = {**self.settings(), "max_regions": self.max_regions}
         if classes is not None:
             vocabulary = open_vocabulary(detector, classes, templates)
             options = self.options(detector.defaults)
-            settings = self.detection_settings(vocabulary, options)
+            settings |= self.detection_settings(vocabulary, options)
+        else:
+            settings["max_regions"] = self.max_regions
         for name in ("format", "feature_dtype", "probs"):
             settings[name] = getattr(self, name)
         if vocabulary is None or options is None:

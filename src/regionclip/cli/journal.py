@@ -28,7 +28,8 @@ class Journal:
 
         Args:
             path: Its folder is made.
-            settings: All that results depend on, as plain data.
+            settings: All that results depend on, as plain data. Of what
+                :func:`~regionclip.cli.contents.known_by` notes, the content alone counts.
             resume: Go on with what is there; else it is deleted.
 
         Raises:
@@ -120,7 +121,7 @@ class Journal:
     def _check_settings(self, then: Any, now: dict[str, Any]) -> None:
         then = then if isinstance(then, dict) else {}
         for name in [*now, *then]:
-            if then.get(name) != now.get(name):
+            if _compared(then.get(name)) != _compared(now.get(name)):
                 raise UsageError(
                     f"{self.path} was made with other settings: {name} was "
                     f"{_shown(then.get(name))}, now {_shown(now.get(name))}; use another "
@@ -134,6 +135,13 @@ def _stamp(source: "NamedSource") -> list[int]:
     return [state.st_size, state.st_mtime_ns]
 
 
+def _compared(value: Any) -> Any:
+    """Of a file, what it holds: its name may be another."""
+    return value["content"] if isinstance(value, dict) and "content" in value else value
+
+
 def _shown(value: Any, max_length: int = 80) -> str:
+    if isinstance(value, dict) and "content" in value:
+        return f"{_shown(value['name'])} (content {value['content'][:8]})"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= max_length else f"{text[: max_length - 3]}..."

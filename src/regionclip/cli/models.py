@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from regionclip.cli.console import console, errors, print_table
+from regionclip.cli.console import console, downloads, errors, print_table
 
 if TYPE_CHECKING:
     from regionclip.weights import WeightsEntry
@@ -118,7 +118,7 @@ class ModelsDownload:
         failures = 0
         for name, entry in entries.items():
             try:
-                console.print(f"{name}: {_fetch(name, entry, self.cache)}", markup=False)
+                console.print(f"{name}: {_fetch(entry, self.cache)}", markup=False)
             except DownloadError as error:
                 failures += 1
                 errors.print(f"{name}: {error}", markup=False, soft_wrap=True)
@@ -166,7 +166,7 @@ class ModelsConvert:
         from regionclip.weights import find_entry
 
         entry = find_entry(self.model, known_weights())
-        return _fetch(self.model, entry, self.cache), entry.licence
+        return _fetch(entry, self.cache), entry.licence
 
 
 def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[str]]:
@@ -211,18 +211,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fetch(name: str, entry: "WeightsEntry", cache: Path | None) -> Path:
-    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
+def _fetch(entry: "WeightsEntry", cache: Path | None) -> Path:
     from regionclip.weights import fetch_weights
 
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=errors, disable=not errors.is_terminal) as bar:
-        task = bar.add_task(name, total=None)
-
-        def show(received: int, total: int | None) -> None:
-            bar.update(task, completed=received, total=total)
-
+    with downloads() as show:
         return fetch_weights(entry, cache_folder=cache, progress=show)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import Positional
 
-from regionclip.cli.console import UsageError, console, errors, progress
+from regionclip.cli.console import UsageError, console, downloads, errors, progress
+from regionclip.cli.contents import known_by
 from regionclip.cli.devices import checked_device, parse_bytes
 from regionclip.cli.journal import Journal
 from regionclip.cli.options import optional, value
@@ -45,6 +46,10 @@ class ImageCommand:
     default the model's own, or 'torchvision' if it has none."""
     text_weights: Annotated[str | None, optional("NAME|FILE")] = None
     """Model to take the text tower from, for fine-tuned originals, which carry none."""
+    regions: Literal["map", "crops"] = "map"
+    """'map' cuts regions from one map of the image; 'crops' runs the whole image tower on every
+    region, as users of plain CLIP do, many times slower. Other architectures than CLIP's ResNets
+    know crops only."""
     image_root: Annotated[Path | None, optional("FOLDER")] = None
     """Where the images of a COCO json are; by default beside it."""
     frame_step: Annotated[int, value("N")] = 1
@@ -80,8 +85,8 @@ class ImageCommand:
             raise UsageError(f"--output {self.output} is a file; give a folder")
         return find_images(self.images, image_root=self.image_root, exclude=self.output)
 
-    def load_detector(self) -> "Detector":
-        """The model with its proposals.
+    def open_model(self) -> "tuple[Detector, dict[str, Any]]":
+        """The model with its proposals, and what its results depend on, for the journal.
 
         Raises:
             ValueError: The model, the proposals or the device cannot be had.
@@ -90,23 +95,37 @@ class ImageCommand:
         from regionclip.loading import load, open_proposals
 
         device = checked_device(self.device)
-        detector = load(
-            self.model,
-            device=device,
-            precision=self.precision,
-            proposals=self.proposals,
-            text_weights=self.text_weights,
-            memory_budget=parse_bytes(self.memory_budget),
-        )
-        if detector.parts.proposer is not None:
-            return detector
-        proposer = open_proposals(PROPOSALS_OF_MODELS_WITHOUT, device=device)
-        return Detector(replace(detector.parts, proposer=proposer), detector.defaults)
+        memory_budget = parse_bytes(self.memory_budget)
+        proposals = self.proposals
+        with downloads() as show:
+            detector = load(
+                self.model,
+                device=device,
+                precision=self.precision,
+                proposals=proposals,
+                regions=self.regions,
+                text_weights=self.text_weights,
+                memory_budget=memory_budget,
+                progress=show,
+            )
+            if detector.parts.proposer is None:
+                proposals = PROPOSALS_OF_MODELS_WITHOUT
+                proposer = open_proposals(proposals, device=device, progress=show)
+                detector = Detector(replace(detector.parts, proposer=proposer), detector.defaults)
+        return detector, self._model_settings(proposals)
 
-    def settings(self) -> dict[str, Any]:
-        """What results of any image command depend on, for the journal."""
-        names = ("model", "proposals", "text_weights", "precision")
-        return {name: getattr(self, name) for name in names}
+    def _model_settings(self, proposals: str | None) -> dict[str, Any]:
+        """Files by what they hold; ``proposals`` are those used, ``None`` for the model's own."""
+        from regionclip.loading import find_weights, model_file, proposals_file
+
+        words = self.text_weights
+        return {
+            "model": known_by(self.model, model_file(self.model)),
+            "proposals": proposals and known_by(proposals, proposals_file(proposals)),
+            "text_weights": words and known_by(words, find_weights(words)),
+            "regions": self.regions,
+            "precision": self.precision,
+        }
 
     def compute(
         self,

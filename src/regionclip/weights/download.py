@@ -3,13 +3,15 @@
 import hashlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-Progress = Callable[[int, int | None], None]
-"""Called with the bytes on disk so far and their final number, if the server tells it."""
+Progress = Callable[[str, int, int | None], None]
+"""Called with the file's name, the bytes of it on disk so far, and their final number, if the
+server tells it."""
 
 TIMEOUT_SECONDS = 30.0
 """A server that is silent for so long is taken to be gone."""
@@ -46,9 +48,9 @@ def download_file(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}.part")
     try:
-        _receive(url, partial, progress)
+        _receive(url, part, None if progress is None else partial(progress, path.name))
     except HTTPError as error:
         raise DownloadError(
             f"{url} is answered with '{error.code} {error.reason}'; the file may have moved: get "
@@ -62,14 +64,14 @@ def download_file(
             f"{url} is out of reach ({reason}); without a network, fetch it on another machine "
             f"and save it as {path}"
         ) from error
-    _check_hash(url, partial, sha256)
-    partial.replace(path)
+    _check_hash(url, part, sha256)
+    part.replace(path)
     return path
 
 
-def _receive(url: str, partial: Path, progress: Progress | None) -> None:
-    """Append to ``partial`` until it is as long as the server says."""
-    offset = partial.stat().st_size if partial.exists() else 0
+def _receive(url: str, part: Path, progress: Callable[[int, int | None], None] | None) -> None:
+    """Append to ``part`` until it is as long as the server says."""
+    offset = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "regionclip"} | ({"Range": f"bytes={offset}-"} if offset else {})
     try:
         response = urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
@@ -86,7 +88,7 @@ def _receive(url: str, partial: Path, progress: Progress | None) -> None:
         length = response.headers.get("Content-Length")
         total = None if length is None else offset + int(length)
         received = offset
-        with partial.open("ab" if offset else "wb") as file:
+        with part.open("ab" if offset else "wb") as file:
             while chunk := response.read(_CHUNK_BYTES):
                 file.write(chunk)
                 received += len(chunk)
@@ -99,11 +101,11 @@ def _receive(url: str, partial: Path, progress: Progress | None) -> None:
         )
 
 
-def _check_hash(url: str, partial: Path, sha256: str) -> None:
-    with partial.open("rb") as file:
+def _check_hash(url: str, part: Path, sha256: str) -> None:
+    with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(sha256.lower()):
-        partial.unlink()
+        part.unlink()
         raise DownloadError(
             f"{url} delivered a file with SHA-256 {found[:16]}..., expected {sha256[:16]}...; it "
             "was deleted. Run the same again; if that does not help, the file has changed"
