@@ -21,16 +21,19 @@ class Category:
     """A class of a data set.
 
     Attributes:
-        name: As the data set writes it.
+        name: As the data set writes it; of LVIS, whose names are made for programs, the words.
         id: The data set's own number, which result files use.
         split: ``base`` or ``novel``, where the data set says so.
         frequency: LVIS's ``r``, ``c`` or ``f`` (rare, common, frequent).
+        display_name: What LVIS's tools print: its first synonym. Empty if that is no other than
+            ``name``; never what a prompt is made of.
     """
 
     name: str
     id: int
     split: Split = ""
     frequency: Frequency = ""
+    display_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
