@@ -14,6 +14,8 @@ Segmentation = Any
 ``{"size": [height, width], "counts": ...}``; ``None`` where an object has none."""
 Split = Literal["base", "novel", ""]
 Frequency = Literal["r", "c", "f", ""]
+LARGEST_COORDINATE = 1e30
+"""Readers refuse more as damage, and so never overflow float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,28 @@ class Objects:
     @classmethod
     def empty(cls) -> "Objects":
         """No objects."""
-        none = torch.zeros(0, dtype=torch.bool)
-        return cls(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), none, none)
+        return cls.from_rows([], [])
+
+    @classmethod
+    def from_rows(
+        cls,
+        boxes: Sequence[Sequence[float]],
+        labels: Sequence[int],
+        *,
+        is_difficult: Sequence[bool] | None = None,
+        segmentations: Sequence[Segmentation] = (),
+        areas: Sequence[float] | None = None,
+    ) -> "Objects":
+        """Objects, none of them a crowd, from one row each; the arguments are the attributes."""
+        none = torch.zeros(len(labels), dtype=torch.bool)
+        return cls(
+            boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor(labels, dtype=torch.int64),
+            is_crowd=none,
+            is_difficult=none if is_difficult is None else torch.tensor(is_difficult).bool(),
+            segmentations=tuple(segmentations),
+            areas=None if areas is None else torch.tensor(areas, dtype=torch.float32),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regionclip.data.datasets import Objects
+from regionclip.data.datasets import LARGEST_COORDINATE, Objects
 
 Entry = Mapping[str, Any]
-LARGEST = 1e30
-"""Coordinates beyond it are taken for damage; float32 holds them."""
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +106,11 @@ def _boxes(rows: Sequence[Entry], path: Path) -> np.ndarray:
         boxes = np.array([each["bbox"] for each in rows], dtype=np.float64)
     except (TypeError, ValueError):
         boxes = None
-    if boxes is None or boxes.shape != (len(rows), 4) or not (np.abs(boxes) <= LARGEST).all():
+    if (
+        boxes is None
+        or boxes.shape != (len(rows), 4)
+        or not (np.abs(boxes) <= LARGEST_COORDINATE).all()
+    ):
         bad = next(each for each in rows if not is_box(each["bbox"]))
         raise ValueError(
             f"{path}: the bbox of annotation {bad.get('id')} is {str(bad['bbox'])[:80]}, expected "
@@ -122,7 +124,7 @@ def is_box(value: Any) -> bool:
     """Whether ``value`` is a list of four finite numbers."""
     if not isinstance(value, list) or len(value) != 4:
         return False
-    return all(isinstance(each, int | float) and abs(each) <= LARGEST for each in value)
+    return all(isinstance(each, int | float) and abs(each) <= LARGEST_COORDINATE for each in value)
 
 
 def _ids(rows: Sequence[Entry], path: Path) -> tuple[int, ...]:
