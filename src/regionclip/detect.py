@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from regionclip.data.datasets import Member
 from regionclip.data.images import read_image
 from regionclip.data.transforms import resize_shortest_edge
 from regionclip.detections.box_coder import BoxWeights, clip_boxes, decode_boxes, nonempty
@@ -244,7 +245,7 @@ class Detector:
         pixels = resize_shortest_edge(
             picture, shortest=self.parts.shortest_side, longest=self.parts.longest_side
         )
-        name = str(image) if isinstance(image, str | Path) else name
+        name = str(image) if isinstance(image, str | Path | Member) else name
         return PreparedImage(pixels, (picture.height, picture.width), name)
 
     def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:

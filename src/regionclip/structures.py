@@ -14,12 +14,14 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
+from regionclip.data.datasets import Member
+
 if TYPE_CHECKING:
     import supervision
 
-ImageSource = str | Path | Image.Image | np.ndarray | Tensor
-"""A path, a PIL image, an RGB ``uint8`` array ``(H, W, 3)``, or an RGB tensor ``(3, H, W)`` that
-is ``uint8`` or float in [0, 1]."""
+ImageSource = str | Path | Member | Image.Image | np.ndarray | Tensor
+"""A path, a file in a tar archive, a PIL image, an RGB ``uint8`` array ``(H, W, 3)``, or an RGB
+tensor ``(3, H, W)`` that is ``uint8`` or float in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,4 @@
+import io
 import struct
 import threading
 import warnings
@@ -9,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from regionclip.data.images import ImageReadError, read_image
+from regionclip.data.datasets import Member
+from regionclip.data.images import ImageReadError, read_header, read_image
 
 ORIENTATION = 0x0112
 # 2 x 3 pixels, all different: red, green, blue over yellow, cyan, magenta
@@ -237,3 +239,68 @@ def test_a_pil_image_is_turned_upright_and_not_changed() -> None:
 def test_other_arrays_and_tensors_are_refused_by_name(source: object, reason: str) -> None:
     with pytest.raises(ImageReadError, match=f"image 3: .*{reason}"):
         read_image(source, name="image 3")  # type: ignore[arg-type]
+
+
+def test_a_member_of_an_archive_is_read_like_a_file(tmp_path: Path) -> None:
+    content = io.BytesIO()
+    Image.fromarray(COLOURS).save(content, "png")
+    archive = tmp_path / "shard.tar"
+    archive.write_bytes(b"before" + content.getvalue() + b"after")
+    member = Member(archive, "a.png", offset=6, size=len(content.getvalue()))
+    assert np.array_equal(pixels_of(read_image(member)), COLOURS)
+    assert read_header(member).size_hw == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "message"),
+    [
+        (0, 10, r"shard\.tar/a\.png: is not an image that Pillow can read"),
+        (95, 10, r"shard\.tar/a\.png: its archive ends 5 bytes too early"),
+        (0, 0, r"shard\.tar/a\.png: is empty"),
+    ],
+)
+def test_an_unreadable_member_is_refused_by_name(
+    tmp_path: Path, offset: int, size: int, message: str
+) -> None:
+    archive = tmp_path / "shard.tar"
+    archive.write_bytes(b"x" * 100)
+    with pytest.raises(ImageReadError, match=message):
+        read_image(Member(archive, "a.png", offset, size))
+
+
+def test_a_member_of_a_missing_archive_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ImageReadError, match=r"gone\.tar/a\.png: cannot be read \(No such file"):
+        read_image(Member(tmp_path / "gone.tar", "a.png", 0, 10))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "webp"])
+@pytest.mark.parametrize(
+    ("orientation", "turn", "size_hw"),
+    [
+        (1, "none", (2, 3)),
+        (3, "keeps size", (2, 3)),
+        (6, "swaps sides", (3, 2)),
+    ],
+)
+def test_a_header_tells_the_size_that_reading_gives(
+    tmp_path: Path, suffix: str, orientation: int, turn: str, size_hw: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(COLOURS).save(path, exif=exif)
+    header = read_header(path)
+    assert (header.size_hw, header.exif_turn) == (size_hw, turn)
+    assert read_image(path).size == size_hw[::-1]
+
+
+def test_exif_behind_a_pngs_pixels_is_found(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    content = io.BytesIO()
+    Image.fromarray(COLOURS).save(content, "png")
+    late = png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+    path = tmp_path / "a.png"
+    path.write_bytes(content.getvalue()[:-12] + late + content.getvalue()[-12:])
+    assert read_header(path).size_hw == (3, 2)
+    assert read_image(path).size == (2, 3)

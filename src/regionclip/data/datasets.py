@@ -14,6 +14,8 @@ Segmentation = Any
 ``{"size": [height, width], "counts": ...}``; ``None`` where an object has none."""
 Split = Literal["base", "novel", ""]
 Frequency = Literal["r", "c", "f", ""]
+LARGEST_COORDINATE = 1e30
+"""Readers refuse more as damage, and so never overflow float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +23,19 @@ class Category:
     """A class of a data set.
 
     Attributes:
-        name: As the data set writes it.
+        name: As the data set writes it; of LVIS, whose names are made for programs, the words.
         id: The data set's own number, which result files use.
         split: ``base`` or ``novel``, where the data set says so.
         frequency: LVIS's ``r``, ``c`` or ``f`` (rare, common, frequent).
+        display_name: What LVIS's tools print: its first synonym. Empty if that is no other than
+            ``name``; never what a prompt is made of.
     """
 
     name: str
     id: int
     split: Split = ""
     frequency: Frequency = ""
+    display_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +67,28 @@ class Objects:
     @classmethod
     def empty(cls) -> "Objects":
         """No objects."""
-        none = torch.zeros(0, dtype=torch.bool)
-        return cls(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), none, none)
+        return cls.from_rows([], [])
+
+    @classmethod
+    def from_rows(
+        cls,
+        boxes: Sequence[Sequence[float]],
+        labels: Sequence[int],
+        *,
+        is_difficult: Sequence[bool] | None = None,
+        segmentations: Sequence[Segmentation] = (),
+        areas: Sequence[float] | None = None,
+    ) -> "Objects":
+        """Objects, none of them a crowd, from one row each; the arguments are the attributes."""
+        none = torch.zeros(len(labels), dtype=torch.bool)
+        return cls(
+            boxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            labels=torch.tensor(labels, dtype=torch.int64),
+            is_crowd=none,
+            is_difficult=none if is_difficult is None else torch.tensor(is_difficult).bool(),
+            segmentations=tuple(segmentations),
+            areas=None if areas is None else torch.tensor(areas, dtype=torch.float32),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,23 @@
 """Anything a user calls an image, read into RGB pixels or refused in one sentence."""
 
+import io
 import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
+from regionclip.data.datasets import Member
 from regionclip.structures import ImageSource
 
 MAX_PIXELS = 178_956_970
@@ -27,6 +33,8 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation to what turns the pixels upright (EXIF 2.3, tag 0x0112)."""
+SWAP_SIDES = (5, 6, 7, 8)
+"""Those of them that swap height and width."""
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
@@ -45,8 +53,9 @@ def read_image(
     taken; colour profiles are ignored. Nothing is downloaded.
 
     Args:
-        source: A path; a PIL image; an RGB ``uint8`` array ``(H, W, 3)``; an RGB tensor
-            ``(3, H, W)`` that is ``uint8`` or float in [0, 1] (rounded to 8 bits).
+        source: A path; a member of a tar archive; a PIL image; an RGB ``uint8`` array
+            ``(H, W, 3)``; an RGB tensor ``(3, H, W)`` that is ``uint8`` or float in [0, 1]
+            (rounded to 8 bits).
         name: How errors call an image that is not a path.
         max_pixels: Files with more are refused before they are decoded. PIL's own limit holds too.
 
@@ -54,8 +63,9 @@ def read_image(
         ImageReadError: It cannot be read: not there, not an image, damaged, too large, or an array
             or tensor of another type, shape or range.
     """
-    if isinstance(source, str | Path):
-        return _read_file(str(source), max_pixels)
+    if isinstance(source, str | Path | Member):
+        with _opened(source, max_pixels) as image:
+            return _upright_rgb(image, str(source))
     if isinstance(source, Image.Image):
         name = name or str(getattr(source, "filename", "")) or "the PIL image"
         with _decoding(name):
@@ -67,12 +77,93 @@ def read_image(
     )
 
 
-def _read_file(path: str, max_pixels: int) -> Image.Image:
-    _check_file(path)
-    with _decoding(path), Image.open(path) as image:
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What a file says about its pixels.
+
+    Attributes:
+        size_hw: Height and width of what :func:`read_image` gives.
+        exif_turn: What brings the stored pixels upright: nothing, a flip or turn that keeps the
+            size, or one that swaps height and width.
+    """
+
+    size_hw: tuple[int, int]
+    exif_turn: Literal["none", "keeps size", "swaps sides"]
+
+
+def read_header(source: str | Path | Member) -> ImageHeader:
+    """Read the size of an image without decoding its pixels.
+
+    Raises:
+        ImageReadError: It is not there, not an image, or too large.
+    """
+    with _opened(source, MAX_PIXELS) as image:
+        width, height = image.size
+        if isinstance(image, TiffImageFile):  # some versions of PIL turn it here, others on load()
+            tags = image.tag_v2
+            width, height = tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength]
+        # a PNG's EXIF may follow its pixels, and PIL decodes them to get there
+        is_known_upright = isinstance(image, PngImageFile) and _ends_with_pixels(image)
+        orientation = None if is_known_upright else _orientation(image)
+        if orientation not in UPRIGHT:
+            return ImageHeader((height, width), "none")
+        if orientation in SWAP_SIDES:
+            return ImageHeader((width, height), "swaps sides")
+        return ImageHeader((height, width), "keeps size")
+
+
+def _ends_with_pixels(image: PngImageFile) -> bool:
+    """Whether a PNG says nothing about itself, before or after its pixels."""
+    if image.info.keys() & {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}:
+        return False
+    file = image.fp
+    if file is None:
+        return False
+    start = file.tell()
+    file.seek(8)  # its signature
+    kinds = []
+    while len(head := file.read(8)) == 8:
+        kinds.append(head[4:])
+        file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    file.seek(start)
+    return kinds[-2:] == [b"IDAT", b"IEND"]
+
+
+@contextmanager
+def _opened(source: str | Path | Member, max_pixels: int) -> Iterator[Image.Image]:
+    """An image whose header is read; whatever its decoder raises becomes one sentence."""
+    name = str(source)
+    if isinstance(source, Member):
+        file: str | io.BytesIO = io.BytesIO(read_member(source))
+    else:
+        _check_file(name)
+        file = name
+    with _decoding(name), Image.open(file) as image:
         if image.width * image.height > max_pixels:
-            raise _too_large(path, f"{image.width}x{image.height} is", max_pixels)
-        return _upright_rgb(image, path)
+            raise _too_large(name, f"{image.width}x{image.height} is", max_pixels)
+        yield image
+
+
+def read_member(member: Member) -> bytes:
+    """Read the bytes of a file in a tar archive.
+
+    Raises:
+        ImageReadError: The archive is not there or ends before the member does.
+    """
+    try:
+        with member.archive.open("rb") as archive:
+            archive.seek(member.offset)
+            content = archive.read(member.size)
+    except OSError as error:
+        raise ImageReadError(f"{member}: cannot be read ({error.strerror})") from error
+    if len(content) < member.size:
+        raise ImageReadError(
+            f"{member}: its archive ends {member.size - len(content)} bytes too early; copy or "
+            "download it again"
+        )
+    if not content:
+        raise ImageReadError(f"{member}: is empty (0 bytes); write the archive again")
+    return content
 
 
 def _check_file(path: str) -> None:

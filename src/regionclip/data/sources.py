@@ -66,7 +66,8 @@ def find_images(
             - a pattern such as ``photos/**/*.jpg``: what it matches, sorted, hidden files if the
               pattern names them with a dot;
             - a COCO json (by its suffix): the images it lists, in its order.
-        image_root: Folder of a COCO json's ``file_name`` entries; by default the json's own.
+        image_root: Folder of a COCO json's ``file_name`` entries; by default the json's own or one
+            near it (:func:`find_image_root`).
         exclude: Folder that is not searched, such as the one results are written to.
 
     Raises:
@@ -138,11 +139,13 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _in_coco(path: Path, image_root: str | Path | None) -> Iterator[NamedSource]:
-    root = path.parent if image_root is None else Path(image_root)
-    for index, entry in enumerate(_read_coco(path)["images"]):
-        name = _file_name(entry)
-        if name is None:
-            raise ValueError(f"{path}: image {index} has neither file_name nor coco_url")
+    entries = _read_coco(path)["images"]
+    names = [coco_file_name(entry) for entry in entries]
+    if None in names:
+        raise ValueError(f"{path}: image {names.index(None)} has neither file_name nor coco_url")
+    named = [name for name in names if name is not None]
+    root = find_image_root(path, named) if image_root is None else Path(image_root)
+    for entry, name in zip(entries, named, strict=True):
         image_id = entry.get("id")
         file = root / name
         relative = PurePosixPath(*(part for part in PurePosixPath(name).parts if part != ".."))
@@ -167,7 +170,29 @@ def _read_coco(path: Path) -> dict[str, Any]:
     return content
 
 
-def _file_name(entry: Any) -> str | None:
+def find_image_root(annotation_file: Path, images: Sequence[str]) -> Path:
+    """The folder that an annotation file's image names start from.
+
+    Args:
+        annotation_file: Such as ``coco/annotations/instances_val2017.json``.
+        images: Names in it; ten of them are looked for.
+
+    Returns:
+        The first that holds one of them of: the file's own folder and the one above; in each of
+        them the folder that has the file's name (``val2017``), that in ``images``, and ``images``
+        itself. The file's own folder if none does.
+    """
+    own = annotation_file.parent
+    above = own.absolute().parent if own.name in ("", "..") else own.parent
+    subset = annotation_file.stem.removeprefix("instances_").removeprefix("captions_")
+    for folder in (own, above):
+        for inside in ("", subset, f"images/{subset}", "images"):
+            if any((folder / inside / name).is_file() for name in images[:10]):
+                return folder / inside
+    return own
+
+
+def coco_file_name(entry: Any) -> str | None:
     """``file_name``, or the end of ``coco_url`` (split and file), which is all that LVIS has."""
     if not isinstance(entry, dict):
         return None

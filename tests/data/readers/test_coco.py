@@ -1,13 +1,15 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from regionclip.concepts.class_names import builtin_names
 from regionclip.data.readers import open_dataset
-from regionclip.data.readers.coco import coco_dictionary
+from regionclip.data.readers.coco import coco_dictionary, lvis_words
 
-CONTENT = {
+CONTENT: dict[str, Any] = {
     "images": [
         {"id": 7, "file_name": "a.jpg", "width": 40, "height": 30},
         {"id": 9, "file_name": "b.jpg", "width": 20, "height": 10},
@@ -26,6 +28,30 @@ CONTENT = {
     ],
     "categories": [{"id": 5, "name": "dog", "split": "novel"}, {"id": 2, "name": "cat"}],
 }
+
+
+LVIS = {
+    "images": [
+        {
+            "id": 9,
+            "coco_url": "http://images.cocodataset.org/train2017/000000000009.jpg",
+            "height": 480,
+            "width": 640,
+            "neg_category_ids": [3],
+            "not_exhaustive_category_ids": [1, 77],
+        }
+    ],
+    "annotations": [],
+    "categories": [
+        {"id": 3, "name": "bow_(weapon)", "synonyms": ["bow_(weapon)"], "frequency": "r"},
+        {"id": 1, "name": "bull", "synonyms": ["horned_cow"], "frequency": "c"},
+        {"id": 2, "name": "cup", "synonyms": ["cup", "mug"], "frequency": "f"},
+    ],
+}
+
+
+def with_box(box: object) -> dict:
+    return {"annotations": [CONTENT["annotations"][0] | {"bbox": box}]}
 
 
 @pytest.fixture
@@ -69,12 +95,76 @@ def test_captions_are_gathered_per_image(tmp_path: Path) -> None:
     assert dataset.categories == ()
 
 
+def test_objects_go_to_their_images_whatever_the_order_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "instances.json"
+    rows = [
+        {"id": n, "image_id": image, "category_id": 2, "bbox": [n, 0, 1, 1], "iscrowd": n % 2}
+        for n, image in enumerate((9, 7, 9, 404, 9))
+    ]
+    path.write_text(json.dumps(CONTENT | {"annotations": rows}))
+    first, second = open_dataset(path)
+    assert first.objects.ids == (1,)
+    assert second.objects.ids == (0, 2, 4)
+    assert second.objects.boxes[:, 0].tolist() == [0, 2, 4]
+    assert second.objects.is_crowd.tolist() == [False] * 3
+    assert second.objects.areas is None
+
+
+def test_annotations_of_unlisted_images_are_left_out_with_a_warning(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_text(json.dumps(CONTENT | {"images": CONTENT["images"][1:]}))
+    assert len(open_dataset(path).samples[0].objects) == 0
+    assert "2 annotations belong to images that it does not list" in caplog.text
+
+
+def test_an_lvis_file_gives_words_to_prompt_with_and_names_to_show(tmp_path: Path) -> None:
+    path = tmp_path / "lvis.json"
+    path.write_text(json.dumps(LVIS))
+    dataset = open_dataset(path)
+    assert dataset.class_names == ("bull", "cup", "bow weapon")
+    assert [each.display_name for each in dataset.categories] == ["horned_cow", "", "bow_(weapon)"]
+    assert [each.frequency for each in dataset.categories] == ["c", "f", "r"]
+    (sample,) = dataset
+    assert sample.name == "train2017/000000000009.jpg"
+    assert (sample.negative_labels, sample.not_exhaustive_labels) == ((2,), (0,))
+
+
+def test_words_of_lvis_are_those_of_the_built_in_list() -> None:
+    assert lvis_words("arctic_(type_of_shoe)") in builtin_names("lvis1203")
+
+
+@pytest.mark.parametrize("folder", ["", "val2017", "../val2017", "images/val2017", "../images"])
+def test_images_are_found_near_the_file(tmp_path: Path, folder: str) -> None:
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    image = tmp_path / "annotations" / folder / "b.jpg"
+    image.parent.mkdir(parents=True)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(CONTENT))
+    image.touch()
+    found = open_dataset(path).samples[1].image
+    assert isinstance(found, Path)
+    assert found.samefile(image)
+    assert open_dataset(path, image_root="x").samples[1].image == Path("x/b.jpg")
+
+
+def test_images_that_are_nowhere_are_expected_beside_the_file(path: Path) -> None:
+    assert open_dataset(path).samples[0].image == path.parent / "a.jpg"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"images": None}, "has no list of images"),
         ({"categories": [{"id": 5, "name": "dog"}]}, "annotation 4 has category 2"),
-        ({"images": [{"id": 7}]}, "no valid COCO json"),
+        ({"images": [{"id": 7}]}, "image 0 has neither file_name nor coco_url"),
+        ({"images": [{"file_name": "a.jpg"}]}, r"no valid COCO json \(KeyError: 'id'\)"),
+        ({"images": [{"id": 7, "file_name": "a.jpg"}] * 2}, "image file 'a.jpg' occurs twice"),
+        (with_box([1, 2, 3]), r"the bbox of annotation 3 is \[1, 2, 3\], expected four numbers"),
+        (with_box(None), "the bbox of annotation 3 is None"),
+        (with_box([1, 2, float("nan"), 4]), r"annotation 3 is \[1, 2, nan, 4\]"),
+        (with_box([1, 2, 1e40, 4]), r"annotation 3 is \[1, 2, 1e\+40, 4\]"),
+        ({"annotations": [CONTENT["annotations"][0] | {"id": "x"}]}, "id is no integer.*'x'"),
         (
             {"categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "dog"}]},
             "'dog' occurs twice",

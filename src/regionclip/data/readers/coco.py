@@ -1,26 +1,35 @@
-"""COCO's ``instances`` and ``captions`` json files, read and written."""
+"""COCO's ``instances`` and ``captions`` json files and LVIS's, read; the first also written."""
 
+import gc
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from regionclip.data.datasets import Category, Dataset, Sample
+from regionclip.data.sources import coco_file_name, find_image_root
 
-from regionclip.data.datasets import Category, Dataset, Objects, Sample
+from .coco_objects import objects_by_image
+
+Entry = Mapping[str, Any]
+SPLITS = ("base", "novel")
+FREQUENCIES = ("r", "c", "f")
 
 
 def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
-    """Read a COCO json with boxes, captions or both.
+    """Read a COCO or LVIS json with boxes, captions or both.
 
     Categories are ordered by id, as every COCO tool orders them. An optional ``split`` of a
-    category (``base``, ``novel``) and ``frequency`` (LVIS) are kept.
+    category (``base``, ``novel``) and ``frequency`` (LVIS) are kept. Annotations of images that the
+    file does not list are left out, and a warning logged.
 
     Args:
         path: The json.
-        image_root: Folder of its ``file_name`` entries; by default the json's own.
+        image_root: Folder of its ``file_name`` entries (of LVIS: of the end of ``coco_url``, such
+            as ``train2017/000000000009.jpg``); by default the json's own folder or one near it, see
+            :func:`~regionclip.data.sources.find_image_root`.
 
     Raises:
         ValueError: The file is no COCO json, or an entry is unusable; the message names it.
@@ -30,8 +39,9 @@ def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Data
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ValueError(f"{path} is no COCO json: it has no list of images")
     try:
-        return _dataset_of(content, path, path.parent if image_root is None else Path(image_root))
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        with _without_collections():
+            return _dataset_of(content, path, image_root)
+    except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"{path} is no valid COCO json ({type(error).__name__}: {error}); "
             "'regionclip data check' lists what is wrong with it"
@@ -45,9 +55,24 @@ def read_json(path: Path) -> Any:
         ValueError: It is not there or no json.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        with _without_collections():
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as json: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path} cannot be read as json: it is nested too deeply") from error
+
+
+@contextmanager
+def _without_collections() -> Iterator[None]:
+    """Garbage is not looked for: among millions of new objects that takes half of the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def coco_dictionary(dataset: Dataset) -> dict[str, Any]:
@@ -69,67 +94,70 @@ def coco_dictionary(dataset: Dataset) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _dataset_of(content: Mapping[str, Any], path: Path, root: Path) -> Dataset:
-    entries = sorted(content.get("categories", []), key=lambda each: each["id"])
-    categories = tuple(
-        Category(
-            str(each["name"]), int(each["id"]), each.get("split", ""), each.get("frequency", "")
-        )
-        for each in entries
+def lvis_words(name: str) -> str:
+    """What LVIS calls ``bow_(weapon)``, as a person writes it: ``bow weapon``.
+
+    Source: microsoft/RegionCLIP@4b8513b ``get_cls_names``, which the embeddings of LVIS's classes
+    were made with.
+    """
+    return name.replace("_", " ").replace("(", "").replace(")", "")
+
+
+def category_of(entry: Entry) -> Category:
+    """A category of a COCO or LVIS json; LVIS's are those with ``synonyms``.
+
+    Raises:
+        KeyError, TypeError, ValueError: It has no name or no id.
+    """
+    name, shown = str(entry["name"]), ""
+    if entry.get("synonyms"):
+        name, shown = lvis_words(name), str(entry["synonyms"][0])
+    split, frequency = entry.get("split"), entry.get("frequency")
+    return Category(
+        name,
+        int(entry["id"]),
+        split if split in SPLITS else "",
+        frequency if frequency in FREQUENCIES else "",
+        "" if shown == name else shown,
     )
+
+
+def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Dataset:
+    entries = sorted(content.get("categories", []), key=lambda each: each["id"])
+    categories = tuple(map(category_of, entries))
     label_of = {each.id: label for label, each in enumerate(categories)}
-    rows: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    images = content["images"]
+    names = [_name_of(each, index, path) for index, each in enumerate(images)]
+    root = find_image_root(path, names) if image_root is None else Path(image_root)
     captions: dict[Any, list[str]] = defaultdict(list)
+    rows = []
     for each in content.get("annotations", []):
         if "caption" in each:
             captions[each["image_id"]].append(str(each["caption"]))
         if "bbox" in each:
-            rows[each["image_id"]].append(each)
+            rows.append(each)
+    objects = objects_by_image(rows, [each["id"] for each in images], label_of, path=path)
     samples = tuple(
         Sample(
-            name=str(image["file_name"]),
-            image=root / image["file_name"],
+            name=name,
+            image=root / name,
             image_id=image["id"],
-            size_hw=(image["height"], image["width"]) if image.get("height") else None,
-            objects=_objects_of(rows[image["id"]], label_of, path),
-            captions=tuple(captions[image["id"]]),
+            size_hw=(int(image["height"]), int(image["width"])) if image.get("height") else None,
+            objects=own,
+            captions=tuple(captions.get(image["id"], ())),
             negative_labels=_labels(image.get("neg_category_ids", ()), label_of),
             not_exhaustive_labels=_labels(image.get("not_exhaustive_category_ids", ()), label_of),
         )
-        for image in content["images"]
+        for image, name, own in zip(images, names, objects, strict=True)
     )
     return Dataset(str(path), categories, samples)
 
 
-def _objects_of(
-    rows: Sequence[Mapping[str, Any]], label_of: Mapping[int, int], path: Path
-) -> Objects:
-    if not rows:
-        return Objects.empty()
-    unknown = [each for each in rows if each["category_id"] not in label_of]
-    if unknown:
-        raise ValueError(
-            f"{path}: annotation {unknown[0].get('id')} has category {unknown[0]['category_id']}, "
-            "which the file does not list; 'regionclip data check' lists all such annotations"
-        )
-    boxes = torch.tensor([each["bbox"] for each in rows], dtype=torch.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    segmentations = tuple(each.get("segmentation") or None for each in rows)
-    return Objects(
-        boxes=boxes,
-        labels=torch.tensor([label_of[each["category_id"]] for each in rows]),
-        is_crowd=_flags(rows, "iscrowd"),
-        is_difficult=_flags(rows, "ignore"),
-        segmentations=segmentations if any(segmentations) else (),
-        ids=tuple(int(each.get("id", 0)) for each in rows),
-        areas=torch.tensor([float(each["area"]) for each in rows])
-        if all("area" in each for each in rows)
-        else None,
-    )
-
-
-def _flags(rows: Sequence[Mapping[str, Any]], key: str) -> Tensor:
-    return torch.tensor([bool(each.get(key, 0)) for each in rows])
+def _name_of(image: Entry, index: int, path: Path) -> str:
+    name = coco_file_name(image)
+    if name is None:
+        raise ValueError(f"{path}: image {index} has neither file_name nor coco_url")
+    return name
 
 
 def _labels(ids: Sequence[int], label_of: Mapping[int, int]) -> tuple[int, ...]:
