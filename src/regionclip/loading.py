@@ -96,7 +96,36 @@ def load(
         parts = DetectorParts(encoder=encoder, regions=CropRegions(encoder), proposer=proposer)
         return Detector(parts)
     read = read_model(find_weights(name, progress=progress))
-    model = read.model.to(device).requires_grad_(False)
+    read.model.to(device).requires_grad_(False)
+    return detector_of(
+        read.model,
+        _text_encoder(read, text_weights, progress),
+        proposer=proposer,
+        regions=regions,
+        dtype=dtype,
+        memory_budget=memory_budget,
+    )
+
+
+def detector_of(
+    model: RegionClip,
+    text: TextEncoder,
+    *,
+    proposer: Proposer | None = None,
+    regions: RegionSource = "map",
+    dtype: torch.dtype = torch.float32,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> Detector:
+    """A detector with the weights that a model has now; those of the towers are copied.
+
+    Args:
+        model: On the device to detect on.
+        text: The tower that names classes.
+        proposer: Where boxes come from; ``None`` takes the model's own, if it has one.
+        regions: See :func:`load`.
+        dtype: See :func:`load`.
+        memory_budget: See :func:`load`.
+    """
     if regions == "map":
         embedder = MapRegions(model.encoder, dtype=dtype, memory_budget=memory_budget)
     else:
@@ -104,7 +133,6 @@ def load(
     if proposer is None and model.proposer is not None:
         # a copy: folding changes the keys, and the model must stay one that can be saved
         proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)
-    text = _text_encoder(read, text_weights, progress)
     config = model.config
     parts = DetectorParts(
         encoder=text,
@@ -262,7 +290,8 @@ def _text_encoder(
 
 def _own_classes(model: RegionClip, encoder_id: str) -> Vocabulary | None:
     rows = model.test_embeddings if model.test_embeddings is not None else model.train_embeddings
-    if rows is None or not model.config.class_names:
+    config = model.config
+    if rows is None or not (config.class_names or config.own_class_names):
         return None
-    names = builtin_names(model.config.class_names)
+    names = builtin_names(config.class_names) if config.class_names else config.own_class_names
     return Vocabulary(names, rows.detach().cpu(), templates=(), encoder_id=encoder_id)

@@ -36,6 +36,8 @@ class RegionClipConfig:
     """Rows of the class embeddings that it names at test time; 0 for none."""
     class_names: str = ""
     """Built-in list that names those rows, such as ``coco65``; empty for none."""
+    own_class_names: tuple[str, ...] = ()
+    """The names themselves, where no built-in list has them: one per row."""
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:
@@ -44,6 +46,10 @@ class RegionClipConfig:
             raise ValueError(
                 f"shortest_side must be in (0, longest_side = {self.longest_side}], "
                 f"got {self.shortest_side}"
+            )
+        if self.own_class_names and self.class_names:
+            raise ValueError(
+                f"give class_names or own_class_names, not both ({self.class_names!r})"
             )
 
 

@@ -1,0 +1,225 @@
+"""What a training run does, from start to end: a TOML file, read into one of these types.
+
+The key ``task`` says which. Files that ship with the package are known by their names.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from regionclip.data.augmentation import Augmentation
+from regionclip.methods.regionclip.config import RegionClipConfig
+from regionclip.methods.regionclip.transfer import TransferConfig
+from regionclip.proposals.rpn import RpnConfig
+from regionclip.settings import settings_from
+from regionclip.training import Optimization
+
+SUFFIX = ".toml"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSource:
+    """Where the images are, in any format that ``regionclip data check`` reads."""
+
+    train: str = ""
+    """A folder, or an annotation file. Its classes are those that are learned."""
+    val: str = ""
+    """What is measured on while training; empty measures nothing. Classes that ``train`` lacks
+    are novel ones."""
+    train_split: str = "train"
+    """For folders that hold several splits."""
+    val_split: str = "val"
+    image_root: str | None = None
+    """Folder of the training images; ``None`` finds them beside the annotations."""
+    val_image_root: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measuring:
+    """How a run is measured while it learns."""
+
+    every: int = 1000
+    """Steps; also before the first and after the last."""
+    metric: str = "ap50_all"
+    """Figure that decides which weights are kept as the best: ``ap50_novel``, ``ap50_base``,
+    ``ap50_all`` where the data has novel classes, ``ap``, ``ap50`` and so on elsewhere."""
+    max_images: int | None = None
+    """Measure on the first so many images only; ``None`` takes all."""
+    batch_size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSettings:
+    """What every kind of run has."""
+
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    """What networks compute in; weights and losses stay in float32."""
+    num_workers: int = 2
+    """Processes that read images ahead, per process that trains."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints that a run can be resumed from."""
+    log_every: int = 20
+    """Steps between entries in metrics.jsonl."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransferRecipe:
+    """Fine-tune a pretrained model on boxes of base classes.
+
+    Source: RegionCLIP (arXiv:2112.09106), sec. 4.1 and appendix.
+    """
+
+    task: ClassVar[str] = "transfer"
+
+    start: str
+    """Model to begin with: a known name or a file."""
+    data: DataSource
+    optimization: Optimization
+    learner: TransferConfig = field(default_factory=TransferConfig)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    proposals: str | None = None
+    """Where regions come from: ``None`` is the model's own network; else a name or file of a
+    proposal network, or ``grid``."""
+    proposal_training: "ProposalTraining | None" = None
+    """Train the model's proposal network on the same data first; ``None`` takes it as it is."""
+    text_weights: str | None = None
+    """Model to take the text tower from, if the start model carries none."""
+    class_embeddings: str | None = None
+    """File with one vector per training class, as RegionCLIP's ``*_cls_emb.pth``; ``None`` encodes
+    the names."""
+    templates: str = "imagenet80"
+    """Built-in prompts that names are put into."""
+    repeat_threshold: float = 0.0
+    """Images of classes in a smaller fraction of the images are repeated; LVIS: 0.001, else 0."""
+    shortest_side: int = 800
+    """Pixels at test time, kept in the model's file."""
+    longest_side: int = 1333
+    min_score: float = 0.001
+    """Lowest score of a detection at test time, kept in the model's file."""
+    measuring: Measuring = field(default_factory=Measuring)
+    weight_ensemble: float | None = None
+    """At the end, also write weights between the start's (0) and the trained (1): WiSE-FT."""
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProposalTraining:
+    """How a class-agnostic proposal network is trained."""
+
+    optimization: Optimization
+    rpn: RpnConfig | None = None
+    """The network; ``None`` goes on with the one at hand."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProposalRecipe:
+    """Train a proposal network alone, on boxes without their names."""
+
+    task: ClassVar[str] = "proposals"
+
+    data: DataSource
+    training: ProposalTraining
+    start: str | None = None
+    """File of a proposal network to begin with; ``None`` begins with random weights, or with
+    torchvision's ResNet-50 where ``backbone_weights`` says so."""
+    backbone_weights: Literal["none", "imagenet"] = "none"
+    """``imagenet``: torchvision's ResNet-50 under the network, downloaded once."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    measuring: Measuring = field(default_factory=lambda: Measuring(metric="ar100"))
+    shortest_side: int = 800
+    longest_side: int = 1333
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IconsRecipe:
+    """Train a small detector from nothing but generated icons: captions, regions, proposals."""
+
+    task: ClassVar[str] = "icons"
+
+    model: RegionClipConfig
+    captions: Optimization
+    regions: Optimization
+    proposals: Optimization
+    region_captions: int = 64
+    """Captioned images that the regions stage goes on with, per step."""
+    caption_image_sizes: tuple[int, ...] = (96,)
+    """Pixels a side of captioned images; steps take turns."""
+    scene_share: float = 0.1
+    """Fraction of the captioned images that are whole scenes."""
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+Recipe = TransferRecipe | ProposalRecipe | IconsRecipe
+TASKS: Mapping[str, type[Recipe]] = {
+    kind.task: kind for kind in (TransferRecipe, ProposalRecipe, IconsRecipe)
+}
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Recipes that ship with the package."""
+    return tuple(sorted(path.stem for path in _folder().glob(f"*{SUFFIX}")))
+
+
+def recipe_file(name: str | Path) -> Path:
+    """The file of a recipe that ships with the package, or a file of the user's.
+
+    Raises:
+        ValueError: There is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if str(name) in recipe_names():
+        return _folder() / f"{name}{SUFFIX}"
+    raise ValueError(
+        f"unknown recipe {str(name)!r}; expected a TOML file, or one of {', '.join(recipe_names())}"
+    )
+
+
+def read_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        name: As :func:`recipe_file` takes it.
+        changes: Settings instead of the file's, each ``section.key=value`` with the value as TOML
+            writes it; text needs no quotes.
+
+    Raises:
+        ValueError: It is not TOML, a key is unknown or missing, or a value does not fit.
+    """
+    path = recipe_file(name)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML recipe: {error}") from error
+    for change in changes:
+        _change(content, change)
+    task = content.pop("task", None)
+    if task not in TASKS:
+        raise ValueError(f"{path}: task must be one of {', '.join(TASKS)}, got {task!r}")
+    return settings_from(TASKS[task], content, source=str(path))
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    path, equals, text = change.partition("=")
+    *sections, key = path.strip().split(".")
+    if not equals or not key:
+        raise ValueError(f"{change!r} is no change of a setting; write section.key=value")
+    table = content
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):
+            raise ValueError(f"{change!r}: {section!r} is a setting, not a section")
+    try:
+        table[key] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[key] = text.strip()
+
+
+def _folder() -> Path:
+    return Path(str(files("regionclip"))) / "assets" / "recipes"
