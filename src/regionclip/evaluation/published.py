@@ -1,0 +1,75 @@
+"""Published figures, each with the place where it was read; figures from memory are not here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+REGIONCLIP_ZOO = "microsoft/RegionCLIP@4b8513b docs/MODEL_ZOO.md"
+CORA_README = "tgxs002/CORA@c334a6d README.md"
+DIVALIGN_README = "msohaildanish/DivAlign README.md"
+OADG_README = "WoojuLee24/OA-DG README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedFigure:
+    """One figure of a published run.
+
+    Attributes:
+        protocol: By which it was measured.
+        metric: Its name in that protocol's report.
+        percent: As published.
+        source: Where it stands.
+    """
+
+    protocol: str
+    metric: str
+    percent: float
+    source: str
+
+
+def _figures(
+    protocol: str, source: str, figures: Mapping[str, float]
+) -> tuple[PublishedFigure, ...]:
+    return tuple(
+        PublishedFigure(protocol, metric, percent, source) for metric, percent in figures.items()
+    )
+
+
+def _weather(source: str, percents: tuple[float, float, float, float, float]) -> tuple:
+    """AP50 in the order of the papers' columns: day, night, dusk rain, night rain, fog."""
+    domains = ("daytime_clear", "night_sunny", "dusk_rainy", "night_rainy", "daytime_foggy")
+    named = {f"voc07_{domain}": percent for domain, percent in zip(domains, percents, strict=True)}
+    return _figures("diverse-weather", source, named)
+
+
+PUBLISHED: Mapping[str, tuple[PublishedFigure, ...]] = {
+    "regionclip-ov-coco-rn50": _figures(
+        "ov-coco", REGIONCLIP_ZOO, {"ap50_novel": 31.4, "ap50_all": 50.4}
+    ),
+    # the table says neither boxes nor masks; it compares with ViLD's masks
+    "regionclip-ov-lvis-rn50x4": _figures(
+        "lvis-masks", REGIONCLIP_ZOO, {"ap_rare": 22.0, "ap": 32.3}
+    ),
+    "cora-ov-coco-rn50": _figures("ov-coco", CORA_README, {"ap50_novel": 35.1, "ap50_all": 35.4}),
+    "cora-ov-coco-rn50x4": _figures("ov-coco", CORA_README, {"ap50_novel": 41.7, "ap50_all": 43.8}),
+    "clip-the-gap": _weather(DIVALIGN_README, (51.3, 36.9, 32.3, 18.7, 38.5)),
+    "oa-dg": _weather(OADG_README, (55.8, 38.6, 35.3, 18.0, 38.7)),
+    "divalign": _weather(DIVALIGN_README, (52.8, 42.5, 38.1, 24.1, 37.2)),
+}
+"""By recipe, or by method for figures to compare with."""
+
+
+def published_figures(recipe: str, protocol: str) -> tuple[PublishedFigure, ...]:
+    """What was published of a recipe under a protocol.
+
+    Raises:
+        ValueError: Nothing was, as far as is known here.
+    """
+    if recipe not in PUBLISHED:
+        raise ValueError(
+            f"no published figures are known of {recipe!r}; expected one of {', '.join(PUBLISHED)}"
+        )
+    found = tuple(each for each in PUBLISHED[recipe] if each.protocol == protocol)
+    if not found:
+        other = PUBLISHED[recipe][0].protocol
+        raise ValueError(f"the figures of {recipe} are {other}'s, not {protocol}'s")
+    return found
