@@ -97,7 +97,7 @@ class DetectionBatch:
             processes and a resumed run change nothing.
     """
 
-    images: tuple[Float[Tensor, "3 H W"], ...]
+    images: tuple[Float[Tensor, "3 _ _"], ...]
     targets: tuple[Targets, ...]
     seeds: tuple[int, ...]
 
