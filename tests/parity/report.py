@@ -31,10 +31,12 @@ INPUTS = {
     "nms_boxes": "input",
     "nms_scores": "input",
     "nms_classes": "input",
+    "gt_boxes": "input",
+    "gt_classes": "input",
+    "proposals": "input",
 }
 """Arrays that a case starts from; listed as such where nothing compares them."""
 LATER = {
-    "train_ovd": "transfer learning is not built yet",
     "pretrain": "region-text pretraining is not built yet",
 }
 """Cases of later work, by the end of their names."""

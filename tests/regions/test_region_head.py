@@ -82,6 +82,31 @@ def test_gradients_equal_those_of_the_published_order() -> None:
         torch.testing.assert_close(gradient, published[name], rtol=1e-3, atol=1e-3, msg=name)
 
 
+def test_what_the_backward_pass_needs_is_counted(feature_map: torch.Tensor) -> None:
+    encoder = tiny_clip().requires_grad_(True)
+    head = RegionHead(encoder.visual)
+    maps = head.lift(feature_map)
+    sizes = []
+    for count in (8, 40):
+        kept: dict[int, int] = {}
+        tensors = []
+
+        def note(
+            tensor: torch.Tensor, kept: dict[int, int] = kept, held: list[torch.Tensor] = tensors
+        ) -> torch.Tensor:
+            held.append(tensor)  # so that no address is used twice
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            weights = head.weights(maps, BOXES[:1].repeat(count, 1))
+            vectors = attention_pool(head.cells(maps, 0, weights), head.pool)
+        assert vectors.requires_grad
+        sizes.append(sum(kept.values()))
+    # interpolation weights, queries and attention scores are small beside it
+    assert (sizes[1] - sizes[0]) / 32 == pytest.approx(head.kept_bytes, rel=0.15)
+
+
 def test_each_image_of_a_batch_has_its_own_regions(
     head: RegionHead, feature_map: torch.Tensor
 ) -> None:

@@ -11,6 +11,12 @@ from torch import Tensor
 
 BoxWeights = tuple[float, float, float, float]
 
+REGION_BOX_WEIGHTS: BoxWeights = (10.0, 10.0, 5.0, 5.0)
+"""What the offsets of RegionCLIP's box regressor are multiplied by.
+
+Source: detectron2@e3ee0ab ``detectron2/config/defaults.py`` (``ROI_BOX_HEAD.BBOX_REG_WEIGHTS``).
+"""
+
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 """Largest ``dw`` or ``dh`` that is believed: a box grows 62.5 times at most.
 
@@ -29,8 +35,8 @@ def decode_boxes(
             on its sides, each multiplied by its weight. ``dw`` and ``dh`` are cut at
             ``log(1000 / 16)`` after the division.
         boxes: What the offsets are from.
-        weights: What ``deltas`` were multiplied by: (1, 1, 1, 1) for proposals, (10, 10, 5, 5) for
-            RegionCLIP's box head.
+        weights: What ``deltas`` were multiplied by: (1, 1, 1, 1) for proposals,
+            :data:`REGION_BOX_WEIGHTS` for RegionCLIP's box head.
 
     Returns:
         Boxes in the frame of ``boxes``, not clipped.

@@ -73,6 +73,9 @@ def rasterize_polygons_within_box(
         raise ValueError(f"a polygon needs three corners, got {[len(each) for each in polygons]}")
     corner = box[:2].double()
     scale = grid / (box[2:] - box[:2]).clamp(min=_MIN_SIDE).double()
-    flat = [((polygon.double().cpu() - corner) * scale).flatten().tolist() for polygon in polygons]
-    joined = coco_mask.merge(coco_mask.frPyObjects(flat, grid, grid))
-    return torch.from_numpy(np.asarray(coco_mask.decode(joined), dtype=bool))
+    covered = torch.zeros(grid, grid, dtype=torch.bool)
+    for polygon in polygons:
+        corners = ((polygon.double().cpu() - corner) * scale).flatten().tolist()
+        [outline] = coco_mask.frPyObjects([corners], grid, grid)
+        covered |= torch.from_numpy(np.asarray(coco_mask.decode(outline), dtype=bool))
+    return covered

@@ -128,6 +128,18 @@ class RegionHead(nn.Module):
         on_gpu = block.conv1.weight.is_cuda
         return max(1, self.memory_budget // (4 * (on_gpu * row_products + activations)))
 
+    @property
+    def kept_bytes(self) -> int:
+        """What a backward pass needs of one region of float32, the attention pool included."""
+        block = _first_block(self.layer4)
+        planes, out_channels = block.conv1.out_channels, block.conv3.out_channels
+        bins, cells = self.num_bins**2, (self.num_bins // 2) ** 2
+        first = 2 * bins * planes + cells * (planes + out_channels)
+        later = (len(self.layer4) - 1) * cells * (2 * planes + out_channels)
+        # the tokens, each head's folded query and its weighted mean of tokens
+        pooled = (cells + 1 + 2 * self.pool.num_heads) * out_channels
+        return 4 * (first + later + pooled)
+
     def cells(
         self, maps: "LiftedMaps", image: int, weights: RoiWeights
     ) -> Float[Tensor, "R C grid grid"]:
