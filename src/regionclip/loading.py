@@ -6,7 +6,12 @@ from typing import Literal, get_args
 
 import torch
 
-from regionclip.checkpoints import checkpoint_format, is_native, read_checkpoint
+from regionclip.checkpoints import (
+    checkpoint_format,
+    is_native,
+    read_checkpoint,
+    read_native_metadata,
+)
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, TextEncoder
@@ -17,10 +22,12 @@ from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.onnx_detector import OnnxDetector
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork
+from regionclip.proposals.rpn_files import RPN_METHOD, read_rpn
 from regionclip.proposals.rpn_weights import load_rpn
 from regionclip.proposals.table import read_box_table
 from regionclip.proposals.torchvision_rpn import TorchvisionRpn
 from regionclip.regions.crops import CropRegions
+from regionclip.regions.embedder import NoRegions
 from regionclip.regions.map_regions import MapRegions
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 from regionclip.vocabulary import Vocabulary, builtin_names
@@ -99,7 +106,7 @@ def load(
     read.model.to(device).requires_grad_(False)
     return detector_of(
         read.model,
-        _text_encoder(read, text_weights, progress),
+        text_encoder_of(read, text_weights, progress=progress),
         proposer=proposer,
         regions=regions,
         dtype=dtype,
@@ -154,6 +161,25 @@ def detector_of(
     return Detector(parts, options)
 
 
+def proposals_only(proposer: Proposer, *, shortest_side: int, longest_side: int) -> Detector:
+    """A detector that proposes regions and can name none, to measure proposals with.
+
+    Args:
+        proposer: Where boxes come from.
+        shortest_side: Pixels of a prepared image's shorter side.
+        longest_side: Most pixels of its longer side.
+    """
+    return Detector(
+        DetectorParts(
+            encoder=MissingTextTower("a proposal network"),
+            regions=NoRegions(),
+            proposer=proposer,
+            shortest_side=shortest_side,
+            longest_side=longest_side,
+        )
+    )
+
+
 def open_proposals(
     source: str | Path, *, device: str = "cpu", progress: Progress | None = None
 ) -> Proposer:
@@ -198,6 +224,8 @@ def _proposals_from_file(path: Path, device: str) -> Proposer:
 
 
 def _proposal_network(path: Path) -> RegionProposalNetwork:
+    if is_native(path) and read_native_metadata(path).method == RPN_METHOD:
+        return read_rpn(path).fold_batch_norms().requires_grad_(False)
     if not is_native(path):
         return load_rpn(read_checkpoint(path), source=str(path))[0]
     own = read_model(path).model.proposer
@@ -271,10 +299,19 @@ def _is_whole_crop_model(name: str | Path) -> bool:
     return ":" in str(name)
 
 
-def _text_encoder(
-    read: ReadModel, text_weights: str | Path | None, progress: Progress | None
+def text_encoder_of(
+    read: ReadModel, text_weights: str | Path | None = None, *, progress: Progress | None = None
 ) -> TextEncoder:
-    """The model's own text tower, another's, or one that says that there is none."""
+    """The model's own text tower, another's, or one that says that there is none.
+
+    Args:
+        read: A model.
+        text_weights: Known name or file of a model that lends its text tower.
+        progress: Called while weights are downloaded; see :func:`load`.
+
+    Raises:
+        ValueError: The other model has no text tower, or one of another width.
+    """
     encoder = read.model.encoder
     if text_weights is None:
         return encoder if read.has_text_tower else MissingTextTower(encoder.spec.name)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from regionclip.data.augmentation import Augmentation
 from regionclip.methods.regionclip.config import RegionClipConfig
+from regionclip.methods.regionclip.proposal_learner import RpnTraining
 from regionclip.methods.regionclip.transfer import TransferConfig
 from regionclip.proposals.rpn import RpnConfig
 from regionclip.settings import settings_from
@@ -43,9 +44,9 @@ class Measuring:
 
     every: int = 1000
     """Steps; also before the first and after the last."""
-    metric: str = "ap50_all"
-    """Figure that decides which weights are kept as the best: ``ap50_novel``, ``ap50_base``,
-    ``ap50_all`` where the data has novel classes, ``ap``, ``ap50`` and so on elsewhere."""
+    metric: str = "ap50"
+    """Figure that decides which weights are kept as the best: ``ap``, ``ap50``, ..., and where the
+    data has novel classes also ``ap50_novel`` and ``ap50_base``; ``ar_100`` for proposals."""
     max_images: int | None = None
     """Measure on the first so many images only; ``None`` takes all."""
     batch_size: int = 1
@@ -111,8 +112,9 @@ class ProposalTraining:
     """How a class-agnostic proposal network is trained."""
 
     optimization: Optimization
+    learner: RpnTraining = field(default_factory=RpnTraining)
     rpn: RpnConfig | None = None
-    """The network; ``None`` goes on with the one at hand."""
+    """The network; ``None`` goes on with the model's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,14 +124,14 @@ class ProposalRecipe:
     task: ClassVar[str] = "proposals"
 
     data: DataSource
-    training: ProposalTraining
-    start: str | None = None
-    """File of a proposal network to begin with; ``None`` begins with random weights, or with
-    torchvision's ResNet-50 where ``backbone_weights`` says so."""
-    backbone_weights: Literal["none", "imagenet"] = "none"
-    """``imagenet``: torchvision's ResNet-50 under the network, downloaded once."""
+    optimization: Optimization
+    rpn: RpnConfig
+    learner: RpnTraining = field(default_factory=RpnTraining)
+    backbone_weights: str | None = None
+    """A ResNet's weights to begin with, by torchvision's keys: a file, or a known name;
+    ``None`` begins with random ones."""
     augmentation: Augmentation = field(default_factory=Augmentation)
-    measuring: Measuring = field(default_factory=lambda: Measuring(metric="ar100"))
+    measuring: Measuring = field(default_factory=lambda: Measuring(metric="ar_100"))
     shortest_side: int = 800
     longest_side: int = 1333
     run: RunSettings = field(default_factory=RunSettings)

@@ -14,7 +14,8 @@ def settings_from(kind: type[T], data: Mapping[str, Any], *, source: str) -> T:
     Args:
         kind: A dataclass whose fields are numbers, strings, booleans, ``Literal``, tuples,
             optional values or further dataclasses.
-        data: Values by field name; fields with a default may be left out.
+        data: Values by field name; fields with a default may be left out, and optional ones may
+            be ``"none"``.
         source: How errors call the data: a file's path.
 
     Raises:
@@ -75,7 +76,8 @@ def _read_dataclass(kind: Any, value: Any, source: str, path: str) -> Any:
 
 def _read_union(kind: Any, value: Any, source: str, path: str) -> Any:
     options = get_args(kind)
-    if value is None and type(None) in options:
+    # TOML has no null
+    if value in (None, "none") and type(None) in options:
         return None
     (only,) = [each for each in options if each is not type(None)]
     return _read(only, value, source, path)

@@ -1,135 +1,207 @@
-"""From captioned images and base boxes to the weights of a detector: a recipe, stage by stage.
+"""From images with captions or boxes to the weights of a detector: a recipe, stage by stage.
 
-    captions  images + captions -> image and text vectors -> contrastive loss
-    regions   base boxes -> region vectors -> class names, while the captions go on
-    proposals base boxes -> anchors -> objectness and offsets
+    transfer   boxes of base classes -> regions paired with names -> losses -> fine-tuned detector
+    proposals  boxes without names -> anchors on objects -> losses -> proposal network
+    icons      generated captions, then boxes -> a small detector from nothing
 
-Each stage is a learner (a module whose ``forward`` takes a batch and gives a loss), a stream of
-batches and one loop, :func:`_run_stage`.
+Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
+batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
+``training_data.py``; what a recipe may say, in ``recipes.py``.
 """
 
-import json
-import logging
-import math
-import shutil
-import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
-from regionclip.data.icons.batches import BoxBatch, BoxBatches, CaptionBatch, CaptionBatches
+from regionclip.data.augmentation import Augmentation
+from regionclip.data.datasets import Dataset
+from regionclip.data.detection_loading import Loading, detection_batches
+from regionclip.data.icons.batches import BoxBatches, CaptionBatches, PairedBatches
+from regionclip.evaluation.processes import Processes
+from regionclip.evaluation.watching import Watch
+from regionclip.loading import (
+    detector_of,
+    find_weights,
+    open_proposals,
+    proposals_only,
+    text_encoder_of,
+)
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.learners import CaptionLearner, ProposalLearner, RegionLearner
-from regionclip.methods.regionclip.model import RegionClip
-from regionclip.methods.regionclip.reading import ReadModel, save_model
-from regionclip.settings import settings_from, settings_to_dict
+from regionclip.methods.regionclip.model import RegionClip, carry_classes
+from regionclip.methods.regionclip.proposal_learner import RpnLearner
+from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
+from regionclip.methods.regionclip.transfer import TransferLearner
+from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig
+from regionclip.proposals.rpn_files import load_trunk, save_rpn
+from regionclip.recipes import (
+    IconsRecipe,
+    Measuring,
+    ProposalRecipe,
+    ProposalTraining,
+    Recipe,
+    RunSettings,
+    TransferRecipe,
+)
+from regionclip.settings import settings_to_dict
+from regionclip.structures import DetectionBatch
+from regionclip.training import Evaluation, Optimization, Progress, Stage, Trainer
+from regionclip.training.averaging import interpolated_weights
+from regionclip.training.checkpoints import claim_folder
+from regionclip.training.engine import make_accelerator
+from regionclip.training_data import open_training_data, test_vocabulary, training_vocabulary
+from regionclip.vocabulary import Vocabulary
 
-LOGGER = logging.getLogger(__name__)
-LOG_EVERY = 50
-Progress = Callable[[str, int, int, float], None]
-"""Called after each step with the stage, the step, the number of steps and the loss."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageRecipe:
-    """How long and how fast one stage learns: AdamW, linear warm-up, then a cosine to zero."""
-
-    steps: int
-    batch_size: int
-    """Captioned images, or scenes with boxes, per step and process."""
-    learning_rate: float
-    warmup_steps: int = 100
-    weight_decay: float = 0.05
-    caption_batch_size: int = 0
-    """Captioned images that the regions stage goes on with, per step."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 0 or self.batch_size < 1:
-            raise ValueError(
-                f"steps must be >= 0 and batch_size >= 1, got {self.steps} and {self.batch_size}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """Everything that fixes a training run."""
-
-    model: RegionClipConfig
-    captions: StageRecipe
-    regions: StageRecipe
-    proposals: StageRecipe
-    seed: int = 0
-    precision: Literal["fp32", "bf16"] = "bf16"
-    caption_image_sizes: tuple[int, ...] = (96,)
-    """Pixels a side of captioned images; steps take turns."""
-    scene_share: float = 0.1
-    """Fraction of the captioned images that are whole scenes."""
-    num_workers: int = 1
-    """Processes that draw ahead."""
-    checkpoint_every: int = 500
-    """Steps between checkpoints that a run can be resumed from."""
-
-
-def read_recipe(path: Path) -> Recipe:
-    """Read a TOML recipe.
-
-    Raises:
-        ValueError: It is not TOML, a key is unknown or missing, or a value does not fit.
-    """
-    try:
-        data = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML recipe: {error}") from error
-    return settings_from(Recipe, data, source=str(path))
+MODEL, BEST, ENSEMBLE = "model.safetensors", "best.safetensors", "ensemble.safetensors"
 
 
 def train(
-    recipe: Recipe, output: Path, *, work_dir: Path, progress: Progress | None = None
-) -> RegionClip:
-    """Train a detector and write its weights in half precision.
+    recipe: Recipe,
+    folder: Path,
+    *,
+    device: str = "auto",
+    tensorboard: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Train, in one process or in those that ``accelerate launch`` or ``torchrun`` started.
 
-    A run that was interrupted goes on from the last checkpoint in ``work_dir``.
+    A run that was interrupted goes on from its last checkpoint.
 
     Args:
         recipe: What to do.
-        output: The safetensors file to write.
-        work_dir: For checkpoints.
-        progress: Called after each step.
+        folder: For weights, checkpoints and logs.
+        device: ``auto`` takes a GPU where there is one, ``cpu`` none.
+        tensorboard: Also write TensorBoard's files.
+        progress: Called now and then; see :data:`~regionclip.training.Progress`.
+
+    Returns:
+        The file of the weights at the end: ``model.safetensors``. Beside it may be
+        ``best.safetensors``, by the metric of the recipe, and ``ensemble.safetensors``.
 
     Raises:
-        ValueError: ``work_dir`` holds checkpoints of another recipe.
+        ValueError: The folder holds another recipe's run, or the recipe cannot be carried out.
+        KeyboardInterrupt: Asked to stop; the step was finished and saved.
     """
-    _claim(work_dir, recipe)
-    set_seed(recipe.seed)
-    precision = "no" if recipe.precision == "fp32" else recipe.precision
-    accelerator = Accelerator(mixed_precision=precision)
+    accelerator = make_accelerator(recipe.run.precision, device=device)
+    if accelerator.is_main_process:
+        claim_folder(folder, {"task": recipe.task, **settings_to_dict(recipe)})
+    accelerator.wait_for_everyone()
+    set_seed(recipe.run.seed)
+    trainer = Trainer(
+        folder,
+        accelerator,
+        seed=recipe.run.seed,
+        checkpoint_every=recipe.run.checkpoint_every,
+        log_every=recipe.run.log_every,
+        tensorboard=tensorboard,
+        progress=progress,
+    )
+    FLOWS[recipe.task](recipe, _Run(trainer, recipe.run))
+    return folder / MODEL
+
+
+def train_transfer(recipe: TransferRecipe, run: "_Run") -> None:
+    """Boxes of base classes -> a detector of any class that the text tower can name."""
+    data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
+    read = read_model(find_weights(recipe.start))
+    model = read.model.float().to(run.device)
+    text = text_encoder_of(read, recipe.text_weights)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.config = _at_test_time(model.config, recipe)
+    classes = training_vocabulary(recipe, data.train, text)
+    named = test_vocabulary(classes, data.val, text, templates=recipe.templates)
+    if recipe.proposal_training is not None:
+        own = _own_proposer(model, recipe.proposal_training.rpn)
+        run.proposals(own, recipe.proposal_training, data.train, recipe.augmentation)
+    other = None
+    if recipe.proposals is not None:
+        other = open_proposals(recipe.proposals, device=str(run.device))
+    proposer = other or _frozen(_own_proposer(model))
+    learner = TransferLearner(model, classes.embeddings, proposer, recipe.learner)
+
+    def figures() -> dict[str, float]:
+        _carry(model, named, learner)
+        detector = detector_of(model, text, proposer=other)
+        return run.watch(data.val, recipe.measuring).detection_figures(detector)
+
+    def save(name: str) -> None:
+        _carry(model, named, learner)
+        read_again = ReadModel(model, has_text_tower=read.has_text_tower, reports=())
+        save_model(run.folder / name, read_again)
+
+    batches = run.detection_batches(
+        data.train,
+        recipe.optimization,
+        recipe.augmentation,
+        repeat_threshold=recipe.repeat_threshold,
+        with_polygons=recipe.learner.train_masks,
+    )
+    run.stage("transfer", learner, batches, recipe, figures, lambda: save(BEST))
+    run.on_main(lambda: save(MODEL))
+    if recipe.weight_ensemble is not None:
+        share = recipe.weight_ensemble
+        model.load_state_dict(interpolated_weights(before, model.state_dict(), share_of_end=share))
+        run.on_main(lambda: save(ENSEMBLE))
+        if data.val is not None:
+            run.trainer.note("ensemble", recipe.optimization.steps, figures())
+
+
+def train_proposals(recipe: ProposalRecipe, run: "_Run") -> None:
+    """Boxes, without their names -> a network that proposes regions."""
+    data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
+    network = RegionProposalNetwork(recipe.rpn).to(run.device)
+    if recipe.backbone_weights is not None:
+        load_trunk(network, find_weights(recipe.backbone_weights))
+    learner = RpnLearner(network, recipe.learner)
+
+    def figures() -> dict[str, float]:
+        watch = run.watch(data.val, recipe.measuring)
+        detector = proposals_only(
+            _frozen(network), shortest_side=recipe.shortest_side, longest_side=recipe.longest_side
+        )
+        return watch.proposal_figures(detector)
+
+    batches = run.detection_batches(data.train, recipe.optimization, recipe.augmentation)
+    keep_best = partial(save_rpn, run.folder / BEST, network)
+    run.stage("proposals", learner, batches, recipe, figures, keep_best)
+    run.on_main(lambda: save_rpn(run.folder / MODEL, network))
+
+
+def train_icons(recipe: IconsRecipe, run: "_Run") -> None:
+    """Generated icons: captions, then regions of base classes, then proposals."""
     model = RegionClip(recipe.model)
     captions = CaptionLearner(model.encoder)
     regions = RegionLearner(captions, recipe.model)
-    run = _Run(recipe, accelerator, work_dir, progress)
-    run.stage("captions", captions, caption_batches(recipe), recipe.captions)
-    run.stage("regions", regions, region_batches(recipe), recipe.regions)
+    run.icons("captions", captions, caption_batches(recipe), recipe.captions)
+    run.icons("regions", regions, region_batches(recipe), recipe.regions)
     if model.proposer is not None:
         proposals = ProposalLearner(model.proposer, recipe.model)
-        run.stage("proposals", proposals, proposal_batches(recipe), recipe.proposals)
-    if accelerator.is_main_process:
-        save_model(output, ReadModel(deepcopy(model).half(), has_text_tower=True, reports=()))
-    return model.eval()
+        run.icons("proposals", proposals, proposal_batches(recipe), recipe.proposals)
+    half = ReadModel(deepcopy(model).half(), has_text_tower=True, reports=())
+    run.on_main(lambda: save_model(run.folder / MODEL, half))
 
 
-def caption_batches(recipe: Recipe) -> CaptionBatches:
+FLOWS: Mapping[str, Callable[..., None]] = {
+    TransferRecipe.task: train_transfer,
+    ProposalRecipe.task: train_proposals,
+    IconsRecipe.task: train_icons,
+}
+"""By the recipe's task."""
+
+
+def caption_batches(recipe: IconsRecipe) -> CaptionBatches:
     """What the captions stage sees."""
     return CaptionBatches(
-        seed=recipe.seed,
+        seed=recipe.run.seed,
         num_batches=recipe.captions.steps,
         batch_size=recipe.captions.batch_size,
         image_sizes=recipe.caption_image_sizes,
@@ -137,118 +209,154 @@ def caption_batches(recipe: Recipe) -> CaptionBatches:
     )
 
 
-def region_batches(recipe: Recipe) -> "PairedBatches":
+def region_batches(recipe: IconsRecipe) -> PairedBatches:
     """What the regions stage sees: boxes, and captions of other images than before."""
     stage = recipe.regions
     captions = CaptionBatches(
-        seed=recipe.seed + 1_000,
+        seed=recipe.run.seed + 1_000,
         num_batches=stage.steps,
-        batch_size=stage.caption_batch_size,
+        batch_size=recipe.region_captions,
         image_sizes=recipe.caption_image_sizes,
         scene_share=recipe.scene_share,
     )
     boxes = BoxBatches(
-        seed=recipe.seed + 2_000, num_batches=stage.steps, batch_size=stage.batch_size
+        seed=recipe.run.seed + 2_000, num_batches=stage.steps, batch_size=stage.batch_size
     )
     return PairedBatches(captions, boxes)
 
 
-def proposal_batches(recipe: Recipe) -> BoxBatches:
+def proposal_batches(recipe: IconsRecipe) -> BoxBatches:
     """What the proposals stage sees."""
     stage = recipe.proposals
     return BoxBatches(
-        seed=recipe.seed + 3_000, num_batches=stage.steps, batch_size=stage.batch_size
+        seed=recipe.run.seed + 3_000, num_batches=stage.steps, batch_size=stage.batch_size
     )
-
-
-class PairedBatches(Dataset[tuple[CaptionBatch, BoxBatch]]):
-    """A batch of captions and a batch of boxes per step."""
-
-    def __init__(self, captions: CaptionBatches, boxes: BoxBatches) -> None:
-        self.captions, self.boxes = captions, boxes
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def __getitem__(self, step: int) -> tuple[CaptionBatch, BoxBatch]:
-        return self.captions[step], self.boxes[step]
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What all stages of a run share."""
+    """What the stages of a run share."""
 
-    recipe: Recipe
-    accelerator: Accelerator
-    work_dir: Path
-    progress: Progress | None
+    trainer: Trainer
+    settings: RunSettings
+
+    @property
+    def folder(self) -> Path:
+        return self.trainer.folder
+
+    @property
+    def device(self) -> torch.device:
+        return self.trainer.accelerator.device
+
+    @property
+    def processes(self) -> Processes:
+        accelerator = self.trainer.accelerator
+        return Processes(accelerator.process_index, accelerator.num_processes)
+
+    def on_main(self, write: Callable[[], None]) -> None:
+        """Let one process write what all have."""
+        if self.processes.is_main:
+            write()
+        self.trainer.accelerator.wait_for_everyone()
+
+    def watch(self, dataset: Dataset | None, measuring: Measuring) -> Watch:
+        """What is measured, shared among the processes."""
+        if dataset is None:
+            raise ValueError("nothing to measure on; set data.val")
+        return Watch(dataset, self.processes, measuring.batch_size)
 
     def stage(
-        self, name: str, learner: nn.Module, batches: Dataset[Any], stage: StageRecipe
+        self,
+        name: str,
+        learner: nn.Module,
+        batches: Callable[[int], Iterable[DetectionBatch]],
+        recipe: TransferRecipe | ProposalRecipe,
+        figures: Callable[[], Mapping[str, float]],
+        keep_best: Callable[[], None],
     ) -> None:
-        """Run one stage, from its last checkpoint if there is one."""
-        accelerator = self.accelerator
-        learner.to(memory_format=torch.channels_last).train()
-        optimizer = torch.optim.AdamW(
-            parameter_groups(learner, stage.weight_decay),
-            lr=stage.learning_rate,
-            betas=(0.9, 0.98),
+        """Train on boxes and measure, if there is something to measure on."""
+        evaluation = None
+        if recipe.data.val:
+            evaluation = Evaluation(
+                every=recipe.measuring.every,
+                metric=recipe.measuring.metric,
+                run=figures,
+                keep_best=keep_best,
+            )
+        self.trainer.run(
+            Stage(
+                name=name,
+                learner=learner,
+                batches=batches,
+                optimization=recipe.optimization,
+                evaluation=evaluation,
+            )
         )
-        learner, optimizer = accelerator.prepare(learner, optimizer)
-        folder = self.work_dir / name
-        first = _restore(accelerator, folder)
-        started = monotonic()
-        # every process draws its own batches
-        indices = [
-            step * accelerator.num_processes + accelerator.process_index
-            for step in range(first, stage.steps)
-        ]
-        for step, batch in enumerate(_stream(batches, indices, self.recipe.num_workers), first):
-            for group in optimizer.param_groups:
-                group["lr"] = stage.learning_rate * lr_factor(step, stage)
-            with accelerator.autocast():
-                loss = learner(batch)
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(learner.parameters(), 1.0)
-            optimizer.step()
-            done = step + 1
-            if self.progress is not None and accelerator.is_main_process:
-                self.progress(name, done, stage.steps, loss.item())
-            if done % LOG_EVERY == 0:
-                seconds = (monotonic() - started) / (done - first)
-                LOGGER.info("%s %d loss %.3f, %.3f s/step", name, done, loss.item(), seconds)
-            if done % self.recipe.checkpoint_every == 0 or done == stage.steps:
-                _checkpoint(accelerator, folder, done)
-        accelerator.free_memory()
 
+    def proposals(
+        self,
+        network: RegionProposalNetwork,
+        training: ProposalTraining,
+        dataset: Dataset,
+        augmentation: Augmentation,
+    ) -> None:
+        """Train a model's own proposal network before the rest of it."""
+        self.trainer.run(
+            Stage(
+                name="proposals",
+                learner=RpnLearner(network, training.learner),
+                batches=self.detection_batches(dataset, training.optimization, augmentation),
+                optimization=training.optimization,
+            )
+        )
 
-def lr_factor(step: int, stage: StageRecipe) -> float:
-    """Fraction of the learning rate at a step, counted from 0."""
-    warmup = min(1.0, (step + 1) / max(stage.warmup_steps, 1))
-    return warmup * 0.5 * (1 + math.cos(math.pi * step / max(stage.steps, 1)))
+    def detection_batches(
+        self,
+        dataset: Dataset,
+        plan: Optimization,
+        augmentation: Augmentation,
+        *,
+        repeat_threshold: float = 0.0,
+        with_polygons: bool = False,
+    ) -> Callable[[int], Iterable[DetectionBatch]]:
+        """This process's share of annotated images."""
+        processes = self.processes
+        return detection_batches(
+            dataset,
+            Loading(
+                augmentation=augmentation,
+                batch_size=plan.batch_size,
+                part_size=plan.part_size(processes.count),
+                num_parts=plan.steps * plan.accumulate,
+                process_index=processes.rank,
+                num_processes=processes.count,
+                seed=self.settings.seed,
+                num_workers=self.settings.num_workers,
+                repeat_threshold=repeat_threshold,
+                with_polygons=with_polygons,
+            ),
+        )
 
+    def icons(
+        self, name: str, learner: nn.Module, batches: TorchDataset[Any], plan: Optimization
+    ) -> None:
+        """Train on generated batches, whole steps of which are drawn by each process."""
+        learner.to(memory_format=torch.channels_last)
+        processes = self.processes
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters; vectors and scalars (biases, norms, the scale) do not decay."""
-    own = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [each for each in own if each.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [each for each in own if each.ndim < 2], "weight_decay": 0.0},
-    ]
+        def from_step(first: int) -> Iterable[Any]:
+            steps = range(first, plan.steps)
+            return DataLoader(
+                batches,
+                sampler=[step * processes.count + processes.rank for step in steps],
+                batch_size=None,
+                num_workers=self.settings.num_workers,
+                collate_fn=_as_it_is,
+                # its own: a loader that drew from the global one would shift it
+                generator=torch.Generator(),
+            )
 
-
-def _stream(batches: Dataset[Any], indices: Sequence[int], num_workers: int) -> DataLoader[Any]:
-    """Batches in the order of ``indices``, drawn ahead by worker processes, as they are."""
-    return DataLoader(
-        batches,
-        sampler=indices,
-        batch_size=None,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        # its own: a loader that drew from the global one would shift it when a run is resumed
-        generator=torch.Generator(),
-    )
+        self.trainer.run(Stage(name=name, learner=learner, batches=from_step, optimization=plan))
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -256,34 +364,37 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _claim(work_dir: Path, recipe: Recipe) -> None:
-    """Note whose checkpoints these are, so that no other recipe goes on from them."""
-    note = work_dir / "recipe.json"
-    content = json.dumps(settings_to_dict(recipe), indent=1)
-    if note.exists() and note.read_text() != content:
+def _at_test_time(config: RegionClipConfig, recipe: TransferRecipe) -> RegionClipConfig:
+    """The model's configuration with what the recipe says of detection."""
+    return replace(
+        config,
+        shortest_side=recipe.shortest_side,
+        longest_side=recipe.longest_side,
+        templates=recipe.templates,
+        selection=replace(config.selection, min_score=recipe.min_score),
+    )
+
+
+def _own_proposer(model: RegionClip, shape: RpnConfig | None = None) -> RegionProposalNetwork:
+    """The model's proposal network; a new one in its place, if a shape is given."""
+    if shape is not None:
+        model.proposer = RegionProposalNetwork(shape).to(model.encoder.device)
+        model.config = replace(model.config, rpn=shape)
+    if model.proposer is None:
         raise ValueError(
-            f"{work_dir} holds checkpoints of another recipe; remove it, or choose another folder"
+            "the start model has no proposal network; set proposals to a name or file of one, or "
+            "train one first ([proposal_training.rpn], or 'regionclip train proposals')"
         )
-    work_dir.mkdir(parents=True, exist_ok=True)
-    note.write_text(content)
+    return model.proposer
 
 
-def _restore(accelerator: Accelerator, folder: Path) -> int:
-    """Load a stage's checkpoint; the number of steps done, 0 without one."""
-    done = folder / "steps_done"
-    if not done.exists():
-        return 0
-    accelerator.load_state(str(folder))
-    return int(done.read_text())
+def _frozen(network: RegionProposalNetwork) -> RegionProposalNetwork:
+    """A copy for inference, in which batch norms are part of the convolutions."""
+    return deepcopy(network).eval().fold_batch_norms().requires_grad_(False)
 
 
-def _checkpoint(accelerator: Accelerator, folder: Path, steps: int) -> None:
-    """Replace the last checkpoint by a whole new one; a run that is killed leaves one of them."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    accelerator.save_state(str(partial))
-    if accelerator.is_main_process:
-        (partial / "steps_done").write_text(str(steps))
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    accelerator.wait_for_everyone()
+def _carry(model: RegionClip, named: Vocabulary, learner: TransferLearner) -> None:
+    """Let the model carry its classes, the trained ones with the vectors that they have now."""
+    trained = learner.get_parameter("train_embeddings").detach().cpu()
+    rows = torch.cat([trained, named.embeddings[learner.num_classes :]])
+    carry_classes(model, named.names, rows)

@@ -1,53 +1,94 @@
 """``regionclip train``: a recipe to weights."""
 
+import json
 import logging
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
-from regionclip.cli.console import console, errors
+from regionclip.cli.console import console, errors, print_table
+from regionclip.cli.options import optional, value
+
+NUM_FIGURES = 6
+"""Columns of the table of measurements; metrics.jsonl has all figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
     """Train a detector from a recipe; an interrupted run goes on where it stopped.
 
+    A recipe is a TOML file, or one that ships with the package: finetune (your own data), proposals
+    (a proposal network), regionclip-ov-coco-rn50 and its likes (the published runs), icons.
+
     For example:
 
-        regionclip train recipes/icons.toml
+        regionclip train finetune --data my_data --set start=openai:RN50
 
-        regionclip evaluate runs/icons/model.safetensors
+        regionclip train my_recipe.toml --set optimization.steps=500 --output runs/short
+
+        torchrun --nproc-per-node 4 -m regionclip train regionclip-ov-coco-rn50 --data coco
     """
 
-    recipe: Annotated[Positional[Path], arg(metavar="RECIPE.toml")]
-    """What to train, on what, for how long."""
-    output: Path | None = None
-    """Folder for ``model.safetensors``, checkpoints and ``train.log``; by default ``runs/`` and
-    the recipe's name. Remove it to start anew."""
+    recipe: Annotated[Positional[str], arg(metavar="RECIPE")]
+    """A recipe's file, or the name of one that ships with the package."""
+    data: Annotated[str | None, optional("FOLDER|FILE")] = None
+    """Data set to train and measure on, its splits train and val; the same as data.train and
+    data.val in the recipe."""
+    set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
+    """Another value for one of the recipe's settings, as often as you like:
+    optimization.batch_size=8."""
+    output: Annotated[Path | None, optional("FOLDER")] = None
+    """For weights, checkpoints and logs; by default ``runs/`` and the recipe's name."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes a GPU if there is one."""
+    tensorboard: bool = False
+    """Also write TensorBoard's files (extra [track])."""
+    resume: bool = True
+    """Go on with what the output folder has. --no-resume deletes its run first."""
 
     def run(self) -> int:
-        """Train and say where the weights are."""
-        from regionclip.train import read_recipe, train
+        """Train, print what was measured, and say where the weights are."""
+        from accelerate import PartialState
 
-        recipe = read_recipe(self.recipe)
-        folder = Path("runs") / self.recipe.stem if self.output is None else self.output
+        from regionclip.recipes import read_recipe, recipe_file
+        from regionclip.train import train
+
+        recipe = read_recipe(self.recipe, (*self._data_settings(), *self.set))
+        folder = self.output or Path("runs") / recipe_file(self.recipe).stem
+        is_main = PartialState(cpu=self.device == "cpu").is_main_process
+        if is_main and not self.resume:
+            _remove_run(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        weights, log = folder / "model.safetensors", folder / "train.log"
-        with _logged_to(log), StageProgress() as progress:
-            train(recipe, weights, work_dir=folder / "checkpoints", progress=progress.step)
-        console.print(f"weights in {weights}, log in {log}")
+        log = folder / "train.log"
+        with _logged_to(log) if is_main else nullcontext(), StageProgress(is_main) as progress:
+            weights = train(
+                recipe,
+                folder,
+                device=self.device,
+                tensorboard=self.tensorboard,
+                progress=progress.step,
+            )
+        if is_main:
+            print_measurements(folder / "metrics.jsonl")
+            console.print(f"weights in {weights}, log in {log}", markup=False, soft_wrap=True)
         return 0
+
+    def _data_settings(self) -> tuple[str, ...]:
+        if self.data is None:
+            return ()
+        return (f"data.train={json.dumps(self.data)}", f"data.val={json.dumps(self.data)}")
 
 
 class StageProgress:
     """One bar per stage, with the loss; silent where standard error is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_shown: bool = True) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -55,7 +96,7 @@ class StageProgress:
             TimeRemainingColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
             console=errors,
-            disable=not errors.is_terminal,
+            disable=not (errors.is_terminal and is_shown),
         )
         self._bars: dict[str, int] = {}
 
@@ -72,6 +113,49 @@ class StageProgress:
             self._bars[stage] = self._progress.add_task(stage, total=total, loss=loss)
         bar = self._progress.tasks[self._bars[stage]].id
         self._progress.update(bar, completed=done, loss=loss)
+
+
+def print_measurements(path: Path) -> None:
+    """Print what was measured when: what was gained, and what was forgotten."""
+    measured = [each for each in _entries(path) if "evaluation" in each]
+    if not measured:
+        return
+    figures = _shown_figures(list(measured[-1]["evaluation"]))
+    rows = [
+        (
+            each["stage"],
+            str(each["step"]),
+            *(_percent(each["evaluation"].get(figure)) for figure in figures),
+        )
+        for each in measured
+    ]
+    print_table("Measured while training (%)", ("stage", "step", *figures), rows)
+
+
+def _shown_figures(names: list[str]) -> list[str]:
+    """The first ones, those of base and novel classes before others."""
+    of_splits = [name for name in names if name.endswith(("_novel", "_base", "_all"))]
+    return [*names[:2], *(name for name in of_splits if name not in names[:2])][:NUM_FIGURES]
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            yield json.loads(line)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _remove_run(folder: Path) -> None:
+    """Delete what a run has written, and nothing else."""
+    for name in ("recipe.json", "metrics.jsonl", "train.log"):
+        (folder / name).unlink(missing_ok=True)
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    for name in ("checkpoints", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """Measuring a model while it learns: what is measured stays the same, the weights change."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from regionclip.data.datasets import Category, Dataset
 from regionclip.detect import Detector
 from regionclip.structures import Detections
-from regionclip.vocabulary import Vocabulary
 
 from .coco import evaluate_coco, evaluate_ov_coco
 from .finding import detect_dataset, find_proposals
@@ -30,25 +29,22 @@ class Watch:
     processes: Processes
     batch_size: int = 1
 
-    def detection_figures(self, detector: Detector, vocabulary: Vocabulary) -> dict[str, float]:
+    def detection_figures(self, detector: Detector) -> dict[str, float]:
         """COCO's figures, or LVIS's; with AP50 of base and novel classes where there are both.
 
-        Every process gets them.
+        The detector names the data set's classes, with the vectors that it carries for them. Every
+        process gets the figures.
         """
-        found = self._found(
-            detect_dataset(detector, self._share(), vocabulary, batch_size=self.batch_size)
-        )
+        found = self._found(detect_dataset(detector, self._share(), batch_size=self.batch_size))
         return self.processes.from_main(self._judged(found) if found is not None else {})
 
     def proposal_figures(self, detector: Detector) -> dict[str, float]:
         """Average recall of the best 100 and 1000 boxes, in every process."""
         found = self._found(
-            detect_dataset(
-                detector, self._share(), find=find_proposals, batch_size=self.batch_size
-            )
+            detect_dataset(detector, self._share(), find=find_proposals, batch_size=self.batch_size)
         )
-        figures = {} if found is None else evaluate_proposals(self.dataset, found).metrics
-        return self.processes.from_main(_defined(figures))
+        own = {} if found is None else _defined(evaluate_proposals(self.dataset, found).metrics)
+        return self.processes.from_main(own)
 
     def _judged(self, found: Sequence[Detections]) -> dict[str, float]:
         if any(each.frequency for each in self.dataset.categories):
@@ -62,10 +58,9 @@ class Watch:
         samples = self.processes.share(self.dataset.samples, self.batch_size)
         return replace(self.dataset, samples=tuple(samples))
 
-    def _found(self, own: object) -> list[Detections] | None:
+    def _found(self, own: Iterable[Detections]) -> list[Detections] | None:
         """All processes' detections in the data set's order, in the main process."""
-        mine = list(own)  # type: ignore[call-overload]
-        pairs = zip(self._share(), mine, strict=True)
+        pairs = zip(self._share(), own, strict=True)
         parts = self.processes.gather({sample.image_id: each for sample, each in pairs})
         if not self.processes.is_main:
             return None
@@ -102,6 +97,6 @@ def _told(category: Category, known: set[str]) -> Category:
     return replace(category, split="base" if category.name in known else "novel")
 
 
-def _defined(figures: object) -> dict[str, float]:
+def _defined(figures: Mapping[str, float]) -> dict[str, float]:
     """Without figures that the data cannot give."""
-    return {name: value for name, value in dict(figures).items() if not math.isnan(value)}  # type: ignore[call-overload]
+    return {name: value for name, value in figures.items() if not math.isnan(value)}

@@ -49,3 +49,18 @@ class RegionEmbedder(Protocol):
     def view(self, images: Sequence[PreparedImage]) -> BatchView:
         """Do what is done once per image, for a batch of at least one."""
         ...
+
+
+class NoRegions:
+    """Stands where a detector proposes regions and embeds none."""
+
+    def view(self, images: Sequence[PreparedImage]) -> BatchView:
+        """Raise.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            f"this detector only proposes regions and cannot embed those of {len(images)} images; "
+            "load a model with an image tower"
+        )

@@ -150,6 +150,11 @@ class Trainer:
                     raise KeyboardInterrupt
         running.finish()
 
+    def note(self, stage: str, step: int, figures: Mapping[str, float]) -> None:
+        """Log figures that were measured outside a stage."""
+        if self._logs is not None:
+            self._logs.write(stage, step, {"evaluation": dict(figures), **figures})
+
     def _seed_step(self, step: int) -> None:
         process = self.accelerator.process_index
         torch.manual_seed(hash((self._seed, step, process)) % 2**63)
@@ -203,8 +208,8 @@ class Trainer:
                 if self.accelerator.is_main_process:
                     evaluation.keep_best()
         running.learner.train()
+        self.note(running.stage.name, done, figures)
         if self._logs is not None:
-            self._logs.write(running.stage.name, done, {"evaluation": figures, **figures})
             LOGGER.info("%s %d evaluation %s", running.stage.name, done, json.dumps(figures))
 
 

@@ -124,6 +124,19 @@ class BoxBatches(Dataset[BoxBatch]):
         )
 
 
+class PairedBatches(Dataset[tuple[CaptionBatch, BoxBatch]]):
+    """A batch of captions and a batch of boxes per step."""
+
+    def __init__(self, captions: CaptionBatches, boxes: BoxBatches) -> None:
+        self.captions, self.boxes = captions, boxes
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, step: int) -> tuple[CaptionBatch, BoxBatch]:
+        return self.captions[step], self.boxes[step]
+
+
 def caption_relations(
     captions: Sequence[str],
 ) -> tuple[Bool[Tensor, "B B"], Bool[Tensor, "B B"]]:

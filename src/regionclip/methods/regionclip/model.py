@@ -1,5 +1,6 @@
 """The parts of a RegionCLIP detector, side by side; ``detect.py`` runs them in order."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -101,6 +102,23 @@ def add_detection_heads(
         num_train_classes=len(rows),
         # the list named the rows that are gone
         class_names=model.config.class_names if model.config.num_test_classes else "",
+    )
+
+
+def carry_classes(
+    model: RegionClip, names: Sequence[str], class_embeddings: Float[Tensor, "C D"]
+) -> None:
+    """Let a model, in place, carry classes that it names when it is given none.
+
+    Args:
+        model: Gets ``class_embeddings`` as its ``test_embeddings``.
+        names: One per row.
+        class_embeddings: In the space of its regions.
+    """
+    rows = class_embeddings.detach().to(model.encoder.device, torch.float32, copy=True)
+    model.test_embeddings = nn.Parameter(rows, requires_grad=False)
+    model.config = replace(
+        model.config, num_test_classes=len(rows), class_names="", own_class_names=tuple(names)
     )
 
 

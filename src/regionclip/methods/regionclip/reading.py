@@ -15,6 +15,7 @@ from regionclip.checkpoints import (
     read_native_metadata,
     save_native,
 )
+from regionclip.proposals.rpn_files import RPN_METHOD
 from regionclip.proposals.rpn_weights import map_rpn_weights
 from regionclip.settings import settings_from, settings_to_dict
 
@@ -192,6 +193,8 @@ def _renamed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _read_native(path: Path) -> ReadModel:
     metadata = read_native_metadata(path)
+    if metadata.method == RPN_METHOD:
+        raise CheckpointError(f"{path} {_FOR_OTHERS['rpn']}")
     if metadata.method != "regionclip":
         raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of RegionCLIP")
     model = build(settings_from(RegionClipConfig, metadata.config, source=str(path)))

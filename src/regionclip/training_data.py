@@ -1,0 +1,106 @@
+"""What a run trains on and is measured on, refused before it starts if it cannot be used."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from regionclip.data.datasets import Dataset, Member
+from regionclip.data.readers import open_dataset
+from regionclip.encoders.text import TextEncoder
+from regionclip.evaluation.finding import prompt_names
+from regionclip.evaluation.watching import watched
+from regionclip.recipes import DataSource, TransferRecipe
+from regionclip.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingData:
+    """What to learn from, and what to measure on, if anything."""
+
+    train: Dataset
+    val: Dataset | None
+
+
+def open_training_data(source: DataSource, *, max_val_images: int | None = None) -> TrainingData:
+    """Read and check the data sets of a recipe.
+
+    Raises:
+        ValueError: A path is wrong, a set is empty, an image is missing, or a class that is marked
+            novel has boxes to train on.
+    """
+    if not source.train:
+        raise ValueError("the recipe names no data to train on; set data.train, or give --data")
+    train = open_dataset(source.train, image_root=source.image_root, split=source.train_split)
+    if train.num_boxes == 0:
+        raise ValueError(
+            f"{train.source} has no box to train on ({len(train)} images, "
+            f"{len(train.categories)} classes)"
+        )
+    _check_no_novel_boxes(train)
+    _check_images(train, "data.image_root")
+    if not source.val:
+        return TrainingData(train, None)
+    val = open_dataset(source.val, image_root=source.val_image_root, split=source.val_split)
+    _check_images(val, "data.val_image_root")
+    return TrainingData(train, watched(val, train.class_names, max_images=max_val_images))
+
+
+def training_vocabulary(recipe: TransferRecipe, train: Dataset, text: TextEncoder) -> Vocabulary:
+    """Vectors of the classes to train, from the recipe's file or from their names.
+
+    Raises:
+        ValueError: The file has other rows than there are classes, or there is no text tower.
+    """
+    if recipe.class_embeddings is not None:
+        return Vocabulary.from_embedding_file(
+            recipe.class_embeddings, train.class_names, encoder_id=text.encoder_id
+        )
+    return _encoded(train.class_names, text, recipe.templates)
+
+
+def test_vocabulary(
+    trained: Vocabulary, val: Dataset | None, text: TextEncoder, *, templates: str
+) -> Vocabulary:
+    """The trained classes, and behind them those that are measured on and were not trained."""
+    novel = () if val is None else set(val.class_names) - set(trained.names)
+    if val is None or not novel:
+        return trained
+    others = _encoded([name for name in val.class_names if name in novel], text, templates)
+    return Vocabulary(
+        (*trained.names, *others.names),
+        torch.cat([trained.embeddings, others.embeddings]),
+        trained.templates,
+        trained.encoder_id,
+    )
+
+
+def _encoded(names: Sequence[str], text: TextEncoder, templates: str) -> Vocabulary:
+    """Names as prompts read them, under the names that the data set writes."""
+    encoded = Vocabulary.from_names(prompt_names(names), text, templates=templates)
+    return Vocabulary(tuple(names), encoded.embeddings, encoded.templates, encoded.encoder_id)
+
+
+def _check_no_novel_boxes(train: Dataset) -> None:
+    labels = torch.cat([sample.objects.labels for sample in train])
+    counts = torch.bincount(labels, minlength=len(train.categories)).tolist()
+    for category, count in zip(train.categories, counts, strict=True):
+        if category.split == "novel" and count:
+            raise ValueError(
+                f"{train.source}: class {category.name!r} is marked novel and has {count} boxes, "
+                "which training must not see; train on the base classes' file that 'regionclip "
+                "data split' writes"
+            )
+
+
+def _check_images(dataset: Dataset, setting: str) -> None:
+    files = {
+        sample.image.archive if isinstance(sample.image, Member) else sample.image
+        for sample in dataset
+    }
+    missing = sorted(str(path) for path in files if not path.is_file())
+    if missing:
+        raise ValueError(
+            f"{dataset.source}: {len(missing)} of {len(files)} image files are not there (first: "
+            f"{missing[0]}); set {setting} to their folder, or see 'regionclip data check'"
+        )

@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+
+from regionclip.recipes import (
+    IconsRecipe,
+    ProposalRecipe,
+    TransferRecipe,
+    read_recipe,
+    recipe_file,
+    recipe_names,
+)
+
+OPEN_VOCABULARY = tuple(
+    f"regionclip-ov-{data}-{size}" for data in ("coco", "lvis") for size in ("rn50", "rn50x4")
+)
+
+
+def transfer(name: str, *changes: str) -> TransferRecipe:
+    recipe = read_recipe(name, changes)
+    assert isinstance(recipe, TransferRecipe)
+    return recipe
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_each_recipe_that_ships_reads_and_says_how_it_is_run(name: str) -> None:
+    assert read_recipe(name) is not None
+    head = recipe_file(name).read_text().split("\n\n")[0]
+    assert f"regionclip train {name}" in head or f"regionclip train recipes/{name}" in head
+
+
+def test_the_recipes_that_users_look_for_ship() -> None:
+    expected = {"finetune", "proposals", "diverse-weather", "icons", "regionclip-coco80"}
+    assert expected | {"regionclip-lvis1203", *OPEN_VOCABULARY} <= set(recipe_names())
+    assert isinstance(read_recipe("icons"), IconsRecipe)
+    assert isinstance(read_recipe("proposals"), ProposalRecipe)
+
+
+def test_the_published_schedules_are_followed() -> None:
+    coco = transfer("regionclip-ov-coco-rn50")
+    plan = coco.optimization
+    assert (plan.steps, plan.milestones, plan.batch_size) == (90_000, (60_000, 80_000), 16)
+    assert (plan.learning_rate, plan.weight_decay, plan.momentum) == (0.002, 1e-4, 0.9)
+    assert (plan.warmup_steps, plan.warmup_factor) == (5_000, 0.001)
+    assert (coco.learner.focal_gamma, coco.learner.background_weight) == (0.5, 0.2)
+    assert coco.augmentation.shortest_sides == (640, 672, 704, 736, 768, 800)
+    lvis = transfer("regionclip-ov-lvis-rn50x4")
+    assert (lvis.optimization.steps, lvis.optimization.milestones) == (180_000, (120_000, 160_000))
+    assert (lvis.learner.focal_gamma, lvis.learner.background_weight) == (None, 0.8)
+    assert lvis.learner.train_masks
+    assert lvis.repeat_threshold == 0.001
+
+
+def test_settings_can_be_changed_one_by_one() -> None:
+    recipe = transfer(
+        "finetune",
+        "optimization.steps=7",
+        "start=icons",
+        "data.train=my data/train.json",
+        "augmentation.shortest_sides=[300, 400]",
+        "augmentation.longest_side = 500",
+        "proposals=none",
+    )
+    assert recipe.optimization.steps == 7
+    assert recipe.start == "icons"
+    assert recipe.data.train == "my data/train.json"
+    assert recipe.augmentation.shortest_sides == (300, 400)
+    assert recipe.augmentation.longest_side == 500
+    assert recipe.proposals is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("optimization.step=7",), "unknown setting 'optimization.step'"),
+        (("optimization",), "'optimization' is no change of a setting; write section.key=value"),
+        (("start.x=1",), "'start' is a setting, not a section"),
+        (("optimization.steps=many",), "setting 'optimization.steps' must be of type int"),
+        (("learner.focal_gamma=none",), "focal_gamma belongs to classification_loss"),
+        (("task=juggle",), "task must be one of transfer, proposals, icons, got 'juggle'"),
+    ],
+)
+def test_a_change_that_does_not_fit_is_refused(changes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_recipe("finetune", changes)
+
+
+def test_an_unknown_recipe_is_refused_with_those_that_ship() -> None:
+    with pytest.raises(ValueError, match="unknown recipe 'finetun'; expected a TOML file, or one"):
+        read_recipe("finetun")
+
+
+def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    for text, message in (
+        ("= 3", "is not a TOML recipe"),
+        ("learning_speed = 3", "task must be one of"),
+        ("task = 'transfer'\nlearning_speed = 3", "unknown setting 'learning_speed'"),
+        ("task = 'transfer'\nstart = 'icons'", "setting 'data' is missing"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message) as caught:
+            read_recipe(path)
+        assert "odd.toml" in str(caught.value)
