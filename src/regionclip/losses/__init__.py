@@ -6,11 +6,12 @@ from .contrastive import caption_contrastive_loss
 from .loss_sum import LossSum
 from .masks import mask_loss
 from .region_text import region_text_loss
-from .rpn import RpnLoss, rpn_loss
+from .rpn import RpnLoss, RpnLossOptions, rpn_loss
 
 __all__ = [
     "LossSum",
     "RpnLoss",
+    "RpnLossOptions",
     "box_l1_loss",
     "caption_contrastive_loss",
     "focal_scaled_cross_entropy",

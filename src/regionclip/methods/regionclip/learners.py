@@ -10,10 +10,12 @@ from regionclip.concepts.templates import TEMPLATES, fill_template
 from regionclip.data.icons.batches import BoxBatch, CaptionBatch
 from regionclip.data.icons.glyphs import BASE_NAMES
 from regionclip.encoders.clip_resnet import ClipResNet
-from regionclip.losses import caption_contrastive_loss, region_text_loss, rpn_loss
+from regionclip.losses import RpnLossOptions, caption_contrastive_loss, region_text_loss
 from regionclip.proposals.rpn import RegionProposalNetwork
+from regionclip.structures import DetectionBatch, Targets
 
 from .config import RegionClipConfig
+from .proposal_learner import RpnLearner, RpnTraining
 
 MAX_LOGIT_SCALE = 100.0
 """CLIP (arXiv:2103.00020), sec. 2.5."""
@@ -84,27 +86,32 @@ class RegionLearner(nn.Module):
         )
 
 
+ICON_PROPOSALS = RpnTraining(
+    freeze_at=0,
+    norms="trained",
+    loss=RpnLossOptions(
+        # a narrow network with few anchors per cell needs more anchors per object than 0.7 leaves
+        foreground_iou=0.6,
+        anchors_per_image=128,
+        smooth_l1_beta=1 / 9,
+        boxes_over="foreground",
+    ),
+)
+"""For a network with random weights that has to fit in a few megabytes."""
+
+
 class ProposalLearner(nn.Module):
-    """Learns the proposal network from boxes of base classes, without their names."""
+    """Learns the proposal network of the icons model from scenes of base classes."""
 
     def __init__(self, proposer: RegionProposalNetwork, config: RegionClipConfig) -> None:
         super().__init__()
-        self.proposer = proposer
+        self.learner = RpnLearner(proposer, ICON_PROPOSALS)
         self.size = config.shortest_side
 
     def forward(self, scenes: BoxBatch) -> Float[Tensor, ""]:
         """Objectness plus offsets."""
-        device = next(self.proposer.parameters()).device
-        pixels, boxes = at_size(scenes, self.size, device)
-        levels = self.proposer(self.proposer.prepare(list(pixels)))
-        index = scenes.image_index.to(device)
-        loss = rpn_loss(
-            torch.cat([level.logits for level in levels], dim=1),
-            torch.cat([level.deltas for level in levels], dim=1),
-            torch.cat([level.anchors for level in levels]),
-            [boxes[index == image] for image in range(len(pixels))],
-        )
-        return loss.objectness + loss.boxes
+        losses = self.learner(detection_batch(scenes, self.size))
+        return losses["objectness"].mean() + losses["boxes"].mean()
 
 
 def normalized(images: Float[Tensor, "B 3 H W"] | Tensor, encoder: ClipResNet) -> Tensor:
@@ -122,6 +129,17 @@ def at_size(scenes: BoxBatch, size: int, device: torch.device) -> tuple[Tensor, 
     scale = size / pixels.shape[-1]
     pixels = F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
     return pixels, scenes.boxes.to(device) * scale
+
+
+def detection_batch(scenes: BoxBatch, size: int) -> DetectionBatch:
+    """Scenes as any detector learns from them; seeds come from torch's own generator."""
+    pixels, boxes = at_size(scenes, size, scenes.pixels.device)
+    rows = [(scenes.image_index == image).nonzero()[:, 0] for image in range(len(pixels))]
+    return DetectionBatch(
+        images=tuple(pixels),
+        targets=tuple(Targets(boxes[own], scenes.labels[own]) for own in rows),
+        seeds=tuple(torch.randint(1 << 31, (len(rows),)).tolist()),
+    )
 
 
 def region_features(
