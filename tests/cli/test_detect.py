@@ -93,6 +93,24 @@ def test_detections_are_those_of_the_library(detect: Any, model_file: str) -> No
     assert not (OUTPUT / "detections.json").exists()
 
 
+def test_each_box_may_appear_once_with_its_best_name(
+    detect: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("boxes.csv").write_text("image,x0,y0,x1,y1\na.jpg,0,0,30,30\na.jpg,9,5,60,40\n")
+    options = ["--format", "coco-results,parquet", "--proposals", "boxes.csv"]
+    options += ["--max-detections", "4"]
+    assert detect("photos/a.jpg", *options) == 0
+    every = read_json("results.json")
+    assert len(every) == 4
+    assert detect("photos/a.jpg", *options, "--unique-boxes") == 2
+    assert "unique_boxes was false, now true" in capsys.readouterr().err
+    assert detect("photos/a.jpg", *options, "--unique-boxes", "--no-resume") == 0
+    best = {tuple(row["bbox"]): row for row in reversed(every)}
+    assert read_json("results.json") == [row for row in every if row in best.values()]
+    assert parquet.read_table(OUTPUT / "detections.parquet").num_rows == len(best) == 2
+    assert "2 boxes: " in capsys.readouterr().out
+
+
 def test_regions_may_be_whole_crops(
     detect: Any, model_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,9 @@ class Detect(DetectingCommand):
     format: Annotated[str, value("LIST")] = "coco"
     """With commas: coco (detections.json, a COCO data set with scores), coco-results (results.json,
     for COCO's evaluation), parquet (detections.parquet)."""
+    unique_boxes: bool = False
+    """Each box once, with its best name. A box may be found with several names; those are counted
+    before, so fewer than --max-detections may be left."""
     pictures: bool = True
     """Draw the best boxes of each image (25; of those that overlap, the best) into pictures/."""
     sheet: Annotated[Path | None, optional("FILE")] = None
@@ -66,6 +69,7 @@ class Detect(DetectingCommand):
         vocabulary = open_vocabulary(detector, classes, templates)
         options = self.options(detector.defaults)
         settings |= self.detection_settings(vocabulary, options)
+        settings["unique_boxes"] = self.unique_boxes
         with Journal(self.output / "detections.jsonl", settings, resume=self.resume) as journal:
             failures = self._detect(sources, journal, detector, vocabulary)
             category_ids = self._category_ids(vocabulary.names)
@@ -99,7 +103,8 @@ class Detect(DetectingCommand):
             def compute(pairs: "Sequence[Pair]") -> None:
                 images = [image for _, image in pairs]
                 results = detector.detect_prepared(images, vocabulary, options)
-                for (source, image), found in zip(pairs, results, strict=True):
+                for (source, image), rows in zip(pairs, results, strict=True):
+                    found = rows.unique_boxes() if self.unique_boxes else rows
                     picture = names.of(source)
                     if self.pictures:
                         pictures.write(folder / picture, source.image, found)
