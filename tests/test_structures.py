@@ -149,6 +149,19 @@ def test_to_coco_uses_the_data_sets_ids_where_given() -> None:
     assert no_rows().to_coco("a", category_ids=[17, 18, 10]) == []
 
 
+def test_to_coco_writes_masks_as_run_lengths() -> None:
+    # columns first: 5 empty, 2 full, 5 empty; the fourth count is written as the difference to the
+    # second
+    mask = torch.tensor([[0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)
+    rows = three_rows(masks=torch.stack([mask, ~mask, mask])).to_coco(17)
+    assert [row["segmentation"] for row in rows] == [
+        {"size": [4, 3], "counts": "525"},
+        {"size": [4, 3], "counts": "0520"},
+        {"size": [4, 3], "counts": "525"},
+    ]
+    assert json.loads(json.dumps(rows)) == rows
+
+
 def test_to_supervision_carries_names_and_masks() -> None:
     rows = with_everything().to_supervision()
     assert rows.xyxy.tolist() == with_everything().boxes.tolist()

@@ -189,6 +189,8 @@ class Detections:
     ) -> list[dict[str, Any]]:
         """Rows as COCO result entries: ``bbox`` is ``[x, y, width, height]`` in original pixels.
 
+        Masks, if there are any, are their ``segmentation``, in COCO's compressed run lengths.
+
         Args:
             image_id: Written into every row.
             category_ids: The data set's id of each class name; by default ``label + 1``.
@@ -207,6 +209,12 @@ class Detections:
                     "score": score,
                 }
             )
+        if self.masks is not None:
+            from regionclip.detections.run_lengths import encode_masks
+
+            size = list(self.masks.shape[1:])
+            for row, counts in zip(rows, encode_masks(self.masks), strict=True):
+                row["segmentation"] = {"size": size, "counts": counts}
         return rows
 
     def to_supervision(self) -> "supervision.Detections":

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from faster_coco_eval import COCO
 from PIL import Image
 from pyarrow import parquet
 
@@ -16,6 +17,7 @@ from regionclip.detect import Detector
 from regionclip.methods.regionclip import Config, build
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.structures import Detections, PreparedImage, Proposals
+from tests.tiny import TINY_CONFIG, tiny_model
 from tests.tiny_clip import TINY, tiny_clip
 
 OUTPUT = Path("out")
@@ -91,6 +93,106 @@ def test_detections_are_those_of_the_library(detect: Any, model_file: str) -> No
     rows = expected.to_coco(1)[:3]
     assert read_json("results.json") == rows
     assert not (OUTPUT / "detections.json").exists()
+
+
+def test_each_box_may_appear_once_with_its_best_name(
+    detect: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("boxes.csv").write_text("image,x0,y0,x1,y1\na.jpg,0,0,30,30\na.jpg,9,5,60,40\n")
+    options = ["--format", "coco-results,parquet", "--proposals", "boxes.csv"]
+    options += ["--max-detections", "4"]
+    assert detect("photos/a.jpg", *options) == 0
+    every = read_json("results.json")
+    assert len(every) == 4
+    assert detect("photos/a.jpg", *options, "--unique-boxes") == 2
+    assert "unique_boxes was false, now true" in capsys.readouterr().err
+    assert detect("photos/a.jpg", *options, "--unique-boxes", "--no-resume") == 0
+    best = {tuple(row["bbox"]): row for row in reversed(every)}
+    assert read_json("results.json") == [row for row in every if row in best.values()]
+    assert parquet.read_table(OUTPUT / "detections.parquet").num_rows == len(best) == 2
+    assert "2 boxes: " in capsys.readouterr().out
+
+
+@pytest.fixture
+def mask_model(tmp_path: Path) -> str:
+    """A detector with a mask head, as those fine-tuned on LVIS have."""
+    path = tmp_path / "masks.safetensors"
+    model = tiny_model(replace(TINY_CONFIG, mask_head=True))
+    assert model.mask_head is not None
+    for parameter in model.mask_head.parameters():  # so that masks are neither empty nor full
+        torch.nn.init.normal_(parameter)
+    save_model(path, ReadModel(model, has_text_tower=True, reports=()))
+    return str(path)
+
+
+def test_masks_are_those_of_the_library_in_every_format(detect: Any, mask_model: str) -> None:
+    options = ["--model", mask_model, "--masks", "--format", "coco,coco-results,parquet"]
+    assert detect("photos/a.jpg", *options) == 0
+    detector = load(mask_model, proposals="grid")
+    selection = replace(detector.defaults.selection, min_score=0.0, max_detections=3)
+    wanted = replace(detector.defaults, selection=selection, with_masks=True)
+    vocabulary = detector.vocabulary(["cat", "red [bus]"], templates="none")
+    expected = detector.detect("photos/a.jpg", vocabulary, options=wanted)
+    assert isinstance(expected, Detections)
+    assert expected.masks is not None
+    assert 0 < expected.masks.float().mean() < 1
+    coco = COCO(str(OUTPUT / "detections.json"))
+    annotations = coco.loadAnns(coco.getAnnIds())
+    masks = torch.stack([torch.from_numpy(coco.annToMask(each)).bool() for each in annotations])
+    assert torch.equal(masks, expected.masks)
+    assert [each["area"] for each in annotations] == masks.sum(dim=(1, 2)).tolist()
+    segmentations = [each["segmentation"] for each in annotations]
+    assert [row["segmentation"] for row in read_json("results.json")] == segmentations
+    rows = parquet.read_table(OUTPUT / "detections.parquet").to_pylist()
+    assert [row["mask"] for row in rows] == segmentations
+    assert segmentations[0]["size"] == [40, 60]
+
+
+def test_masks_are_drawn_also_from_what_is_known(detect: Any, mask_model: str) -> None:
+    options = ["photos/a.jpg", "--model", mask_model]
+    assert detect(*options, "--masks") == 0
+    picture = OUTPUT / "pictures" / "a.jpg"
+    drawn = picture.read_bytes()
+    picture.unlink()
+    assert detect(*options, "--masks", "--sheet", "sheet.png") == 0
+    assert picture.read_bytes() == drawn
+    assert detect(*options, "--output", "boxes") == 0
+    assert Path("boxes/pictures/a.jpg").read_bytes() != drawn
+
+
+def test_without_detections_there_are_no_masks(detect: Any, mask_model: str) -> None:
+    options = ["--model", mask_model, "--masks", "--min-score", "2"]
+    assert detect("photos", *options, "--format", "coco,parquet", "--sheet", "sheet.png") == 0
+    assert read_json("detections.json")["annotations"] == []
+    assert parquet.read_table(OUTPUT / "detections.parquet").num_rows == 0
+
+
+def test_a_damaged_mask_is_named(
+    detect: Any, mask_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert detect("photos/a.jpg", "--model", mask_model, "--masks", "--no-pictures") == 0
+    journal = OUTPUT / "detections.jsonl"
+    first, entry = journal.read_text().splitlines()
+    content = json.loads(entry)
+    content["masks"][0] = "xx"
+    journal.write_text(f"{first}\n{json.dumps(content)}\n")
+    assert detect("photos/a.jpg", "--model", mask_model, "--masks") == 2
+    assert "photos/a.jpg: mask 0 is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "has no mask head; models fine-tuned on LVIS have one"),
+        (["--regions", "crops"], "--masks: come from the map of the image; leave out --regions"),
+    ],
+)
+def test_masks_that_cannot_be_had_are_refused_before_anything_is_written(
+    detect: Any, capsys: pytest.CaptureFixture[str], arguments: list[str], reason: str
+) -> None:
+    assert detect("photos", "--masks", *arguments) == 2
+    assert reason in capsys.readouterr().err
+    assert not OUTPUT.exists()
 
 
 def test_regions_may_be_whole_crops(

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,19 +11,14 @@ from regionclip.cli.detecting import DetectingCommand
 from regionclip.cli.files import FileNames
 from regionclip.cli.journal import Journal
 from regionclip.cli.options import optional, value
-from regionclip.cli.outputs import (
-    detections_entry,
-    detections_of,
-    parse_formats,
-    write_detections,
-)
+from regionclip.cli.outputs import detections_entry, parse_formats, write_detections
 from regionclip.cli.running import report
 
 if TYPE_CHECKING:
     from regionclip.cli.running import Pair
     from regionclip.data.images import ImageReadError
     from regionclip.data.sources import NamedSource
-    from regionclip.detect import Detector
+    from regionclip.detect import DetectOptions, Detector
     from regionclip.vocabulary import Vocabulary
 
 PICTURES = "pictures"
@@ -47,6 +42,13 @@ class Detect(DetectingCommand):
     format: Annotated[str, value("LIST")] = "coco"
     """With commas: coco (detections.json, a COCO data set with scores), coco-results (results.json,
     for COCO's evaluation), parquet (detections.parquet)."""
+    masks: bool = False
+    """Also find the pixels of each detection; models with a mask head can, which those fine-tuned
+    on LVIS have. They are drawn, and written as COCO's run lengths ('segmentation'; 'mask' in
+    Parquet)."""
+    unique_boxes: bool = False
+    """Each box once, with its best name. A box may be found with several names; those are counted
+    before, so fewer than --max-detections may be left."""
     pictures: bool = True
     """Draw the best boxes of each image (25; of those that overlap, the best) into pictures/."""
     sheet: Annotated[Path | None, optional("FILE")] = None
@@ -58,14 +60,22 @@ class Detect(DetectingCommand):
         from regionclip.cli.pictures import write_sheet
 
         formats = parse_formats(self.format)
+        if self.masks and self.regions == "crops":
+            raise UsageError("--masks: come from the map of the image; leave out --regions crops")
         _check_sheet(self.sheet)
         sources = self.find_images()
         classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)
         detector, settings = self.open_model()
+        if self.masks and detector.parts.mask_head is None:
+            raise UsageError(
+                f"--masks: {self.model} has no mask head; models fine-tuned on LVIS have one, such "
+                "as regionclip-lvis-rn50"
+            )
         vocabulary = open_vocabulary(detector, classes, templates)
         options = self.options(detector.defaults)
         settings |= self.detection_settings(vocabulary, options)
+        settings["unique_boxes"] = self.unique_boxes
         with Journal(self.output / "detections.jsonl", settings, resume=self.resume) as journal:
             failures = self._detect(sources, journal, detector, vocabulary)
             category_ids = self._category_ids(vocabulary.names)
@@ -78,6 +88,14 @@ class Detect(DetectingCommand):
             console.print("written: " + ", ".join(map(str, paths)), markup=False, soft_wrap=True)
             return report(journal, failures)
 
+    def options(self, defaults: "DetectOptions") -> "DetectOptions":
+        """The model's options with those given instead of its own.
+
+        Raises:
+            ValueError: One is out of range.
+        """
+        return replace(super().options(defaults), with_masks=self.masks)
+
     def _detect(
         self,
         sources: "Sequence[NamedSource]",
@@ -86,7 +104,7 @@ class Detect(DetectingCommand):
         vocabulary: "Vocabulary",
     ) -> "list[ImageReadError]":
         """Detect in what is not done, and draw what is not drawn."""
-        from regionclip.cli.pictures import PictureWriter, image_of
+        from regionclip.cli.pictures import PictureWriter, detections_to_draw, image_of
 
         options = self.options(detector.defaults)
         folder = self.output / PICTURES
@@ -99,7 +117,8 @@ class Detect(DetectingCommand):
             def compute(pairs: "Sequence[Pair]") -> None:
                 images = [image for _, image in pairs]
                 results = detector.detect_prepared(images, vocabulary, options)
-                for (source, image), found in zip(pairs, results, strict=True):
+                for (source, image), rows in zip(pairs, results, strict=True):
+                    found = rows.unique_boxes() if self.unique_boxes else rows
                     picture = names.of(source)
                     if self.pictures:
                         pictures.write(folder / picture, source.image, found)
@@ -110,7 +129,7 @@ class Detect(DetectingCommand):
             pictures.finish()
             for entry in journal.entries() if self.pictures else ():
                 if not (folder / entry["picture"]).exists():
-                    found = detections_of(entry, vocabulary.names)
+                    found = detections_to_draw(entry, vocabulary.names)
                     pictures.write(folder / entry["picture"], image_of(entry), found)
         return failures
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,9 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 
 def detections_entry(source: "NamedSource", found: "Detections", size_hw: tuple[int, int]) -> dict:
-    """What the journal keeps of an image's detections."""
+    """What the journal keeps of an image's detections; masks as COCO's run lengths."""
+    from regionclip.detections.run_lengths import encode_masks
+
     objectness = None if found.objectness is None else found.objectness.tolist()
     return {
         # what a COCO json calls the image, so that its evaluation finds it; else the path
@@ -47,23 +50,50 @@ def detections_entry(source: "NamedSource", found: "Detections", size_hw: tuple[
         "scores": found.scores.tolist(),
         "labels": found.labels.tolist(),
         "objectness": objectness,
+        "masks": None if found.masks is None else encode_masks(found.masks),
     }
 
 
 def detections_of(entry: Mapping[str, Any], class_names: Sequence[str]) -> "Detections":
-    """The detections that :func:`detections_entry` kept."""
+    """The detections that :func:`detections_entry` kept.
+
+    Raises:
+        UsageError: A mask is damaged.
+    """
     import torch
 
+    from regionclip.detections.run_lengths import decode_masks
     from regionclip.structures import Detections
 
-    objectness = entry["objectness"]
+    objectness, masks = entry["objectness"], entry["masks"]
+    size_hw = (entry["size_hw"][0], entry["size_hw"][1])
+    try:
+        decoded = None if masks is None else decode_masks(masks, size_hw)
+    except ValueError as error:
+        raise UsageError(
+            f"{entry['image']}: {error} in the output folder; use another --output, or "
+            "--no-resume to start over"
+        ) from error
     return Detections(
         boxes=torch.tensor(entry["boxes"], dtype=torch.float32).reshape(-1, 4),
         scores=torch.tensor(entry["scores"], dtype=torch.float32),
         labels=torch.tensor(entry["labels"], dtype=torch.int64),
         class_names=tuple(class_names),
         objectness=None if objectness is None else torch.tensor(objectness, dtype=torch.float32),
+        masks=decoded,
     )
+
+
+def rows_of(entry: Mapping[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    """An entry with some of its detections: masks that are not wanted need not be decoded."""
+    per_row = ("boxes", "scores", "labels", "objectness", "masks")
+    kept = {name: entry[name] and [entry[name][row] for row in rows] for name in per_row}
+    return {**entry, **kept}
+
+
+def without_masks(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry whose detections are boxes alone."""
+    return {**entry, "masks": None}
 
 
 def write_detections(
@@ -112,7 +142,26 @@ def _results(journal: Journal, category_ids: Sequence[int]) -> Iterator[dict[str
     """Rows of COCO's results format, which its evaluation reads."""
     ids = image_ids(journal)
     for entry in journal.entries():
-        yield from detections_of(entry, ()).to_coco(ids[entry["image"]], category_ids)
+        rows = detections_of(without_masks(entry), ()).to_coco(ids[entry["image"]], category_ids)
+        for row, mask in zip(rows, _run_lengths(entry), strict=True):
+            yield row if mask is None else {**row, "segmentation": mask}
+
+
+def _run_lengths(entry: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+    """The mask of each row as COCO writes it, ``None`` where there are none."""
+    if entry["masks"] is None:
+        return [None] * len(entry["boxes"])
+    return [{"size": entry["size_hw"], "counts": counts} for counts in entry["masks"]]
+
+
+def _area(row: Mapping[str, Any]) -> float:
+    """Pixels of a result's mask, or of its box."""
+    from regionclip.detections.run_lengths import mask_areas
+
+    if "segmentation" not in row:
+        return row["bbox"][2] * row["bbox"][3]
+    height, width = row["segmentation"]["size"]
+    return float(mask_areas([row["segmentation"]["counts"]], (height, width))[0])
 
 
 def _write_coco(
@@ -130,7 +179,7 @@ def _write_coco(
         for entry in journal.entries()
     )
     annotations = (
-        {"id": index, **row, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
+        {"id": index, **row, "area": _area(row), "iscrowd": 0}
         for index, row in enumerate(_results(journal, category_ids), start=1)
     )
     categories = [
@@ -156,11 +205,16 @@ def _write_list(file: Any, rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _write_parquet(path: Path, journal: Journal, class_names: Sequence[str]) -> None:
-    """One row per detection; the columns are those that ``--proposals`` reads, and more."""
+    """One row per detection; the columns are those that ``--proposals`` reads, and more.
+
+    Masks, if there are any, are COCO's run lengths: ``{"size", "counts"}``.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
     corners = ("x0", "y0", "x1", "y1")
+    has_masks = any(entry["masks"] is not None for entry in islice(journal.entries(), 1))
+    mask = pa.struct([("size", pa.list_(pa.int32())), ("counts", pa.string())])
     schema = pa.schema(
         [
             ("image", pa.string()),
@@ -169,14 +223,16 @@ def _write_parquet(path: Path, journal: Journal, class_names: Sequence[str]) -> 
             ("label", pa.int32()),
             ("name", pa.string()),
             ("objectness", pa.float32()),
+            *([("mask", mask)] if has_masks else []),
         ]
     )
     with parquet.ParquetWriter(path, schema) as writer:
         rows: list[dict[str, Any]] = []
         for entry in journal.entries():
-            for row in detections_of(entry, class_names).to_dict():
+            found = detections_of(without_masks(entry), class_names).to_dict()
+            for row, mask in zip(found, _run_lengths(entry), strict=True):
                 box = dict(zip(corners, row.pop("box"), strict=True))
-                rows.append({"image": entry["image"], **box, **row})
+                rows.append({"image": entry["image"], **box, **row, "mask": mask})
             if len(rows) >= ROWS_PER_GROUP:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
                 rows = []

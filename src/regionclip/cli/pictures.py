@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 from torchvision.ops import nms
 
 from regionclip.cli.files import replacing
-from regionclip.cli.outputs import detections_of
+from regionclip.cli.outputs import detections_of, rows_of, without_masks
 from regionclip.data.images import read_image
 from regionclip.data.sources import NamedSource
 from regionclip.data.video import with_frames
@@ -46,7 +47,9 @@ class PictureWriter:
     def write(self, path: Path, image: ImageSource, found: Detections) -> None:
         """Have a picture drawn; waits if too many are under way."""
         self._wait(self._max_pending)
-        self._pending.append(self._executor.submit(_write, path, image, found))
+        # what is not drawn need not wait: an image's masks may take gigabytes
+        best = found.select(_rows_to_draw(found))
+        self._pending.append(self._executor.submit(_write, path, image, best))
 
     def finish(self) -> None:
         """Wait until all pictures are on disk."""
@@ -59,8 +62,17 @@ class PictureWriter:
 
 def drawn(image: ImageSource, found: Detections) -> Image.Image:
     """The image with its best boxes; of boxes that overlap, whatever their classes, the best."""
-    rows = nms(found.boxes, found.scores, MAX_DRAWN_IOU)[:MAX_DRAWN]
-    return draw_detections(read_image(image), found.select(rows))
+    return draw_detections(read_image(image), found.select(_rows_to_draw(found)))
+
+
+def detections_to_draw(entry: Mapping[str, Any], class_names: Sequence[str]) -> Detections:
+    """Of a journal's entry, what is drawn."""
+    rows = _rows_to_draw(detections_of(without_masks(entry), class_names))
+    return detections_of(rows_of(entry, rows.tolist()), class_names)
+
+
+def _rows_to_draw(found: Detections) -> Tensor:
+    return nms(found.boxes, found.scores, MAX_DRAWN_IOU)[:MAX_DRAWN]
 
 
 def image_of(entry: Mapping[str, Any]) -> ImageSource:
@@ -92,7 +104,7 @@ def write_sheet(
         max_pictures: On the sheet.
     """
     pictures = [
-        drawn(image_of(entry), detections_of(entry, class_names))
+        drawn(image_of(entry), detections_to_draw(entry, class_names))
         for entry in itertools.islice(entries, max_pictures)
     ]
     if pictures:
@@ -102,4 +114,4 @@ def write_sheet(
 
 def _write(path: Path, image: ImageSource, found: Detections) -> None:
     with replacing(path) as partial:
-        drawn(image, found).save(partial, format="JPEG", quality=JPEG_QUALITY)
+        draw_detections(read_image(image), found).save(partial, format="JPEG", quality=JPEG_QUALITY)

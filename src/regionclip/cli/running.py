@@ -85,6 +85,28 @@ class ImageCommand:
             raise UsageError(f"--output {self.output} is a file; give a folder")
         return find_images(self.images, image_root=self.image_root, exclude=self.output)
 
+    def load_model(self) -> "Detector":
+        """The model, which may be without proposals.
+
+        Raises:
+            ValueError: The model, the proposals or the device cannot be had.
+        """
+        from regionclip.loading import load
+
+        device = checked_device(self.device)
+        memory_budget = parse_bytes(self.memory_budget)
+        with downloads() as show:
+            return load(
+                self.model,
+                device=device,
+                precision=self.precision,
+                proposals=self.proposals,
+                regions=self.regions,
+                text_weights=self.text_weights,
+                memory_budget=memory_budget,
+                progress=show,
+            )
+
     def open_model(self) -> "tuple[Detector, dict[str, Any]]":
         """The model with its proposals, and what its results depend on, for the journal.
 
@@ -92,30 +114,23 @@ class ImageCommand:
             ValueError: The model, the proposals or the device cannot be had.
         """
         from regionclip.detect import Detector
-        from regionclip.loading import load, open_proposals
+        from regionclip.loading import open_proposals
 
-        device = checked_device(self.device)
-        memory_budget = parse_bytes(self.memory_budget)
-        proposals = self.proposals
+        detector = self.load_model()
+        if detector.parts.proposer is not None:
+            return detector, self.model_settings(self.proposals)
+        proposals = PROPOSALS_OF_MODELS_WITHOUT
         with downloads() as show:
-            detector = load(
-                self.model,
-                device=device,
-                precision=self.precision,
-                proposals=proposals,
-                regions=self.regions,
-                text_weights=self.text_weights,
-                memory_budget=memory_budget,
-                progress=show,
-            )
-            if detector.parts.proposer is None:
-                proposals = PROPOSALS_OF_MODELS_WITHOUT
-                proposer = open_proposals(proposals, device=device, progress=show)
-                detector = Detector(replace(detector.parts, proposer=proposer), detector.defaults)
-        return detector, self._model_settings(proposals)
+            proposer = open_proposals(proposals, device=checked_device(self.device), progress=show)
+        detector = Detector(replace(detector.parts, proposer=proposer), detector.defaults)
+        return detector, self.model_settings(proposals)
 
-    def _model_settings(self, proposals: str | None) -> dict[str, Any]:
-        """Files by what they hold; ``proposals`` are those used, ``None`` for the model's own."""
+    def model_settings(self, proposals: str | None) -> dict[str, Any]:
+        """What results depend on, for the journal: files by what they hold.
+
+        Args:
+            proposals: Those used; ``None`` for the model's own.
+        """
         from regionclip.loading import find_weights, model_file, proposals_file
 
         words = self.text_weights
