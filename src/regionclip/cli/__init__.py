@@ -23,7 +23,10 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
         "download": "models:ModelsDownload",
         "convert": "models:ModelsConvert",
     },
-    "data": {"icons": "data:DataIcons"},
+    "data": {
+        "check": "data_check:DataCheck",
+        "icons": "data:DataIcons",
+    },
     "train": "train:Train",
     "evaluate": "evaluate:Evaluate",
 }
@@ -31,7 +34,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
 
 GROUPS = {
     "models": "List, describe, download and convert weights.",
-    "data": "Make data sets.",
+    "data": "Check, convert, split and make data sets.",
 }
 DESCRIPTION = (
     "Detect anything by name, and embed any region. Every command has --help with an example."

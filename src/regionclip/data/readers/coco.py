@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regionclip.data.datasets import Category, Dataset, Sample
+from regionclip.data.datasets import LARGEST_COORDINATE, Category, Dataset, Sample
 from regionclip.data.sources import coco_file_name, find_image_root
 
 from .coco_objects import objects_by_image
@@ -122,9 +122,22 @@ def category_of(entry: Entry) -> Category:
     )
 
 
+def size_of_entry(image: Entry) -> tuple[int, int] | None:
+    """Height and width of an image's entry, if they are positive numbers."""
+    sides = []
+    for key in ("height", "width"):
+        side = image.get(key)
+        if not isinstance(side, int | float) or not 0 < side < LARGEST_COORDINATE:
+            return None
+        sides.append(int(side))
+    return sides[0], sides[1]
+
+
 def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Dataset:
-    entries = sorted(content.get("categories", []), key=lambda each: each["id"])
-    categories = tuple(map(category_of, entries))
+    try:
+        categories = sorted(map(category_of, content.get("categories", [])), key=_category_id)
+    except ValueError as error:
+        raise ValueError(f"{path}: a category's id is no integer: {error}") from error
     label_of = {each.id: label for label, each in enumerate(categories)}
     images = content["images"]
     names = [_name_of(each, index, path) for index, each in enumerate(images)]
@@ -136,13 +149,15 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
             captions[each["image_id"]].append(str(each["caption"]))
         if "bbox" in each:
             rows.append(each)
+        elif "caption" not in each:
+            raise ValueError(f"{path}: annotation {each.get('id')} has neither bbox nor caption")
     objects = objects_by_image(rows, [each["id"] for each in images], label_of, path=path)
     samples = tuple(
         Sample(
             name=name,
             image=root / name,
             image_id=image["id"],
-            size_hw=(int(image["height"]), int(image["width"])) if image.get("height") else None,
+            size_hw=size_of_entry(image),
             objects=own,
             captions=tuple(captions.get(image["id"], ())),
             negative_labels=_labels(image.get("neg_category_ids", ()), label_of),
@@ -150,7 +165,11 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
         )
         for image, name, own in zip(images, names, objects, strict=True)
     )
-    return Dataset(str(path), categories, samples)
+    return Dataset(str(path), tuple(categories), samples)
+
+
+def _category_id(category: Category) -> int:
+    return category.id
 
 
 def _name_of(image: Entry, index: int, path: Path) -> str:

@@ -103,9 +103,8 @@ def read_voc(
         raise ValueError(f"{path} is no Pascal VOC folder: it has neither Annotations nor VOC2007")
     image_ids = voc_image_ids(folder, split)
     annotations = [read_voc_annotation(folder.annotations / f"{each}.xml") for each in image_ids]
-    names = {each.name for annotation in annotations for each in annotation.objects}
-    names |= _names_elsewhere(folder, image_ids)
-    label_of = {name: label for label, name in enumerate(sorted(names))}
+    names = voc_class_names(folder, image_ids, annotations)
+    label_of = {name: label for label, name in enumerate(names)}
     images = voc_images(folder, image_ids, annotations, image_root)
     samples = tuple(
         Sample(
@@ -143,6 +142,25 @@ def voc_image_ids(folder: VocFolder, split: str | None) -> list[str]:
     if _is_about_a_class(path):
         return [line.rsplit(maxsplit=1)[0] for line in lines if line]
     return [line for line in lines if line]
+
+
+def voc_class_names(
+    folder: VocFolder, image_ids: Iterable[str], annotations: Iterable[VocAnnotation]
+) -> list[str]:
+    """Classes of these annotations and of all others in the folder, sorted.
+
+    Others that cannot be used are passed over: they matter when their own split is read.
+    """
+    names = {each.name for annotation in annotations for each in annotation.objects}
+    known = set(image_ids)
+    for path in folder.annotations.glob("*.xml"):
+        if path.stem in known:
+            continue
+        try:
+            names |= {each.name for each in read_voc_annotation(path).objects}
+        except ValueError:
+            continue
+    return sorted(names)
 
 
 def voc_images(
@@ -249,20 +267,6 @@ def _objects_of(objects: Sequence[VocObject], label_of: Mapping[str, int]) -> Ob
         [label_of[each.name] for each in objects],
         is_difficult=[each.is_difficult for each in objects],
     )
-
-
-def _names_elsewhere(folder: VocFolder, image_ids: Iterable[str]) -> set[str]:
-    """Classes of the folder's other annotations; unusable ones matter when they are asked for."""
-    names: set[str] = set()
-    known = set(image_ids)
-    for path in folder.annotations.glob("*.xml"):
-        if path.stem in known:
-            continue
-        try:
-            names |= {each.name for each in read_voc_annotation(path).objects}
-        except ValueError:
-            continue
-    return names
 
 
 def _is_about_a_class(path: Path) -> bool:
