@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from regionclip.cli.options import optional
-from regionclip.cli.running import ImageCommand
+from regionclip.cli.running import ImageCommand, ModelCommand
 
 if TYPE_CHECKING:
     from regionclip.detect import DetectOptions
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectingCommand(ImageCommand):
-    """Options of commands that detect; those left out are the model's own."""
+class DetectingOptions(ModelCommand):
+    """Options of how to detect; those left out are the model's own."""
 
     classes: Annotated[str | None, optional("NAMES|FILE|LIST")] = None
     """What to look for: 'cat, remote control', a file with one name per line, a vocabulary file
@@ -73,3 +73,8 @@ class DetectingCommand(ImageCommand):
             **others.pop("selection"),
             **others,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectingCommand(DetectingOptions, ImageCommand):
+    """Options of commands that detect in images."""
