@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from regionclip.cli.contents import digest_of_rows
 from regionclip.cli.options import optional
-from regionclip.cli.running import ImageCommand
+from regionclip.cli.running import ImageCommand, ModelCommand
 
 if TYPE_CHECKING:
     from regionclip.cli.classes import EmbeddingFile
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectingCommand(ImageCommand):
-    """Options of commands that detect; those left out are the model's own."""
+class DetectingOptions(ModelCommand):
+    """Options of how to detect; those left out are the model's own."""
 
     classes: Annotated[str | None, optional("NAMES|FILE|LIST")] = None
     """What to look for: 'cat, remote control', a file with one name per line, a vocabulary file
@@ -93,3 +93,8 @@ class DetectingCommand(ImageCommand):
             **others.pop("selection"),
             **others,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectingCommand(DetectingOptions, ImageCommand):
+    """Options of commands that detect in images."""

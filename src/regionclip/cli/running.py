@@ -28,15 +28,9 @@ PROPOSALS_OF_MODELS_WITHOUT = "torchvision"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageCommand:
-    """Options of commands that run a model over images."""
+class ModelCommand:
+    """Options of commands that run a model."""
 
-    images: Annotated[Positional[tuple[str, ...]], optional("IMAGES...")]
-    """Files, folders (searched with their folders), patterns ('photos/*.jpg'), COCO jsons, and
-    videos (with the extra [video])."""
-    output: Annotated[Path, value("FOLDER")]
-    """Folder for the results; the same command again goes on where it stopped, and one with other
-    images adds them."""
     model: Annotated[str, value("NAME|FILE")] = DEFAULT_MODEL
     """A name that 'regionclip models list' shows, or a checkpoint. The default is OpenAI's CLIP,
     downloaded once; 'icons' comes with the package but knows pictograms, not photographs."""
@@ -52,8 +46,6 @@ class ImageCommand:
     know crops only."""
     image_root: Annotated[Path | None, optional("FOLDER")] = None
     """Where the images of a COCO json are; by default beside it."""
-    frame_step: Annotated[int, value("N")] = 1
-    """Take every Nth frame of a video."""
     batch_size: Annotated[int, value("N")] = 1
     """Images computed at a time; more is faster on a GPU."""
     workers: Annotated[int, value("N")] = 4
@@ -67,23 +59,16 @@ class ImageCommand:
     resume: bool = True
     """Skip images that the output folder has already. --no-resume deletes its results first."""
 
-    def find_images(self) -> "list[NamedSource]":
-        """The images asked for.
+    def check_counts(self, *names: str) -> None:
+        """Refuse options that count something and are not positive.
 
         Raises:
-            UsageError: None are, or an option is out of range.
+            UsageError: One is less than 1.
         """
-        from regionclip.data.sources import find_images
-
-        for name in ("frame_step", "batch_size", "workers"):
+        for name in names:
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} must be at least 1, got {getattr(self, name)}")
-        if not self.images:
-            raise UsageError("no images given; name files, folders, patterns or a COCO json")
-        if self.output.exists() and not self.output.is_dir():
-            raise UsageError(f"--output {self.output} is a file; give a folder")
-        return find_images(self.images, image_root=self.image_root, exclude=self.output)
 
     def load_model(self) -> "Detector":
         """The model, which may be without proposals.
@@ -141,6 +126,35 @@ class ImageCommand:
             "regions": self.regions,
             "precision": self.precision,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageCommand(ModelCommand):
+    """Options of commands that run a model over images."""
+
+    images: Annotated[Positional[tuple[str, ...]], optional("IMAGES...")]
+    """Files, folders (searched with their folders), patterns ('photos/*.jpg'), COCO jsons, and
+    videos (with the extra [video])."""
+    output: Annotated[Path, value("FOLDER")]
+    """Folder for the results; the same command again goes on where it stopped, and one with other
+    images adds them."""
+    frame_step: Annotated[int, value("N")] = 1
+    """Take every Nth frame of a video."""
+
+    def find_images(self) -> "list[NamedSource]":
+        """The images asked for.
+
+        Raises:
+            UsageError: None are, or an option is out of range.
+        """
+        from regionclip.data.sources import find_images
+
+        self.check_counts("frame_step", "batch_size", "workers")
+        if not self.images:
+            raise UsageError("no images given; name files, folders, patterns or a COCO json")
+        if self.output.exists() and not self.output.is_dir():
+            raise UsageError(f"--output {self.output} is a file; give a folder")
+        return find_images(self.images, image_root=self.image_root, exclude=self.output)
 
     def compute(
         self,
