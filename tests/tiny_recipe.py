@@ -6,7 +6,8 @@ from torch import nn
 from regionclip.encoders.clip_resnet import ClipResNetSpec
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.proposals.rpn import RpnConfig
-from regionclip.train import Recipe, StageRecipe
+from regionclip.recipes import IconsRecipe, RunSettings
+from regionclip.training import Optimization
 
 TINY = RegionClipConfig(
     encoder=ClipResNetSpec(
@@ -32,15 +33,22 @@ TINY = RegionClipConfig(
     shortest_side=96,
     longest_side=192,
 )
-RECIPE = Recipe(
+
+
+def plan(steps: int, batch_size: int) -> Optimization:
+    return Optimization(
+        steps=steps, batch_size=batch_size, learning_rate=1e-3, optimizer="adamw", schedule="cosine"
+    )
+
+
+RECIPE = IconsRecipe(
     model=TINY,
-    captions=StageRecipe(steps=2, batch_size=4, learning_rate=1e-3),
-    regions=StageRecipe(steps=2, batch_size=2, caption_batch_size=4, learning_rate=1e-3),
-    proposals=StageRecipe(steps=2, batch_size=2, learning_rate=1e-3),
-    precision="fp32",
+    captions=plan(2, 4),
+    regions=plan(2, 2),
+    proposals=plan(2, 2),
+    region_captions=4,
     caption_image_sizes=(64,),
-    num_workers=0,
-    checkpoint_every=1,
+    run=RunSettings(precision="fp32", num_workers=0, checkpoint_every=1, log_every=1),
 )
 
 

@@ -6,8 +6,12 @@ from regionclip.cli import main
 from regionclip.cli.train import StageProgress
 
 TINY = """
-precision = "fp32"
+task = "icons"
+region_captions = 4
 caption_image_sizes = [64]
+
+[run]
+precision = "fp32"
 num_workers = 0
 
 [model]
@@ -34,7 +38,6 @@ learning_rate = 1e-3
 [regions]
 steps = 1
 batch_size = 2
-caption_batch_size = 4
 learning_rate = 1e-3
 
 [proposals]

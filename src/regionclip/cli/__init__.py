@@ -54,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         carried out as asked; 130 if it was interrupted.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    handler = RichHandler(console=errors, show_time=False, show_path=False)
+    # where a bar shows how far things are, only what is out of the ordinary is said beside it
+    level = logging.WARNING if errors.is_terminal else logging.NOTSET
+    handler = RichHandler(level, console=errors, show_time=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[handler])
     try:
         return _parsed(arguments).run()

@@ -110,7 +110,7 @@ def detection_batches(
     if loading.repeat_threshold > 0:
         factors = repeat_factors(dataset, threshold=loading.repeat_threshold)
 
-    def parts() -> Iterator[tuple[Draw, ...]]:
+    def parts() -> Iterator[list[Draw]]:
         """Consecutive parts of each step, dealt out to processes."""
         own = epochs(len(dataset), seed=loading.seed, factors=factors)
         # another stream than the order's, so that no image sees the order's chance

@@ -67,7 +67,7 @@ def epochs(num_images: int, *, seed: int, factors: Sequence[float] | None = None
 
 def batches(
     indices: Iterator[int], *, batch_size: int, seed: int, is_wide: Sequence[bool]
-) -> Iterator[tuple[Draw, ...]]:
+) -> Iterator[list[Draw]]:
     """Whole steps without end, each of wide or of high images only, so that little is padded.
 
     Args:
@@ -85,7 +85,7 @@ def batches(
         group = waiting[is_wide[index]]
         group.append(Draw(index, mixed_seed(seed, position)))
         if len(group) == batch_size:
-            yield tuple(group)
+            yield group.copy()
             group.clear()
 
 

@@ -4,7 +4,6 @@ A learner is a module whose ``forward`` takes a batch and gives its losses as su
 (:class:`~regionclip.losses.LossSum`). Nothing else is asked of it.
 """
 
-import json
 import logging
 import resource
 import sys
@@ -210,7 +209,7 @@ class Trainer:
         running.learner.train()
         self.note(running.stage.name, done, figures)
         if self._logs is not None:
-            LOGGER.info("%s %d evaluation %s", running.stage.name, done, json.dumps(figures))
+            LOGGER.info("%s %d: %s %.4f", running.stage.name, done, evaluation.metric, value)
 
 
 class _RunningStage:
@@ -266,17 +265,15 @@ class _RunningStage:
         Averaging each process's mean instead would weigh regions by the process they are in.
         """
         counts = torch.stack([each.count.detach().float() for each in losses.values()])
-        num_processes = self.accelerator.num_processes
-        if num_processes > 1:
-            counts = self.accelerator.reduce(counts, "sum")
-        counts = torch.where(counts > 0, counts, 1)
+        counts = _over_processes(counts, self.accelerator)
+        counts = torch.where(counts > 0, counts, 1.0)
         shares = {
             name: each.total / count / self.stage.optimization.accumulate
             for (name, each), count in zip(losses.items(), counts.unbind(), strict=True)
         }
         loss = torch.stack(list(shares.values())).sum()
         # gradients are averaged over processes, and these shares are to be added
-        self.accelerator.backward(loss * num_processes)
+        self.accelerator.backward(loss * self.accelerator.num_processes)
         return {"loss": loss.detach(), **{name: each.detach() for name, each in shares.items()}}
 
     def averaged(self) -> Any:
@@ -331,12 +328,20 @@ class _Window:
         """Over steps, added up over processes; empties the window."""
         rows = self._rows
         sums = torch.stack([torch.stack([row[name] for row in rows]).mean() for name in rows[0]])
-        if accelerator.num_processes > 1:
-            sums = accelerator.reduce(sums, "sum")
+        sums = _over_processes(sums, accelerator)
         seconds = (monotonic() - self._since) / len(rows)
         means = dict(zip(rows[0], sums.tolist(), strict=True))
         self._rows, self._since = [], monotonic()
         return {**means, "seconds": seconds}
+
+
+def _over_processes(values: Tensor, accelerator: Accelerator) -> Tensor:
+    """The sum of all processes' values."""
+    if accelerator.num_processes == 1:
+        return values
+    total = values.clone()
+    torch.distributed.all_reduce(total)
+    return total
 
 
 def make_accelerator(precision: Precision, *, device: str = "auto") -> Accelerator:

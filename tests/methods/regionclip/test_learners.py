@@ -10,7 +10,7 @@ from regionclip.methods.regionclip.learners import (
     sample_regions,
 )
 from regionclip.methods.regionclip.model import RegionClip
-from regionclip.train import caption_batches, parameter_groups, region_batches
+from regionclip.train import caption_batches, region_batches
 from tests.tiny_recipe import RECIPE, TINY, weights_of
 
 
@@ -18,11 +18,11 @@ def test_repeating_a_batch_lowers_its_loss() -> None:
     torch.manual_seed(0)
     learner = CaptionLearner(RegionClip(TINY).encoder).train()
     batch = caption_batches(RECIPE)[0]
-    optimizer = torch.optim.AdamW(parameter_groups(learner, 0.0), lr=3e-3)
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=3e-3, weight_decay=0.0)
     losses = []
     for _ in range(12):
         optimizer.zero_grad()
-        loss = learner(batch)
+        loss = learner(batch)["captions"].mean()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -33,8 +33,10 @@ def test_the_regions_stage_moves_only_weights_of_the_image_tower() -> None:
     model = RegionClip(TINY)
     learner = RegionLearner(CaptionLearner(model.encoder), TINY).train()
     before = weights_of(learner)
-    optimizer = torch.optim.AdamW(parameter_groups(learner, 0.0), lr=1e-2)
-    learner(region_batches(RECIPE)[0]).backward()
+    optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2, weight_decay=0.0)
+    losses = learner(region_batches(RECIPE)[0])
+    assert set(losses) == {"captions", "regions"}
+    sum(loss.mean() for loss in losses.values()).backward()
     optimizer.step()
     after = weights_of(learner)
     changed = {key for key, each in after.items() if not torch.equal(each, before[key])}

@@ -1,4 +1,4 @@
-"""What each stage of training learns from a batch: modules whose ``forward`` gives a loss."""
+"""What each stage of the icons model's training learns from a batch: its losses, by name."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +10,13 @@ from regionclip.concepts.templates import TEMPLATES, fill_template
 from regionclip.data.icons.batches import BoxBatch, CaptionBatch
 from regionclip.data.icons.glyphs import BASE_NAMES
 from regionclip.encoders.clip_resnet import ClipResNet
-from regionclip.losses import RpnLossOptions, caption_contrastive_loss, region_text_loss
+from regionclip.losses import (
+    LossSum,
+    RpnLossOptions,
+    caption_contrastive_loss,
+    region_text_loss,
+)
+from regionclip.losses.loss_sum import counted
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.structures import DetectionBatch, Targets
 
@@ -32,8 +38,8 @@ class CaptionLearner(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, batch: CaptionBatch) -> Float[Tensor, ""]:
-        """The contrastive loss of a batch."""
+    def forward(self, batch: CaptionBatch) -> dict[str, LossSum]:
+        """The loss ``captions``, a mean over the batch."""
         encoder = self.encoder
         device = encoder.device
         tokens = encoder.tokenize(batch.captions)
@@ -42,13 +48,14 @@ class CaptionLearner(nn.Module):
         size = float(batch.pixels.shape[-1])
         boxes = torch.tensor([[0.0, 0.0, size, size]], device=device).expand(len(maps), 4)
         index = torch.arange(len(maps), device=device)
-        return caption_contrastive_loss(
+        loss = caption_contrastive_loss(
             region_features(encoder, maps, boxes, index),
             encoder.encode_tokens(tokens),
             is_positive=batch.is_positive.to(device),
             is_ignored=batch.is_ignored.to(device),
             scale=encoder.clip.logit_scale.exp().clamp(max=MAX_LOGIT_SCALE),
         )
+        return {"captions": counted(loss, 1)}
 
 
 class RegionLearner(nn.Module):
@@ -71,19 +78,20 @@ class RegionLearner(nn.Module):
         clip.visual.requires_grad_(True)
         return self
 
-    def forward(self, batch: tuple[CaptionBatch, BoxBatch]) -> Float[Tensor, ""]:
-        """Captions' loss plus regions' loss."""
+    def forward(self, batch: tuple[CaptionBatch, BoxBatch]) -> dict[str, LossSum]:
+        """The losses ``captions`` and ``regions``, each a mean over the batch."""
         captions, scenes = batch
         encoder = self.captions.encoder
         pixels, boxes = at_size(scenes, self.size, encoder.device)
         regions, index, labels = sample_regions(scenes, boxes, self.size)
         maps = encoder.feature_map(normalized(pixels, encoder))
-        return self.captions(captions) + region_text_loss(
+        loss = region_text_loss(
             region_features(encoder, maps, regions, index),
             base_embeddings(encoder),
             labels,
             temperature=self.temperature,
         )
+        return {**self.captions(captions), "regions": counted(loss, 1)}
 
 
 ICON_PROPOSALS = RpnTraining(
@@ -108,10 +116,9 @@ class ProposalLearner(nn.Module):
         self.learner = RpnLearner(proposer, ICON_PROPOSALS)
         self.size = config.shortest_side
 
-    def forward(self, scenes: BoxBatch) -> Float[Tensor, ""]:
-        """Objectness plus offsets."""
-        losses = self.learner(detection_batch(scenes, self.size))
-        return losses["objectness"].mean() + losses["boxes"].mean()
+    def forward(self, scenes: BoxBatch) -> dict[str, LossSum]:
+        """The losses ``objectness`` and ``boxes``."""
+        return self.learner(detection_batch(scenes, self.size))
 
 
 def normalized(images: Float[Tensor, "B 3 H W"] | Tensor, encoder: ClipResNet) -> Tensor:
