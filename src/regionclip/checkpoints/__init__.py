@@ -7,6 +7,7 @@ from .native import (
     read_native_metadata,
     save_native,
     save_tensors,
+    set_encoder_id,
 )
 from .reading import BARE_TENSOR, read_checkpoint
 from .strict import LoadReport, load_strict
@@ -22,4 +23,5 @@ __all__ = [
     "read_native_metadata",
     "save_native",
     "save_tensors",
+    "set_encoder_id",
 ]
