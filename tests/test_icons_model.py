@@ -5,6 +5,7 @@ from importlib.resources import files
 import pytest
 
 import regionclip
+from regionclip.checkpoints import read_native_metadata
 from regionclip.data import icons
 from regionclip.detect import Detector
 from regionclip.evaluation import evaluate_icons
@@ -21,6 +22,12 @@ def detector() -> Detector:
 def test_the_file_is_at_most_ten_megabytes() -> None:
     path = files("regionclip") / "assets" / "icons.safetensors"
     assert len(path.read_bytes()) <= MAX_BYTES
+
+
+def test_the_file_names_the_joint_space_of_its_vectors(detector: Detector) -> None:
+    """CONTRIBUTING.md has the command that mends it."""
+    path = files("regionclip") / "assets" / "icons.safetensors"
+    assert read_native_metadata(str(path)).encoder_id == detector.encoder_id
 
 
 def test_it_finds_base_and_novel_icons_in_new_scenes(detector: Detector) -> None:

@@ -79,6 +79,11 @@ def test_from_names_reports_its_progress_in_prompts() -> None:
     assert steps == [100, 62]
 
 
+def test_an_encoder_id_that_is_known_is_taken_as_it_is() -> None:
+    made = Vocabulary.from_names(["cat"], LengthEncoder(), encoder_id="asked:before")
+    assert made.encoder_id == "asked:before"
+
+
 def test_embeddings_can_enter_a_loss() -> None:
     rows = vocabulary().embeddings
     assert not rows.is_inference()

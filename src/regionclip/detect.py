@@ -344,7 +344,7 @@ class Detector:
         key = (*names, "", *((templates,) if isinstance(templates, str) else templates))
         if key not in self._vocabularies:
             self._vocabularies[key] = Vocabulary.from_names(
-                names, self.parts.encoder, templates=templates
+                names, self.parts.encoder, templates=templates, encoder_id=self.encoder_id
             )
         return self._vocabularies[key]
 

@@ -79,6 +79,7 @@ class Vocabulary:
         templates: str | Sequence[str] = "imagenet80",
         batch_size: int = 256,
         progress: Callable[[int], None] | None = None,
+        encoder_id: str | None = None,
     ) -> "Vocabulary":
         """Encode names: each is put into every template, and the vectors are averaged.
 
@@ -90,6 +91,8 @@ class Vocabulary:
                 or your own with ``{}`` for the name.
             batch_size: Prompts per forward pass.
             progress: Called after each batch with the number of prompts it held.
+            encoder_id: The encoder's own, from a caller that has asked before: every answer reads
+                all of the text tower.
 
         Raises:
             ValueError: The names or templates are not usable.
@@ -97,7 +100,7 @@ class Vocabulary:
         names, sentences = checked_names(names), prompt_templates(templates)
         rows = class_embeddings(encoder, names, sentences, batch_size=batch_size, progress=progress)
         # a copy leaves inference mode, so that a loss may use it
-        return cls(names, rows.clone(), sentences, encoder.encoder_id)
+        return cls(names, rows.clone(), sentences, encoder_id or encoder.encoder_id)
 
     @classmethod
     def from_embedding_file(
@@ -234,14 +237,17 @@ class VocabularyCache:
         A file that cannot be read is encoded anew and replaced, with a warning in the log.
         """
         names, sentences = checked_names(names), prompt_templates(templates)
-        key = json.dumps([encoder.encoder_id, names, sentences])
+        encoder_id = encoder.encoder_id
+        key = json.dumps([encoder_id, names, sentences])
         path = self._folder / f"{blake2b(key.encode(), digest_size=16).hexdigest()}.safetensors"
         if path.exists():
             try:
                 return Vocabulary.load(path)
             except CheckpointError as error:
                 _log.warning("encoding %d names again: %s", len(names), error)
-        vocabulary = Vocabulary.from_names(names, encoder, templates=sentences, progress=progress)
+        vocabulary = Vocabulary.from_names(
+            names, encoder, templates=sentences, progress=progress, encoder_id=encoder_id
+        )
         vocabulary.save(path)
         return vocabulary
 

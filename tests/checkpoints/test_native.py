@@ -11,6 +11,7 @@ from regionclip.checkpoints import (
     read_native_metadata,
     save_native,
     save_tensors,
+    set_encoder_id,
 )
 
 CONFIG = {"encoder": {"width": 24, "layers": [1, 1, 1, 1]}, "rpn": None, "temperature": 0.01}
@@ -39,6 +40,24 @@ def test_a_native_file_gives_back_tensors_and_metadata(tmp_path: Path) -> None:
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name]) for name in tensors)
     assert found["encoder.w"].dtype == torch.float16
+
+
+def test_a_joint_space_is_named_anew_and_the_rest_stays(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors = {"w": torch.randn(2, 3).half(), "b": torch.randn(2)}
+    extra = {"licence": "MIT"}
+    save_native(path, tensors, method="regionclip", config=CONFIG, encoder_id="x:1", extra=extra)
+    set_encoder_id(path, "x:2")
+    metadata = read_native_metadata(path)
+    assert (metadata.method, metadata.config, metadata.encoder_id, metadata.extra) == (
+        "regionclip",
+        CONFIG,
+        "x:2",
+        extra,
+    )
+    found = read_checkpoint(path)
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert found["w"].dtype == torch.float16
 
 
 def test_save_native_accepts_tied_and_strided_tensors(tmp_path: Path) -> None:

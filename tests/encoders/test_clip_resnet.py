@@ -77,8 +77,16 @@ def test_encoder_id_is_the_text_towers() -> None:
     assert before.startswith("tiny:")
     encoder.visual.conv1.weight.mul_(2)
     assert encoder.encoder_id == before
-    encoder.clip.get_parameter("ln_final.weight").mul_(2)
+    encoder.clip.get_parameter("token_embedding.weight")[-1, -1] += 1
     assert encoder.encoder_id != before
+
+
+def test_encoder_id_tells_what_no_tensor_does() -> None:
+    encoder = tiny_clip()
+    for spec in (replace(TINY, text_heads=4), replace(TINY, quick_gelu=False)):
+        other = tiny_clip(spec=spec)
+        other.load_state_dict(encoder.state_dict())
+        assert other.encoder_id != encoder.encoder_id
 
 
 def test_state_keys_are_open_clips() -> None:

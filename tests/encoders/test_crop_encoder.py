@@ -49,6 +49,18 @@ def test_encoder_id_names_the_architecture_and_the_text_tower() -> None:
     assert tiny_vit(0).encoder_id != tiny_vit(1).encoder_id
 
 
+@pytest.mark.parametrize(
+    "name", ["token_embedding.weight", "transformer.resblocks.0.mlp.c_fc.bias"]
+)
+def test_encoder_id_depends_on_large_and_small_tensors_of_the_text_tower(name: str) -> None:
+    encoder = tiny_vit()
+    before = encoder.encoder_id
+    encoder.model.get_parameter("visual.proj").mul_(2)
+    assert encoder.encoder_id == before
+    encoder.model.get_parameter(name).view(-1)[-1] += 1
+    assert encoder.encoder_id != before
+
+
 def test_image_input_is_that_of_each_kind_of_encoder() -> None:
     size, mean, std = image_input(tiny_vit())
     assert size == (32, 32)

@@ -7,6 +7,7 @@ from .native import (
     read_native_metadata,
     save_native,
     save_tensors,
+    set_encoder_id,
 )
 from .reading import BARE_TENSOR, checkpoint_format, read_checkpoint
 from .strict import LoadReport, load_strict
@@ -23,4 +24,5 @@ __all__ = [
     "read_native_metadata",
     "save_native",
     "save_tensors",
+    "set_encoder_id",
 ]

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .errors import CheckpointError
+from .reading import read_checkpoint
 
 FORMAT = "regionclip/1"
 """Value of the metadata entry ``format``; the number rises when old readers would go wrong."""
@@ -84,6 +85,23 @@ def save_tensors(
         Path(partial).replace(path)
     finally:
         Path(partial).unlink(missing_ok=True)
+
+
+def set_encoder_id(path: str | Path, encoder_id: str) -> None:
+    """Name the joint space of a file in the project's own format anew; the rest stays bit by bit.
+
+    Raises:
+        CheckpointError: It is no such file.
+    """
+    about = read_native_metadata(path)
+    save_native(
+        path,
+        read_checkpoint(path),
+        method=about.method,
+        config=about.config,
+        encoder_id=encoder_id,
+        extra=about.extra,
+    )
 
 
 def is_native(path: str | Path) -> bool:

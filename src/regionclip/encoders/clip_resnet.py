@@ -7,7 +7,6 @@ open_clip's, so the keys of a state dict are open_clip's, which are OpenAI's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from regionclip.data.transforms import normalize_and_pad
 
+from .fingerprint import text_fingerprint
 from .tokenizer import clip_tokenizer, num_merges_of
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -175,16 +175,12 @@ class ClipResNet(nn.Module):
         """Architecture and fingerprint of the text tower, such as ``RN50:1f4c9a0be2d1``.
 
         Every image tower that was trained against one frozen text tower shares its space, as
-        RegionCLIP's students do with OpenAI's; so the text tower alone names the space.
+        RegionCLIP's students do with OpenAI's; so the text tower alone names the space. Computed
+        from all of its weights at each call, since they may be in training.
         """
-        digest = blake2b(digest_size=6)
-        for tensor in (
-            self.clip.get_parameter("positional_embedding"),
-            self.clip.get_parameter("ln_final.weight"),
-            self._text_projection,
-        ):
-            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-        return f"{self.spec.name}:{digest.hexdigest()}"
+        # heads and activation change text vectors, and no tensor's shape tells them
+        settings = f"{self.spec.text_heads} heads, quick_gelu={self.spec.quick_gelu}"
+        return f"{self.spec.name}:{text_fingerprint(self.clip.state_dict(), settings=settings)}"
 
     def prepare(self, images: Sequence[Tensor]) -> Float[Tensor, "B 3 H W"]:
         """Normalise ``(3, H, W)`` RGB images in [0, 1] and pad them to one batch."""

@@ -1,7 +1,6 @@
 """Any open_clip model as an encoder of whole crops."""
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 
 import open_clip
 import torch
@@ -9,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from .clip_resnet import ClipResNet
+from .fingerprint import text_fingerprint
 
 
 class OpenClipEncoder(nn.Module):
@@ -67,12 +67,8 @@ class OpenClipEncoder(nn.Module):
 
     @property
     def encoder_id(self) -> str:
-        """Architecture and fingerprint of everything that is not the image tower."""
-        digest = blake2b(digest_size=6)
-        for key, tensor in sorted(self.model.state_dict().items()):
-            if not key.startswith("visual.") and tensor.numel() <= 1 << 20:
-                digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
-        return f"{self.name}:{digest.hexdigest()}"
+        """Architecture and fingerprint of the text tower; hashed at each call."""
+        return f"{self.name}:{text_fingerprint(self.model.state_dict())}"
 
     def encode_image(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
         """Vectors, not normalised, of normalised images of ``image_size_hw``."""
