@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from regionclip.cli.files import FileNames, replacing
+from regionclip.cli.files import FileNames, new_folder, replacing
 from regionclip.data.sources import NamedSource
 
 
@@ -54,3 +54,13 @@ def test_a_claimed_file_belongs_to_its_image() -> None:
     names.claim("a.jpg", "/x/a.png")
     assert names.of(source("/x/a.jpg", "a.jpg")) == "a.jpg.jpg"
     assert names.of(source("/x/a.png", "a.png")) == "a.jpg"
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "a" / "b") as folder:
+        (folder / "file").write_text("whole")
+        assert not (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "a" / "b" / "file").read_text() == "whole"
+    with pytest.raises(KeyError), new_folder(tmp_path / "a" / "c"):
+        raise KeyError
+    assert [each.name for each in (tmp_path / "a").iterdir()] == ["b"]

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
     },
     "data": {
         "check": "data_check:DataCheck",
+        "convert": "data_convert:DataConvert",
         "icons": "data:DataIcons",
     },
     "train": "train:Train",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,6 +29,25 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Write a folder whole or not at all.
+
+    Args:
+        path: It must not be there; its parent is made.
+
+    Yields:
+        An empty folder beside it to write into, so that relative paths stay right.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.rename(path)
+    finally:
+        rmtree(partial, ignore_errors=True)
 
 
 class FileNames:

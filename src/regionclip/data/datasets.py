@@ -16,6 +16,12 @@ Split = Literal["base", "novel", ""]
 Frequency = Literal["r", "c", "f", ""]
 LARGEST_COORDINATE = 1e30
 """Readers refuse more as damage, and so never overflow float32."""
+SMALLEST_SIDE = 1e-5
+"""Pixels; a box with a side no longer than that, inside its image, is none to train on.
+
+Source: facebookresearch/detectron2 ``filter_empty_instances`` and ``Boxes.nonempty``, as used by
+microsoft/RegionCLIP@4b8513b.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +78,12 @@ class Objects:
     @classmethod
     def from_rows(
         cls,
-        boxes: Sequence[Sequence[float]],
+        boxes: Sequence[Sequence[int | float]],
         labels: Sequence[int],
         *,
         is_difficult: Sequence[bool] | None = None,
         segmentations: Sequence[Segmentation] = (),
-        areas: Sequence[float] | None = None,
+        areas: Sequence[int | float] | None = None,
     ) -> "Objects":
         """Objects, none of them a crowd, from one row each; the arguments are the attributes."""
         none = torch.zeros(len(labels), dtype=torch.bool)

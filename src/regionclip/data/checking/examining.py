@@ -7,16 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from regionclip.data.datasets import SMALLEST_SIDE
+
 from .findings import Finding, Findings
 from .images import ImageFacts
 from .listing import Listing
 
-SMALLEST_SIDE = 1e-5
-"""Pixels; boxes with a side no longer than that are no boxes.
-
-Source: microsoft/RegionCLIP@4b8513b, which is detectron2's ``Boxes.nonempty`` in
-``filter_empty_instances``.
-"""
 ROUNDING = 0.05
 """Pixels by which a box may lie outside its image without being counted: annotation tools round to
 hundredths, corner and size each."""
