@@ -56,7 +56,6 @@ from regionclip.settings import settings_to_dict
 from regionclip.structures import DetectionBatch
 from regionclip.training import Evaluation, Optimization, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
-from regionclip.training.checkpoints import claim_folder
 from regionclip.training.engine import make_accelerator
 from regionclip.training_data import open_training_data, test_vocabulary, training_vocabulary
 from regionclip.vocabulary import Vocabulary
@@ -92,13 +91,11 @@ def train(
         KeyboardInterrupt: Asked to stop; the step was finished and saved.
     """
     accelerator = make_accelerator(recipe.run.precision, device=device)
-    if accelerator.is_main_process:
-        claim_folder(folder, {"task": recipe.task, **settings_to_dict(recipe)})
-    accelerator.wait_for_everyone()
     set_seed(recipe.run.seed)
     trainer = Trainer(
         folder,
         accelerator,
+        settings={"task": recipe.task, **settings_to_dict(recipe)},
         seed=recipe.run.seed,
         checkpoint_every=recipe.run.checkpoint_every,
         log_every=recipe.run.log_every,
@@ -117,7 +114,8 @@ def train_transfer(recipe: TransferRecipe, run: "_Run") -> None:
     text = text_encoder_of(read, recipe.text_weights)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.config = _at_test_time(model.config, recipe)
-    classes = training_vocabulary(recipe, data.train, text)
+    width = model.config.encoder.embed_dim
+    classes = training_vocabulary(recipe, data.train, text, width=width)
     named = test_vocabulary(classes, data.val, text, templates=recipe.templates)
     if recipe.proposal_training is not None:
         own = _own_proposer(model, recipe.proposal_training.rpn)

@@ -50,12 +50,18 @@ def training_vocabulary(recipe: TransferRecipe, train: Dataset, text: TextEncode
     """Vectors of the classes to train, from the recipe's file or from their names.
 
     Raises:
-        ValueError: The file has other rows than there are classes, or there is no text tower.
+        ValueError: The file has more, fewer, or wider rows, or there is no text tower.
     """
     if recipe.class_embeddings is not None:
-        return Vocabulary.from_embedding_file(
+        given = Vocabulary.from_embedding_file(
             recipe.class_embeddings, train.class_names, encoder_id=text.encoder_id
         )
+        if given.embeddings.shape[1] != width:
+            raise ValueError(
+                f"{recipe.class_embeddings} has rows of {given.embeddings.shape[1]} numbers, and "
+                f"regions of {recipe.start} have {width}; it was made with another encoder"
+            )
+        return given
     return _encoded(train.class_names, text, recipe.templates)
 
 

@@ -33,10 +33,10 @@ def weights(tmp_path: Path) -> Path:
 def test_evaluate_prints_the_splits_and_writes_every_class(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = tmp_path / "out" / "report.json"
-    options = ["--num-scenes", "3", "--output", str(report), "--per-class"]
+    folder = tmp_path / "out" / "icons"
+    options = ["--num-scenes", "3", "--output", str(folder), "--per-class"]
     assert main(["evaluate", str(weights), *options]) == 0
-    content = json.loads(report.read_text())
+    content = json.loads((folder / "report.json").read_text())
     assert content["model"] == str(weights)
     assert content["num_images"] == 3
     assert [each["name"] for each in content["classes"]] == list(CLASS_NAMES)
@@ -46,6 +46,9 @@ def test_evaluate_prints_the_splits_and_writes_every_class(
     output = capsys.readouterr().out
     for heading in ("all", "base", "novel", "AP50", "true boxes named right", "3 images"):
         assert heading in " ".join(output.split())
+    markdown = (folder / "report.md").read_text()
+    assert markdown.startswith(f"# {weights}")
+    assert "| novel |" in markdown
 
 
 def test_evaluate_says_which_model_is_missing(

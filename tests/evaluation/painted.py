@@ -1,7 +1,8 @@
 """Painted data sets, and a detector that sees colours: its figures are known beforehand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
@@ -10,7 +11,8 @@ from torch import Tensor
 from regionclip.data.datasets import Category, Dataset, Sample
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.detections.select import SelectionOptions
-from regionclip.structures import PreparedImage, Proposals
+from regionclip.evaluation.finding import data_vocabulary, detect_dataset
+from regionclip.structures import Detections, PreparedImage, Proposals
 
 from .made import Box, categories, objects
 
@@ -120,3 +122,8 @@ def colour_detector(
         longest_side=SIDE,
     )
     return Detector(parts, DetectOptions(selection=SelectionOptions(min_score=0.05)))
+
+
+def found_in(detector: Detector, dataset: Dataset, **options: Any) -> Iterator[Detections]:
+    """Detections of the data set's own classes."""
+    return detect_dataset(detector, dataset, data_vocabulary(detector, dataset), **options)

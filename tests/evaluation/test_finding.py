@@ -22,7 +22,7 @@ from regionclip.evaluation.proposals import evaluate_proposals
 from regionclip.vocabulary import Vocabulary
 
 from .made import BOX, ELSEWHERE
-from .painted import NAMES, colour_detector, paint
+from .painted import NAMES, colour_detector, found_in, paint
 
 IMAGES = [[("cat", BOX), ("cow", ELSEWHERE)], [], [("dog", BOX)], [("cat", ELSEWHERE)]]
 
@@ -30,7 +30,7 @@ IMAGES = [[("cat", BOX), ("cow", ELSEWHERE)], [], [("dog", BOX)], [("cat", ELSEW
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_detector_that_sees_everything_gets_full_marks(tmp_path: Path, batch_size: int) -> None:
     data = paint(tmp_path, IMAGES)
-    detections = detect_dataset(colour_detector(data), data, batch_size=batch_size)
+    detections = found_in(colour_detector(data), data, batch_size=batch_size)
     assert evaluate_coco(data, detections).metrics["ap"] == 1.0
 
 
@@ -42,7 +42,7 @@ def test_images_that_cannot_be_read_count_as_empty_and_are_named(
     (tmp_path / "0.png").unlink()
     told: list[tuple[int, str]] = []
     detections = list(
-        detect_dataset(
+        found_in(
             colour_detector(data),
             data,
             batch_size=2,
@@ -54,22 +54,22 @@ def test_images_that_cannot_be_read_count_as_empty_and_are_named(
     assert "0.png: there is no such file" in told[0][1]
     assert evaluate_coco(data, detections).metrics["ar100"] == pytest.approx(0.5 / 3)
     with caplog.at_level(logging.WARNING):
-        list(detect_dataset(colour_detector(data), data))
+        list(found_in(colour_detector(data), data))
     assert "2.png" in caplog.text
 
 
 def test_true_boxes_take_the_place_of_proposals(tmp_path: Path) -> None:
     data = paint(tmp_path, IMAGES)
     blind = colour_detector()  # proposes for no image
-    detections = detect_dataset(blind, data, find=find_in_true_boxes)
+    detections = found_in(blind, data, find=find_in_true_boxes)
     assert evaluate_coco(data, detections).metrics["ap"] == 1.0
     with pytest.raises(KeyError):
-        list(detect_dataset(blind, data))
+        list(found_in(blind, data))
 
 
 def test_true_boxes_keep_their_best_classes_however_low(tmp_path: Path) -> None:
     data = paint(tmp_path, IMAGES)
-    found = list(detect_dataset(colour_detector(), data, find=name_true_boxes))
+    found = list(found_in(colour_detector(), data, find=name_true_boxes))
     assert [len(each) for each in found] == [2 * 3, 0, 3, 3]
     first = found[0]
     assert torch.equal(first.boxes[0], data[0].objects.boxes[0])
@@ -81,7 +81,7 @@ def test_proposals_have_no_names_and_need_no_text(tmp_path: Path) -> None:
     data = paint(tmp_path, IMAGES)
     detector = colour_detector(data)
     detector.parts.encoder.tokenize = None  # type: ignore[method-assign, assignment]
-    detections = detect_dataset(detector, data, find=find_proposals)
+    detections = detect_dataset(detector, data, None, find=find_proposals)
     assert evaluate_proposals(data, detections).metrics["ar_100"] == 1.0
 
 
@@ -105,7 +105,7 @@ def test_images_inside_archives_are_refused(tmp_path: Path) -> None:
     member = Sample("a.jpg", Member(Path("shard.tar"), "a.jpg", 0, 10), 1)
     inside = replace(data, samples=(member,))
     with pytest.raises(ValueError, match=r"shard\.tar/a\.jpg: evaluation reads image files"):
-        list(detect_dataset(colour_detector(), inside))
+        list(found_in(colour_detector(), inside))
 
 
 def test_names_are_needed_to_find_objects(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import torch
 from regionclip.detect import DetectOptions
 from regionclip.detections.select import SelectionOptions
 from regionclip.evaluation.coco import evaluate_coco
-from regionclip.evaluation.finding import detect_dataset, find_in_true_boxes, name_true_boxes
+from regionclip.evaluation.finding import find_in_true_boxes, name_true_boxes
 from regionclip.evaluation.region_accuracy import evaluate_region_accuracy
 
 from .made import BOX, ELSEWHERE, Box, categories, dataset, found, objects
-from .painted import colour_detector, paint
+from .painted import colour_detector, found_in, paint
 
 SIX = ("cat", "dog", "cow", "hen", "pig", "fox")
 
@@ -106,10 +106,10 @@ def test_average_precision_is_that_of_detection_with_true_boxes(tmp_path: Path) 
     ]
     data = paint(tmp_path, images)
     detector = colour_detector(confused={1: 2})
-    report = evaluate_region_accuracy(data, detect_dataset(detector, data, find=name_true_boxes))
+    report = evaluate_region_accuracy(data, found_in(detector, data, find=name_true_boxes))
     options = DetectOptions(selection=SelectionOptions(min_score=0.001, nms_iou=0.5))
     expected = evaluate_coco(
-        data, detect_dataset(detector, data, options=options, find=find_in_true_boxes)
+        data, found_in(detector, data, options=options, find=find_in_true_boxes)
     )
     assert report.metrics["ap"] == pytest.approx(expected.metrics["ap"])
     assert 0 < report.metrics["ap"] < 1

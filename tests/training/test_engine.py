@@ -42,7 +42,7 @@ def points(first: int) -> Iterable[Tensor]:
 
 
 def trainer(folder: Path, **options: object) -> Trainer:
-    defaults = {"seed": 0, "checkpoint_every": 5, "log_every": 2}
+    defaults = {"settings": {}, "seed": 0, "checkpoint_every": 5, "log_every": 2}
     return Trainer(folder, make_accelerator("fp32", device="cpu"), **(defaults | options))  # type: ignore[arg-type]
 
 

@@ -64,7 +64,6 @@ class Train:
         is_main = PartialState(cpu=self.device == "cpu").is_main_process
         if is_main and not self.resume:
             _remove_run(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         log = folder / "train.log"
         with _logged_to(log) if is_main else nullcontext(), StageProgress(is_main) as progress:
             weights = train(
@@ -161,6 +160,7 @@ def _remove_run(folder: Path) -> None:
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
     """Write the library's messages to a file while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("regionclip")

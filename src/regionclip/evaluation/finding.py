@@ -64,7 +64,7 @@ Find = Callable[[Search, Sequence[Pair]], list[Detections]]
 def detect_dataset(
     detector: Detector,
     dataset: Dataset,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: Vocabulary | None,
     options: DetectOptions | None = None,
     *,
     find: Find | None = None,
@@ -77,7 +77,8 @@ def detect_dataset(
     Args:
         detector: With proposals of its own, unless ``find`` takes boxes from elsewhere.
         dataset: Its images.
-        vocabulary: What to look for; by default the data set's classes (:func:`data_vocabulary`).
+        vocabulary: What to look for, as a rule :func:`data_vocabulary`; ``None`` for boxes without
+            a class.
         options: Scoring and selection; by default the detector's.
         find: :func:`find_objects` by default; or :func:`find_in_true_boxes`,
             :func:`name_true_boxes`, :func:`find_proposals`, or your own.
@@ -93,12 +94,10 @@ def detect_dataset(
         ValueError: The vocabulary is of another encoder, or the model lacks what is asked for.
     """
     find = find_objects if find is None else find
-    if vocabulary is None and find is not find_proposals:
-        vocabulary = data_vocabulary(detector, dataset)
     search = Search(detector, vocabulary, detector.defaults if options is None else options)
     names = (OBJECT,) if vocabulary is None else vocabulary.names
     batches = prepared_batches(
-        map(_source_of, dataset), detector.prepare, batch_size=batch_size, num_workers=num_workers
+        map(source_of, dataset), detector.prepare, batch_size=batch_size, num_workers=num_workers
     )
     start = 0
     with closing(batches):
@@ -235,7 +234,7 @@ def _named(
     return Detections(boxes[rows], scores[rows, labels], labels, search.names.names)
 
 
-def _source_of(sample: Sample) -> NamedSource:
+def source_of(sample: Sample) -> NamedSource:
     """The image as the loader takes it."""
     if not isinstance(sample.image, Path):
         raise ValueError(f"{sample.image}: evaluation reads image files; unpack the archive")

@@ -52,6 +52,7 @@ class Protocol:
         find: What a detector does in each image.
         max_detections: Detections per image that the rules look at; ``None`` leaves the number to
             the model.
+        with_masks: Whether masks are compared.
     """
 
     evaluate: Callable[[Dataset, Iterable[Detections]], EvaluationReport]
@@ -59,6 +60,7 @@ class Protocol:
     view: Callable[[Dataset], Dataset] = as_it_is
     find: Find = find_objects
     max_detections: int | None = None
+    with_masks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,10 @@ PROTOCOLS: Mapping[str, Protocol] = {
         evaluate_lvis, "LVIS's figures for boxes, federated", max_detections=MAX_DETECTIONS
     ),
     "lvis-masks": Protocol(
-        evaluate_lvis_masks, "LVIS's figures for masks, federated", max_detections=MAX_DETECTIONS
+        evaluate_lvis_masks,
+        "LVIS's figures for masks, federated",
+        max_detections=MAX_DETECTIONS,
+        with_masks=True,
     ),
     "region-accuracy": Protocol(
         evaluate_region_accuracy,

@@ -144,7 +144,7 @@ class EvaluationReport:
     def to_markdown(self) -> str:
         """Sentence, tables and notes, ready for a README or an issue."""
         tables = [*self.summary(), *([self.class_table()] if self.classes else [])]
-        blocks = [self.sentence, *map(_markdown, tables)]
+        blocks = [self.sentence, *map(markdown_table, tables)]
         if self.notes:
             blocks.append("\n".join(f"- {note}" for note in self.notes))
         return "\n\n".join(blocks) + "\n"
@@ -161,11 +161,7 @@ def mean_of(values: Sequence[float]) -> float:
     return sum(defined) / len(defined) if defined else math.nan
 
 
-def _plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(share) else float(share) for name, share in metrics.items()}
-
-
-def _markdown(table: Table) -> str:
+def markdown_table(table: Table) -> str:
     """A table of GitHub's Markdown; what comes from users cannot break it."""
     lines = [table.columns, tuple("---" for _ in table.columns), *table.rows]
     rows = "\n".join(
@@ -173,3 +169,7 @@ def _markdown(table: Table) -> str:
         for line in lines
     )
     return f"**{table.title}**\n\n{rows}"
+
+
+def _plain(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(share) else float(share) for name, share in metrics.items()}

@@ -45,27 +45,40 @@ def load_state(path: Path) -> dict[str, Any] | None:
         ) from error
 
 
+def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds another recipe's run.
+
+    Args:
+        folder: May be missing.
+        settings: All that the run depends on, as plain data.
+
+    Raises:
+        ValueError: Nothing could go on from what is there.
+    """
+    note = folder / NOTE
+    if not note.exists():
+        return
+    then, now = json.loads(note.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+    if then != now:
+        raise ValueError(
+            f"{folder} holds a run of another recipe ({_first_difference(then, now)}); begin anew "
+            "(--no-resume deletes it), or choose another folder"
+        )
+
+
 def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Note whose run a folder holds, so that no other recipe goes on from its checkpoints.
 
     Args:
         folder: Made if it is not there.
-        settings: All that the run depends on, as plain data.
+        settings: As :func:`check_folder` takes them.
 
     Raises:
         ValueError: The folder holds another recipe's run.
     """
-    note = folder / NOTE
-    content = json.dumps(settings, indent=1)
-    if note.exists():
-        then, now = json.loads(note.read_text(encoding="utf-8")), json.loads(content)
-        if then != now:
-            raise ValueError(
-                f"{folder} holds a run of another recipe ({_first_difference(then, now)}); begin "
-                "anew (--no-resume deletes it), or choose another folder"
-            )
+    check_folder(folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(content, encoding="utf-8")
+    (folder / NOTE).write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
 def _first_difference(then: Any, now: Any, path: str = "") -> str:

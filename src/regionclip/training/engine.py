@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from regionclip.losses import LossSum
 
 from .averaging import MovingAverage
-from .checkpoints import load_state, save_state
+from .checkpoints import check_folder, claim_folder, load_state, save_state
 from .interrupts import StopRequest
 from .logs import Logs
 from .optimization import Optimization, learning_rate_factor, make_optimizer
@@ -87,6 +87,7 @@ class Trainer:
         folder: Path,
         accelerator: Accelerator,
         *,
+        settings: Mapping[str, Any],
         seed: int,
         checkpoint_every: int,
         log_every: int = 20,
@@ -98,12 +99,20 @@ class Trainer:
         Args:
             folder: Where checkpoints and ``metrics.jsonl`` are or will be.
             accelerator: See :func:`make_accelerator`.
+            settings: All that the run depends on; the folder is theirs once a stage begins.
             seed: Of all chance.
             checkpoint_every: Steps between checkpoints.
             log_every: Steps between entries in the logs.
             tensorboard: Also write TensorBoard's files.
             progress: Called after each entry in the logs, and at the end of a stage.
+
+        Raises:
+            ValueError: The folder holds another recipe's run.
         """
+        if accelerator.is_main_process:
+            check_folder(folder, settings)
+        accelerator.wait_for_everyone()
+        self._settings = settings
         self.folder, self.accelerator = folder, accelerator
         self._seed = seed
         self._checkpoint_every, self._log_every = checkpoint_every, log_every
@@ -119,6 +128,8 @@ class Trainer:
             FloatingPointError: The loss is no number any more.
         """
         running = _RunningStage(stage, self.accelerator)
+        if self.accelerator.is_main_process:
+            claim_folder(self.folder, self._settings)
         path = self.folder / CHECKPOINTS / f"{stage.name}.pt"
         first = running.restore(load_state(path))
         plan = stage.optimization

@@ -1,0 +1,70 @@
+"""Other names of a data set's classes, for prompts: ``bike = bicycle``."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from .naming import plain_name
+
+BUILTIN_SYNONYMS = ("diverse_weather7",)
+"""Lists that come with the package."""
+
+
+def read_synonyms(source: str | Path) -> dict[str, str]:
+    """Read a text file with lines ``class = other name``; blank lines and ``#`` lines are skipped.
+
+    Args:
+        source: The file, or a list of :data:`BUILTIN_SYNONYMS`.
+
+    Returns:
+        Other name by class, in the file's order.
+
+    Raises:
+        ValueError: It cannot be read, or a line is no such pair, or a class occurs twice.
+    """
+    if source in BUILTIN_SYNONYMS:
+        asset = files("regionclip") / "assets" / "diverse_weather_synonyms.txt"
+        return _parsed(asset.read_text(encoding="utf-8"), str(source))
+    try:
+        text = Path(source).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{source} cannot be read as a file of synonyms ({error}); give a text with lines such "
+            f"as 'bike = bicycle', or one of {', '.join(BUILTIN_SYNONYMS)}"
+        ) from error
+    return _parsed(text, str(source))
+
+
+def check_synonyms(synonyms: Mapping[str, str], class_names: Sequence[str], source: str) -> None:
+    """Refuse synonyms of classes that nobody has, which are misspelt as a rule.
+
+    Raises:
+        ValueError: A class is none of ``class_names``.
+    """
+    known = {plain_name(name) for name in class_names}
+    for name in synonyms:
+        if plain_name(name) not in known:
+            raise ValueError(
+                f"{source} has a synonym for {name!r}, which is no class of the data "
+                f"({', '.join(class_names[:5])}{', ...' if len(class_names) > 5 else ''})"
+            )
+
+
+def renamed(class_names: Sequence[str], synonyms: Mapping[str, str]) -> tuple[str, ...]:
+    """Names with their synonyms in their places."""
+    by_plain_name = {plain_name(name): other for name, other in synonyms.items()}
+    return tuple(by_plain_name.get(plain_name(name), name) for name in class_names)
+
+
+def _parsed(text: str, source: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, separator, other = map(str.strip, line.partition("="))
+        if not (name and separator and other):
+            raise ValueError(f"{source}: line {number} is not 'class = other name': {line!r}")
+        if plain_name(name) in map(plain_name, found):
+            raise ValueError(f"{source}: line {number} names {name!r} again; give one other name")
+        found[name] = other
+    return found

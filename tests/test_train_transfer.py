@@ -1,0 +1,261 @@
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import regionclip
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.methods.regionclip.reading import ReadModel, save_model
+from regionclip.recipes import read_recipe
+from regionclip.train import train
+from tests.tiny_recipe import TINY
+from tests.tiny_transfer import write_recipe
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in a fixed order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def entries(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path, stage: str = "transfer") -> list[float]:
+    return [each["loss"] for each in entries(folder) if each["stage"] == stage and "loss" in each]
+
+
+def test_fine_tuning_leaves_a_detector_of_its_classes_and_of_any_other(
+    recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    weights = train(read_recipe(recipe, ["weight_ensemble=0.5"]), run)
+    measured = [each for each in entries(run) if "evaluation" in each]
+    assert [(each["stage"], each["step"]) for each in measured] == [
+        ("transfer", 0),
+        ("transfer", 3),
+        ("transfer", 6),
+        ("ensemble", 6),
+    ]
+    assert {"ap", "ap50", "ap50_novel", "ap50_base", "ap50_all"} <= measured[0]["evaluation"].keys()
+    for name in ("model", "best", "ensemble"):
+        assert (run / f"{name}.safetensors").exists()
+    detector = regionclip.load(weights)
+    classes = detector.vocabulary()
+    assert len(classes) == 5
+    image = next((tmp_path / "data" / "images").glob("*.png"))
+    found = detector.detect(image)
+    assert isinstance(found, regionclip.Detections)
+    assert found.class_names == classes.names
+    other = detector.detect(image, ["a word that nobody trained"])
+    assert isinstance(other, regionclip.Detections)
+
+
+def test_what_is_frozen_stays_and_what_is_trained_moves(recipe: Path, tmp_path: Path) -> None:
+    before = load_file(tmp_path / "start.safetensors")
+    after = load_file(train(read_recipe(recipe), tmp_path / "run"))
+    moved = {name for name, own in before.items() if not torch.equal(own, after[name])}
+    visual = "encoder.clip.visual."
+    assert f"{visual}layer2.0.conv1.weight" in moved
+    assert f"{visual}attnpool.c_proj.weight" in moved
+    assert any(name.startswith("proposer.head.") for name in moved)
+    still = (f"{visual}conv1", f"{visual}layer1", f"{visual}bn", "encoder.clip.transformer")
+    assert not [name for name in moved if name.startswith(still)]
+    assert not [name for name in moved if name.startswith(visual) and ".bn" in name]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(recipe: Path, tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def interrupt(stage: str, step: int, steps: int, loss: float) -> None:
+        if (stage, step) == ("transfer", 5):
+            raise StoppedError
+
+    whole = load_file(train(read_recipe(recipe), tmp_path / "whole"))
+    with pytest.raises(StoppedError):
+        train(read_recipe(recipe), tmp_path / "broken", progress=interrupt)
+    resumed = load_file(train(read_recipe(recipe), tmp_path / "broken"))
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    for name, own in whole.items():
+        assert torch.equal(own, resumed[name]), name
+
+
+def command(recipe: Path, output: Path, *, processes: int) -> list[str]:
+    launcher = [sys.executable, "-m", "regionclip"]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        launcher += [f"--nproc-per-node={processes}", "-m", "regionclip"]
+    return [*launcher, "train", str(recipe), "--output", str(output), "--device", "cpu"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_processes_equal_one_and_survive_a_kill(recipe: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run(command(recipe, one, processes=1), check=True, capture_output=True)
+    running = subprocess.Popen(
+        command(recipe, two, processes=2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoint = two / "checkpoints" / "transfer.pt"
+    give_up = monotonic() + 150
+    while not checkpoint.exists() and running.poll() is None and monotonic() < give_up:
+        sleep(0.02)
+    # one of the two, the hard way; the launcher then stops the other
+    children = subprocess.run(
+        ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=False
+    )
+    if children.stdout:
+        subprocess.run(["kill", f"-{signal.SIGKILL}", children.stdout.split()[0]], check=False)
+    running.wait(timeout=120)
+    assert checkpoint.exists()
+    subprocess.run(command(recipe, two, processes=2), check=True, capture_output=True)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert losses(two, "proposals") == pytest.approx(losses(one, "proposals"), rel=1e-4)
+    own, other = (load_file(run / "model.safetensors") for run in (one, two))
+    for name, tensor in own.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def refused(recipe: Path, message: str, *changes: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(read_recipe(recipe, changes), recipe.parent / "run")
+    assert not (recipe.parent / "run" / "checkpoints").exists()
+
+
+def test_a_recipe_with_wrong_paths_is_refused_before_training(recipe: Path) -> None:
+    refused(recipe, "nowhere", "data.train=nowhere")
+    refused(recipe, "names no data to train on; set data.train", 'data.train=""')
+    refused(recipe, "unknown model 'nothing'|nothing", "start=nothing")
+    refused(recipe, "no_boxes.json|unknown proposals", "proposals=no_boxes.pth")
+
+
+def test_images_that_are_not_there_are_counted(recipe: Path) -> None:
+    image = next((recipe.parent / "data" / "images").glob("*.png"))
+    image.unlink()
+    refused(recipe, f"1 of 6 image files are not there .*{image.name}.*data.image_root")
+
+
+def changed(recipe: Path, split: str, change: dict) -> None:
+    path = recipe.parent / "data" / "images" / f"instances_{split}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+def test_an_empty_split_is_refused(recipe: Path) -> None:
+    changed(recipe, "train", {"annotations": []})
+    refused(recipe, "has no box to train on")
+
+
+def test_a_class_name_that_occurs_twice_is_refused(recipe: Path) -> None:
+    path = recipe.parent / "data" / "images" / "instances_train.json"
+    categories = json.loads(path.read_text())["categories"]
+    categories[1]["name"] = categories[0]["name"]
+    changed(recipe, "train", {"categories": categories})
+    refused(recipe, "category name .* occurs twice")
+
+
+def test_boxes_of_a_novel_class_are_refused(recipe: Path) -> None:
+    path = recipe.parent / "data" / "images" / "instances_train.json"
+    categories = json.loads(path.read_text())["categories"]
+    categories[0]["split"] = "novel"
+    changed(recipe, "train", {"categories": categories})
+    refused(recipe, "is marked novel and has .* boxes, which training must not see")
+
+
+def test_class_vectors_of_the_wrong_width_or_number_are_refused(recipe: Path) -> None:
+    path = recipe.parent / "wide.pth"
+    torch.save(torch.randn(4, 33), path)
+    refused(recipe, "rows of 33 numbers, and regions of .* have 16", f"class_embeddings={path}")
+    torch.save(torch.randn(3, 16), path)
+    refused(recipe, "3 rows, and 4 names are given", f"class_embeddings={path}")
+
+
+def test_a_start_model_without_proposals_says_what_to_do(recipe: Path, tmp_path: Path) -> None:
+    start = tmp_path / "bare.safetensors"
+    save_model(start, ReadModel(RegionClip(replace(TINY, rpn=None)), True, ()))
+    refused(recipe, "has no proposal network; set proposals to", f"start={start}")
+
+
+PROPOSALS = """
+task = "proposals"
+shortest_side = 96
+longest_side = 128
+
+[data]
+train = {data}
+val = {data}
+
+[rpn]
+layers = [1, 1]
+width = 8
+strided_conv = "conv2"
+pyramid_channels = 8
+anchor_sizes = [[24.0], [48.0], [80.0]]
+
+[learner]
+freeze_at = 0
+norms = "trained"
+
+[augmentation]
+shortest_sides = [96]
+longest_side = 128
+
+[optimization]
+steps = 4
+batch_size = 2
+learning_rate = 0.01
+
+[measuring]
+every = 2
+metric = "ar_100"
+
+[run]
+precision = "fp32"
+num_workers = 0
+log_every = 1
+"""
+
+
+def test_a_proposal_network_is_trained_measured_and_used(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "proposals.toml"
+    path.write_text(PROPOSALS.format(data=json.dumps(str(tmp_path / "data" / "images"))))
+    weights = train(read_recipe(path), tmp_path / "run")
+    assert len(losses(tmp_path / "run", "proposals")) == 4
+    detector = regionclip.load(tmp_path / "start.safetensors", proposals=weights)
+    image = next((tmp_path / "data" / "images").glob("*.png"))
+    assert isinstance(detector.detect(image, ["anchor"]), regionclip.Detections)
+    with pytest.raises(ValueError, match="holds a proposal network only"):
+        regionclip.load(weights)
+
+
+def test_a_backbone_is_begun_from_a_resnets_weights(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "proposals.toml"
+    path.write_text(PROPOSALS.format(data=json.dumps(str(tmp_path / "data" / "images"))))
+    network = load_file(train(read_recipe(path, ["optimization.steps=0"]), tmp_path / "a"))
+    trunk = {
+        name.removeprefix("backbone."): torch.full_like(tensor, 0.5)
+        for name, tensor in network.items()
+        if name.startswith("backbone.")
+    }
+    save_file({**trunk, "fc.weight": torch.zeros(2, 2)}, tmp_path / "resnet.safetensors")
+    changes = ["optimization.steps=0", f"backbone_weights={tmp_path / 'resnet.safetensors'}"]
+    begun = load_file(train(read_recipe(path, changes), tmp_path / "b"))
+    assert all(torch.equal(begun[f"backbone.{name}"], each) for name, each in trunk.items())
