@@ -145,7 +145,9 @@ def test_a_recipe_with_wrong_paths_is_refused_before_training(recipe: Path) -> N
     refused(recipe, "nowhere", "data.train=nowhere")
     refused(recipe, "names no data to train on; set data.train", 'data.train=""')
     refused(recipe, "unknown model 'nothing'|nothing", "start=nothing")
-    refused(recipe, "no_boxes.json|unknown proposals", "proposals=no_boxes.pth")
+    refused(recipe, "exclude each other", "proposals=boxes.pth")
+    own = ["proposal_training=none", "proposals=boxes.pth"]
+    refused(recipe, "unknown proposals 'boxes.pth'", *own)
 
 
 def test_images_that_are_not_there_are_counted(recipe: Path) -> None:

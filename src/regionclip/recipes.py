@@ -68,6 +68,16 @@ class RunSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ProposalTraining:
+    """How a class-agnostic proposal network is trained."""
+
+    optimization: Optimization
+    learner: RpnTraining = field(default_factory=RpnTraining)
+    rpn: RpnConfig | None = None
+    """The network; ``None`` goes on with the model's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TransferRecipe:
     """Fine-tune a pretrained model on boxes of base classes.
 
@@ -85,7 +95,7 @@ class TransferRecipe:
     proposals: str | None = None
     """Where regions come from: ``None`` is the model's own network; else a name or file of a
     proposal network, or ``grid``."""
-    proposal_training: "ProposalTraining | None" = None
+    proposal_training: ProposalTraining | None = None
     """Train the model's proposal network on the same data first; ``None`` takes it as it is."""
     text_weights: str | None = None
     """Model to take the text tower from, if the start model carries none."""
@@ -106,15 +116,12 @@ class TransferRecipe:
     """At the end, also write weights between the start's (0) and the trained (1): WiSE-FT."""
     run: RunSettings = field(default_factory=RunSettings)
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ProposalTraining:
-    """How a class-agnostic proposal network is trained."""
-
-    optimization: Optimization
-    learner: RpnTraining = field(default_factory=RpnTraining)
-    rpn: RpnConfig | None = None
-    """The network; ``None`` goes on with the model's own."""
+    def __post_init__(self) -> None:
+        if self.proposals is not None and self.proposal_training is not None:
+            raise ValueError(
+                f"proposals ({self.proposals!r}) and proposal_training exclude each other: regions "
+                "come from one network"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

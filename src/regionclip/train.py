@@ -117,12 +117,12 @@ def train_transfer(recipe: TransferRecipe, run: "_Run") -> None:
     width = model.config.encoder.embed_dim
     classes = training_vocabulary(recipe, data.train, text, width=width)
     named = test_vocabulary(classes, data.val, text, templates=recipe.templates)
-    if recipe.proposal_training is not None:
-        own = _own_proposer(model, recipe.proposal_training.rpn)
-        run.proposals(own, recipe.proposal_training, data.train, recipe.augmentation)
     other = None
     if recipe.proposals is not None:
         other = open_proposals(recipe.proposals, device=str(run.device))
+    if recipe.proposal_training is not None:
+        own = _own_proposer(model, recipe.proposal_training.rpn)
+        run.proposals(own, recipe.proposal_training, data.train, recipe.augmentation)
     proposer = other or _frozen(_own_proposer(model))
     learner = TransferLearner(model, classes.embeddings, proposer, recipe.learner)
 

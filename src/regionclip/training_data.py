@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from regionclip.data.datasets import Dataset, Member
 from regionclip.data.readers import open_dataset
+from regionclip.data.readers.yolo_folders import is_yolo
 from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.finding import prompt_names
 from regionclip.evaluation.watching import watched
@@ -31,7 +33,7 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
     """
     if not source.train:
         raise ValueError("the recipe names no data to train on; set data.train, or give --data")
-    train = open_dataset(source.train, image_root=source.image_root, split=source.train_split)
+    train = _opened(source.train, source.train_split, source.image_root)
     if train.num_boxes == 0:
         raise ValueError(
             f"{train.source} has no box to train on ({len(train)} images, "
@@ -41,13 +43,21 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
     _check_images(train, "data.image_root")
     if not source.val:
         return TrainingData(train, None)
-    val = open_dataset(source.val, image_root=source.val_image_root, split=source.val_split)
+    val = _opened(source.val, source.val_split, source.val_image_root)
     _check_images(val, "data.val_image_root")
     return TrainingData(train, watched(val, train.class_names, max_images=max_val_images))
 
 
-def training_vocabulary(recipe: TransferRecipe, train: Dataset, text: TextEncoder) -> Vocabulary:
+def training_vocabulary(
+    recipe: TransferRecipe, train: Dataset, text: TextEncoder, *, width: int
+) -> Vocabulary:
     """Vectors of the classes to train, from the recipe's file or from their names.
+
+    Args:
+        recipe: Says where they come from.
+        train: Its classes.
+        text: Encodes names.
+        width: Numbers in a vector of a region.
 
     Raises:
         ValueError: The file has more, fewer, or wider rows, or there is no text tower.
@@ -79,6 +89,12 @@ def test_vocabulary(
         trained.templates,
         trained.encoder_id,
     )
+
+
+def _opened(path: str, split: str, image_root: str | None) -> Dataset:
+    """A data set; a file with annotations is one split already."""
+    has_splits = not Path(path).is_file() or is_yolo(Path(path))
+    return open_dataset(path, image_root=image_root, split=split if has_splits else None)
 
 
 def _encoded(names: Sequence[str], text: TextEncoder, templates: str) -> Vocabulary:

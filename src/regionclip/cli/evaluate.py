@@ -113,7 +113,7 @@ class Evaluate(DetectingOptions):
 
         model = replace(self, model=self.model or "icons")
         report = evaluate_on_icons(
-            model.load_detector(), num_scenes=self.num_scenes, seed=self.seed, domain=self.domain
+            model.open_model()[0], num_scenes=self.num_scenes, seed=self.seed, domain=self.domain
         )
         show_icons(report, title=model.model, per_class=self.per_class)
         if self.output is not None:
@@ -245,9 +245,12 @@ class Evaluate(DetectingOptions):
             find = find_in_true_boxes
         processes = Processes.join(on_cpu=checked_device(self.device) == "cpu")
         needs_proposals = find in (find_objects, find_proposals)
-        detector = self.load_detector() if needs_proposals else self.load_model()
+        if needs_proposals:
+            detector, settings = self.open_model()
+        else:
+            detector, settings = self.load_model(), self.model_settings(self.proposals)
         options = self._options_for(detector, rules)
-        settings = {**self.settings(), **settings_to_dict(options)}
+        settings |= settings_to_dict(options)
         run = ModelRun(
             detector=detector,
             vocabulary=None,

@@ -9,7 +9,7 @@ from regionclip.detect import Detector
 from regionclip.structures import Detections
 
 from .coco import evaluate_coco, evaluate_ov_coco
-from .finding import detect_dataset, find_proposals
+from .finding import data_vocabulary, detect_dataset, find_proposals
 from .lvis import evaluate_lvis
 from .processes import Processes
 from .proposals import evaluate_proposals
@@ -35,13 +35,16 @@ class Watch:
         The detector names the data set's classes, with the vectors that it carries for them. Every
         process gets the figures.
         """
-        found = self._found(detect_dataset(detector, self._share(), batch_size=self.batch_size))
+        share, vocabulary = self._share(), data_vocabulary(detector, self.dataset)
+        found = self._found(detect_dataset(detector, share, vocabulary, batch_size=self.batch_size))
         return self.processes.from_main(self._judged(found) if found is not None else {})
 
     def proposal_figures(self, detector: Detector) -> dict[str, float]:
         """Average recall of the best 100 and 1000 boxes, in every process."""
         found = self._found(
-            detect_dataset(detector, self._share(), find=find_proposals, batch_size=self.batch_size)
+            detect_dataset(
+                detector, self._share(), None, find=find_proposals, batch_size=self.batch_size
+            )
         )
         own = {} if found is None else _defined(evaluate_proposals(self.dataset, found).metrics)
         return self.processes.from_main(own)
