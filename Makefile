@@ -25,10 +25,10 @@ demo: $(READY)  ## detect on new generated scenes with the shipped model; leaves
 		--min-score 0.9 --sheet demo/detections.png --no-resume
 
 test: $(READY)  ## all tests that need no GPU and no downloaded weights (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-fast: $(READY)  ## the tests that take seconds
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 check: $(READY)  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .
