@@ -100,13 +100,17 @@ def test_a_single_concept_may_have_a_single_axis(workspace: Path) -> None:
 def test_options_about_classes_must_go_together(workspace: Path) -> None:
     save_rows("rows.pth", 3)
     Vocabulary(("cat",), torch.ones(1, 4), (), "tiny:0").save("v.safetensors")
-    with pytest.raises(UsageError, match=r"are 2 names, and rows.pth has 3 rows; give one name"):
+    with pytest.raises(
+        UsageError, match=r"--class-names gives 2 names, and rows.pth has 3 rows; give one name"
+    ):
         parse_classes("rows.pth", class_names="cat, dog")
     for classes in ("cat, dog", "coco80", "v.safetensors", None):
-        with pytest.raises(UsageError, match="--class-names: names the rows of a file of class"):
+        with pytest.raises(UsageError, match="--class-names names the rows of a file of class"):
             parse_classes(classes, class_names="cat")
     for classes in ("rows.pth", "v.safetensors"):
-        with pytest.raises(UsageError, match=rf"--templates: {classes} holds vectors, made from"):
+        with pytest.raises(
+            UsageError, match=rf"--templates: {classes} holds vectors, which are made"
+        ):
             parse_classes(classes, templates="photo")
     assert parse_classes("cat", templates="photo") == ("cat",)
 

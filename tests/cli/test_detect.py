@@ -184,7 +184,7 @@ def test_a_damaged_mask_is_named(
     ("arguments", "reason"),
     [
         ([], "has no mask head; models fine-tuned on LVIS have one"),
-        (["--regions", "crops"], "--masks: come from the map of the image; leave out --regions"),
+        (["--regions", "crops"], "--masks are cut from the map of the image; leave out --regions"),
     ],
 )
 def test_masks_that_cannot_be_had_are_refused_before_anything_is_written(

@@ -103,12 +103,12 @@ def parse_classes(
 
     path = vectors_file(text)
     if path is not None and templates is not None:
-        raise UsageError(f"--templates: {path} holds vectors, made from prompts already; leave out")
+        raise UsageError(f"--templates: {path} holds vectors, which are made already; leave it out")
     if path is not None and checkpoint_format(path) != "safetensors":
         return _embedding_file(path, class_names)
     if class_names is not None:
         raise UsageError(
-            "--class-names: names the rows of a file of class embeddings such as "
+            "--class-names names the rows of a file of class embeddings such as "
             "coco_65_cls_emb.pth, and --classes gives none"
         )
     if path is not None:
@@ -139,8 +139,8 @@ def _embedding_file(path: Path, class_names: str | None) -> "EmbeddingFile":
     names = parse_names(class_names)
     if len(names) != num_rows:
         raise UsageError(
-            f"--class-names: are {len(names)} names, and {path} has {num_rows} rows; give one name "
-            "per row, in their order"
+            f"--class-names gives {len(names)} names, and {path} has {num_rows} rows; give one "
+            "name per row, in their order"
         )
     return EmbeddingFile(path, names)
 

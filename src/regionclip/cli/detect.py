@@ -61,7 +61,7 @@ class Detect(DetectingCommand):
 
         formats = parse_formats(self.format)
         if self.masks and self.regions == "crops":
-            raise UsageError("--masks: come from the map of the image; leave out --regions crops")
+            raise UsageError("--masks are cut from the map of the image; leave out --regions crops")
         _check_sheet(self.sheet)
         sources = self.find_images()
         classes = self.asked_classes()
