@@ -384,7 +384,10 @@ def _in_original_pixels(
 ) -> Detections:
     """Scale boxes to the original image, paste masks into it, drop boxes that became empty."""
     boxes = clip_boxes(found.boxes * image.scale_xyxy, image.original_size_hw)
-    masks = None
-    if mask_probs is not None:
-        masks = paste_masks(mask_probs, boxes, image.original_size_hw)
-    return replace(found, boxes=boxes, masks=masks).select(nonempty(boxes))
+    is_kept = nonempty(boxes)
+    found = replace(found, boxes=boxes).select(is_kept)
+    if mask_probs is None:
+        return found
+    # pasted last: masks of a large image take gigabytes, and selecting copies them
+    masks = paste_masks(mask_probs[is_kept], found.boxes, image.original_size_hw)
+    return replace(found, masks=masks)

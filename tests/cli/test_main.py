@@ -50,6 +50,20 @@ def test_help_of_a_command_has_an_example_of_it(
     assert f"regionclip {' '.join(command)} " in shown.split("For example:")[1]
 
 
+def test_help_fills_its_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main(["detect", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "('photos/*.jpg'), COCO jsons, and videos (with the extra [video]). ",  # of a base class
+        "Each box once, with its best name. A box may be found with several names; those are",
+    ):
+        assert text in shown
+    assert "For example:\n    regionclip detect photos" in shown
+
+
 def test_help_does_not_import_torch() -> None:
     program = (
         "import sys\n"

@@ -12,6 +12,7 @@ from typing import Any
 from rich.logging import RichHandler
 
 from regionclip.cli.console import errors
+from regionclip.cli.options import let_help_flow
 
 COMMANDS: Mapping[str, str | Mapping[str, str]] = {
     "detect": "detect:Detect",
@@ -97,5 +98,6 @@ def _register(app: Any, name: str, target: str, arguments: list[str]) -> None:
     module, kind = target.split(":")
     command = getattr(import_module(f"{__name__}.{module}"), kind)
     # the whole docstring, with its example, for the command asked about; one line in lists
-    summary = None if name in arguments else (command.__doc__ or "").splitlines()[0]
+    is_asked = name in arguments
+    summary = let_help_flow(command) if is_asked else (command.__doc__ or "").splitlines()[0]
     app.command(command, name=name, help=summary)

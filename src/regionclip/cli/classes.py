@@ -139,8 +139,8 @@ def _embedding_file(path: Path, class_names: str | None) -> "EmbeddingFile":
     names = parse_names(class_names)
     if len(names) != num_rows:
         raise UsageError(
-            f"--class-names gives {len(names)} names, and {path} has {num_rows} rows; give one name "
-            "per row, in their order"
+            f"--class-names gives {len(names)} names, and {path} has {num_rows} rows; give one "
+            "name per row, in their order"
         )
     return EmbeddingFile(path, names)
 
