@@ -1,17 +1,22 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import regionclip
 from regionclip.detect import DetectOptions, Detector
+from regionclip.detections.nms import batched_nms
 from regionclip.loading import load
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.proposals.grid import SlidingGrid
+from regionclip.regions.inputs import boxes_input
 from regionclip.structures import Detections
 
 from .tiny import TINY_CONFIG, tiny_model
@@ -228,6 +233,49 @@ def test_a_small_memory_budget_changes_nothing_but_the_chunks(
     boxes = boxes[:, [0, 1, 2, 3]] + torch.tensor([0.0, 0.0, 5.0, 5.0])
     chunked = detector_of(tmp_path, memory_budget=1).encode_regions(picture, boxes)
     torch.testing.assert_close(chunked, detector.encode_regions(picture, boxes))
+
+
+class Float64Finder(TorchDispatchMode):
+    """Notes operations that make float64, which not every device has, outside of NMS."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.num_nms = 0
+        self._in_nms = False
+        monkeypatch.setattr("regionclip.detections.select.batched_nms", self._nms)
+
+    def _nms(self, *args: Any, **options: Any) -> Tensor:
+        self._in_nms = True
+        kept = batched_nms(*args, **options)
+        self._in_nms = False
+        self.num_nms += 1
+        return kept
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(result, "dtype", None) == torch.float64 and not self._in_nms:
+            self.found.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft_gaussian"])
+def test_nothing_but_nms_which_knows_where_computes_in_float64(
+    nms: str, tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a device without float64 (MPS) can run everything; NMS leaves it for the CPU."""
+    detector = detector_of(tmp_path, replace(TINY_CONFIG, mask_head=True, box_regression=True))
+    options = replace(detector.defaults, with_masks=True, use_box_deltas=True)
+    options = replace(options, selection=replace(options.selection, nms=nms))
+    boxes = torch.tensor([[10.0, 20.0, 90.0, 100.0]])
+    with Float64Finder(monkeypatch) as finder:
+        prepared = detector.prepare(picture)
+        vocabulary = detector.vocabulary(NAMES)
+        detector.detect_prepared([prepared], vocabulary, options)
+        detector.parts.regions.view([prepared]).of(0).features(boxes_input(boxes, prepared))
+        detector.propose_and_embed([prepared])
+    assert finder.found == []
+    assert (finder.num_nms > 0) == (nms == "hard")
 
 
 def test_the_public_names_are_importable() -> None:
