@@ -27,7 +27,7 @@ from regionclip.regions.inputs import boxes_input, regions_input
 from regionclip.scoring.objectness import ObjectnessFusion
 from regionclip.scoring.regions import ScoredRegions, score_classes, score_regions
 from regionclip.structures import Detections, ImageSource, PreparedImage, Proposals
-from regionclip.vocabulary import Vocabulary, builtin_names
+from regionclip.vocabulary import Vocabulary, VocabularyMemory, builtin_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +89,7 @@ class Detector:
         self.parts = parts
         self.defaults = DetectOptions() if defaults is None else defaults
         self.encoder_id = parts.encoder.encoder_id
-        self._vocabularies: dict[tuple[str, ...], Vocabulary] = {}
+        self._memory = VocabularyMemory(parts.encoder, self.encoder_id)
 
     @torch.inference_mode()
     def detect_prepared(
@@ -319,7 +319,7 @@ class Detector:
         *,
         templates: str | Sequence[str] | None = None,
     ) -> Vocabulary:
-        """Encode class names once, for any number of calls; names seen before are remembered.
+        """Encode class names once, for any number of calls; names seen lately are remembered.
 
         Args:
             classes: As :meth:`detect` takes them; a string is a built-in list.
@@ -339,13 +339,9 @@ class Detector:
                 )
             return self.parts.class_vocabulary
         names = builtin_names(classes) if isinstance(classes, str) else tuple(classes)
-        templates = self.parts.templates if templates is None else templates
-        key = (*names, "", *((templates,) if isinstance(templates, str) else templates))
-        if key not in self._vocabularies:
-            self._vocabularies[key] = Vocabulary.from_names(
-                names, self.parts.encoder, templates=templates, encoder_id=self.encoder_id
-            )
-        return self._vocabularies[key]
+        return self._memory.from_names(
+            names, self.parts.templates if templates is None else templates
+        )
 
     @torch.inference_mode()
     def propose_and_embed(
