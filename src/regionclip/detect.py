@@ -142,7 +142,9 @@ class Detector:
             fusion=options.objectness_fusion,
             temperature=self.parts.temperature,
             min_score=options.selection.min_score,
-            worst_kept=lambda scored: _worst_kept(select(scored), options.selection),
+            is_settled=lambda scored, bound: _are_above(
+                bound, select(scored, above=bound), options.selection.max_detections
+            ),
         )
         chosen = select(scored)
         rows = chosen.region_index
@@ -165,9 +167,18 @@ class Detector:
         return _in_original_pixels(found, image, masks)
 
     def _select(
-        self, scored: ScoredRegions, *, image: PreparedImage, options: DetectOptions
+        self,
+        scored: ScoredRegions,
+        *,
+        image: PreparedImage,
+        options: DetectOptions,
+        above: float = 0.0,
     ) -> Selection:
-        """Refine boxes if asked to, then thresholds, NMS, and the best; ordered by fused score."""
+        """Refine boxes if asked to, then thresholds, NMS, and the best; ordered by fused score.
+
+        With ``above``, as if lower scores did not exist; what exceeds it stays the same.
+        """
+        selection = options.selection
         boxes = scored.boxes
         if options.use_box_deltas and self.parts.box_regressor is not None:
             deltas = self.parts.box_regressor(scored.features)
@@ -177,7 +188,9 @@ class Detector:
             scored.scores,
             class_scores=scored.class_scores,
             size_hw=image.size_hw,
-            options=replace(options.selection, reported_score="fused"),
+            options=replace(
+                selection, reported_score="fused", min_score=max(selection.min_score, above)
+            ),
         )
 
     def detect(
@@ -368,10 +381,9 @@ class Detector:
             )
 
 
-def _worst_kept(chosen: Selection, options: SelectionOptions) -> float:
-    """The lowest score kept, or ``-inf`` while there is room for more."""
-    is_full = len(chosen.scores) >= options.max_detections
-    return float(chosen.scores[-1]) if is_full else float("-inf")
+def _are_above(bound: float, chosen: Selection, count: int) -> bool:
+    """Whether ``count`` detections score higher than ``bound``; soft NMS may have lowered some."""
+    return len(chosen.scores) >= count and float(chosen.scores[-1]) > bound
 
 
 def _in_original_pixels(
