@@ -16,6 +16,7 @@ from rich.table import Table
 
 RESULTS = Path(__file__).parent / "results"
 PROC_SELF = Path("/proc/self")
+PROC_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,22 +63,26 @@ class Timing:
 
 
 def interleaved(
-    functions: Mapping[str, Callable[[], Any]], *, repeats: int, device: torch.device
+    functions: Mapping[str, Callable[[], Any]],
+    *,
+    repeats: int,
+    device: torch.device,
+    warm_up: int = 1,
 ) -> dict[str, Timing]:
-    """Time functions in turns, after one run of each to warm up.
+    """Time functions in turns, after ``warm_up`` runs of each.
 
     What else the machine does then falls on all of them alike.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     cores: dict[str, list[float]] = {name: [] for name in functions}
-    for repeat in range(repeats + 1):
+    for repeat in range(repeats + warm_up):
         for name, function in functions.items():
             synchronize(device)
             start, busy_start = time.perf_counter(), time.process_time()
             function()
             synchronize(device)
             elapsed = time.perf_counter() - start
-            if repeat > 0:
+            if repeat >= warm_up:
                 seconds[name].append(elapsed)
                 cores[name].append((time.process_time() - busy_start) / elapsed)
     return {name: Timing(median(seconds[name]), median(cores[name])) for name in functions}
@@ -131,6 +136,7 @@ def publish(report: Report, device: torch.device, command: str) -> None:
     for row in report.rows:
         table.add_row(*row.values())
     console.print(table)
+    console.print(f"{command} on {_in_words(described)}", markup=False)
     marks = [
         f"{'reached' if met else 'NOT reached'}: {text}" for text, met in report.targets.items()
     ]
@@ -147,17 +153,25 @@ def publish(report: Report, device: torch.device, command: str) -> None:
 def _markdown(
     report: Report, marks: Sequence[str], described: Mapping[str, Any], command: str
 ) -> str:
-    lines = [f"# {report.title}", "", f"`{command}` on " + ", ".join(map(str, described.values()))]
+    lines = [f"# {report.title}", "", f"`{command}` on {_in_words(described)}"]
     lines += ["", "| " + " | ".join(report.rows[0]) + " |", "|---" * len(report.rows[0]) + "|"]
     lines += ["| " + " | ".join(row.values()) + " |" for row in report.rows]
     return "\n".join([*lines, "", *(f"- {line}" for line in (*report.notes, *marks))]) + "\n"
 
 
+def _in_words(described: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, described.values()))
+
+
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "i8mm")
+"""Instructions that matrix products run on, as Linux calls them on x86 and ARM."""
+
+
 def _processor() -> str:
-    """The processor's name, number of cores, and fast half-precision instructions."""
-    path = Path("/proc/cpuinfo")
-    facts = path.read_text() if path.exists() else ""
+    """The processor's name, number of cores, and instructions for fast matrix products."""
+    facts = PROC_CPUINFO.read_text() if PROC_CPUINFO.exists() else ""
     names = [line.split(":")[1].strip() for line in facts.splitlines() if "model name" in line]
-    special = [flag for flag in ("avx512f", "avx512_bf16", "amx_bf16") if flag in facts.split()]
+    words = set(facts.split())
+    features = [feature for feature in FEATURES if feature in words]
     name = names[0] if names else platform.processor() or platform.machine()
-    return " ".join([name, f"({len(names) or '?'} cores)", *special])
+    return " ".join([name, f"({os.cpu_count()} cores)", *features])

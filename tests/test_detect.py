@@ -1,18 +1,28 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import regionclip
-from regionclip.detect import DetectOptions, Detector
+from regionclip.detect import DetectOptions, Detector, DetectorParts
+from regionclip.detections.nms import batched_nms
+from regionclip.detections.select import NmsMethod, SelectionOptions
+from regionclip.encoders.text import MissingTextTower
 from regionclip.loading import load
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.proposals.grid import SlidingGrid
-from regionclip.structures import Detections
+from regionclip.regions.inputs import boxes_input
+from regionclip.scoring.objectness import ObjectnessFusion
+from regionclip.structures import Detections, PreparedImage, Proposals
+from regionclip.vocabulary import Vocabulary
 
 from .tiny import TINY_CONFIG, tiny_model
 
@@ -113,6 +123,56 @@ def test_regions_that_cannot_appear_are_left_out_without_a_trace(
     found = one(detector.detect(picture, NAMES, options=few))
     torch.testing.assert_close(found.scores, expected.scores)
     assert torch.equal(found.labels, expected.labels)
+
+
+class CountedRegions:
+    """Regions whose vectors are given, in the order they are asked for; a view of itself."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows = rows
+        self.num_embedded = 0
+
+    def view(self, images: Sequence[PreparedImage]) -> "CountedRegions":
+        self.num_embedded = 0
+        return self
+
+    def of(self, index: int) -> "CountedRegions":
+        return self
+
+    def features(self, boxes: Tensor, *, masks: Tensor | None = None) -> Tensor:
+        first, self.num_embedded = self.num_embedded, self.num_embedded + len(boxes)
+        return self.rows[first : self.num_embedded]
+
+    def last_stage_cells(self, boxes: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("fusion", ["geometric", "raw"])
+@pytest.mark.parametrize("nms", ["hard", "soft_gaussian", "soft_linear", "soft_hard"])
+def test_scoring_stops_early_with_the_result_of_all_regions(
+    nms: NmsMethod, fusion: ObjectnessFusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    corners = 150 * torch.rand(400, 2, generator=generator)
+    boxes = torch.cat([corners, corners + 40], dim=1)
+    regions = CountedRegions(
+        torch.eye(3).repeat(134, 1)[:400] + 0.3 * torch.randn(400, 3, generator=generator)
+    )
+    detector = Detector(DetectorParts(encoder=MissingTextTower("tiny"), regions=regions))
+    vocabulary = Vocabulary(NAMES, torch.eye(3), (), detector.encoder_id)
+    selection = SelectionOptions(nms=nms, max_detections=10)
+    options = DetectOptions(selection=selection, objectness_fusion=fusion)
+    image = PreparedImage(torch.zeros(3, 190, 190), (190, 190), "x")
+    proposals = [Proposals(boxes, torch.linspace(4.0, -4.0, 400))]
+    found = []
+    for num_per_round in (1000, 16):
+        monkeypatch.setattr("regionclip.scoring.regions.REGIONS_PER_ROUND", num_per_round)
+        found += detector.detect_prepared([image], vocabulary, options, proposals=proposals)
+    assert regions.num_embedded <= 100
+    assert len(found[0]) == 10
+    assert torch.equal(found[0].scores, found[1].scores)
+    assert torch.equal(found[0].boxes, found[1].boxes)
+    assert torch.equal(found[0].labels, found[1].labels)
 
 
 def test_features_are_those_of_encode_regions(detector: Detector, picture: Image.Image) -> None:
@@ -228,6 +288,49 @@ def test_a_small_memory_budget_changes_nothing_but_the_chunks(
     boxes = boxes[:, [0, 1, 2, 3]] + torch.tensor([0.0, 0.0, 5.0, 5.0])
     chunked = detector_of(tmp_path, memory_budget=1).encode_regions(picture, boxes)
     torch.testing.assert_close(chunked, detector.encode_regions(picture, boxes))
+
+
+class Float64Finder(TorchDispatchMode):
+    """Notes operations that make float64, which not every device has, outside of NMS."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.num_nms = 0
+        self._in_nms = False
+        monkeypatch.setattr("regionclip.detections.select.batched_nms", self._nms)
+
+    def _nms(self, *args: Any, **options: Any) -> Tensor:
+        self._in_nms = True
+        kept = batched_nms(*args, **options)
+        self._in_nms = False
+        self.num_nms += 1
+        return kept
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(result, "dtype", None) == torch.float64 and not self._in_nms:
+            self.found.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("nms", ["hard", "soft_gaussian"])
+def test_nothing_but_nms_which_knows_where_computes_in_float64(
+    nms: str, tmp_path: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a device without float64 (MPS) can run everything; NMS leaves it for the CPU."""
+    detector = detector_of(tmp_path, replace(TINY_CONFIG, mask_head=True, box_regression=True))
+    options = replace(detector.defaults, with_masks=True, use_box_deltas=True)
+    options = replace(options, selection=replace(options.selection, nms=nms))
+    boxes = torch.tensor([[10.0, 20.0, 90.0, 100.0]])
+    with Float64Finder(monkeypatch) as finder:
+        prepared = detector.prepare(picture)
+        vocabulary = detector.vocabulary(NAMES)
+        detector.detect_prepared([prepared], vocabulary, options)
+        detector.parts.regions.view([prepared]).of(0).features(boxes_input(boxes, prepared))
+        detector.propose_and_embed([prepared])
+    assert finder.found == []
+    assert (finder.num_nms > 0) == (nms == "hard")
 
 
 def test_the_public_names_are_importable() -> None:

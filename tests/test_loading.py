@@ -14,15 +14,18 @@ from pyarrow import parquet
 from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
+from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.loading import load, open_proposals
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.rpn import RegionProposalNetwork
+from regionclip.regions.crops import CropRegions
 from regionclip.structures import Detections, PreparedImage
 from regionclip.weights import WeightsEntry
 
 from .tiny import TINY_CONFIG, tiny_model
+from .tiny_clip import tiny_vit
 
 # the original's text towers have heads of 64 channels, and shapes tell no other number
 SPEC = replace(TINY_CONFIG.encoder, text_width=64, text_heads=1)
@@ -182,6 +185,30 @@ def test_another_file_lends_a_text_tower(pretrained: Path, tmp_path: Path) -> No
     detector = load(path, text_weights=pretrained)
     assert detector.encoder_id == load(pretrained).encoder_id
     assert isinstance(detector.detect(PICTURE, ["cat"]), Detections)
+
+
+@pytest.mark.parametrize("kind", ["whole-crop model", "ResNet"])
+def test_crops_take_precision_and_memory_budget(
+    kind: str, pretrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenClipEncoder, "create", lambda *_: tiny_vit())
+    name = "nowhere:tiny-vit" if kind == "whole-crop model" else pretrained
+    boxes = torch.tensor([[5.0, 5.0, 60.0, 80.0], [0.0, 0.0, 20.0, 30.0]])
+    whole = load(name, regions="crops")
+    half = load(name, regions="crops", precision="bf16")
+    narrow = load(name, regions="crops", memory_budget=1)
+    vectors = whole.encode_regions(PICTURE, boxes)
+    reduced = half.encode_regions(PICTURE, boxes)
+    assert not torch.equal(reduced, vectors)
+    assert torch.cosine_similarity(reduced, vectors).min() > 0.99
+    assert isinstance(narrow.parts.regions, CropRegions)
+    assert narrow.parts.regions.chunk_size == 1
+    torch.testing.assert_close(narrow.encode_regions(PICTURE, boxes), vectors)
+
+
+def test_a_whole_crop_model_takes_no_other_text_tower(pretrained: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere:ViT-X runs with its own text tower; leave out"):
+        load("nowhere:ViT-X", text_weights=pretrained)
 
 
 def test_unknown_names_and_options_are_refused_in_a_sentence(

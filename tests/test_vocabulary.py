@@ -12,7 +12,7 @@ from regionclip.checkpoints import CheckpointError
 from regionclip.concepts.templates import TEMPLATES
 from regionclip.data.images import ImageReadError
 from regionclip.encoders.clip_resnet import ClipResNet, ClipResNetSpec
-from regionclip.vocabulary import Vocabulary, VocabularyCache
+from regionclip.vocabulary import Vocabulary, VocabularyCache, VocabularyMemory
 
 TINY = ClipResNetSpec(
     name="tiny",
@@ -284,3 +284,36 @@ def test_a_damaged_cache_file_is_replaced_with_a_warning(
     assert "encoding 1 names again" in caplog.text
     assert torch.equal(again.embeddings, first.embeddings)
     assert Vocabulary.load(path).names == ("cat",)
+
+
+def test_a_memory_encodes_a_list_once_and_forgets_the_longest_unused() -> None:
+    words = LengthEncoder()
+    # a vocabulary of one name is two numbers of four bytes
+    memory = VocabularyMemory(words, "length:1", num_bytes=2 * 8)
+    cat = memory.from_names(["cat"], "none")
+    memory.from_names(["dog"], "none")
+    assert memory.from_names(["cat"], "none") is cat
+    assert words.num_texts == 2
+    memory.from_names(["horse"], "none")
+    assert memory.from_names(["cat"], "none") is cat
+    assert words.num_texts == 3
+    memory.from_names(["dog"], "none")
+    assert words.num_texts == 4
+
+
+def test_a_memory_keeps_the_latest_whatever_its_size() -> None:
+    words = LengthEncoder()
+    memory = VocabularyMemory(words, "length:1", num_bytes=1)
+    first = memory.from_names(["cat", "dog"], "none")
+    assert memory.from_names(["cat", "dog"], "none") is first
+    memory.from_names(["horse"], "none")
+    assert memory.from_names(["cat", "dog"], "none") is not first
+
+
+def test_a_memory_tells_names_and_templates_apart_and_names_the_encoder() -> None:
+    memory = VocabularyMemory(LengthEncoder(), "known:1")
+    plain = memory.from_names(["cat"], ["{}"])
+    assert plain.encoder_id == "known:1"
+    assert memory.from_names(["cat"], "none") is plain
+    assert memory.from_names(["cat"], ["a {}"]).embeddings.tolist() == [[5, 7]]
+    assert memory.from_names(["cat", "dog"], ["{}"]).names == ("cat", "dog")

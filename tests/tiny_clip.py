@@ -1,9 +1,12 @@
-"""A ClipResNet of a few thousand parameters, with batch norms that do something."""
+"""Encoders of a few thousand parameters, with batch norms that do something."""
 
 import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, set_model_preprocess_cfg
 from torch import nn
 
 from regionclip.encoders.clip_resnet import ClipResNet, ClipResNetSpec
+from regionclip.encoders.crop_encoder import OpenClipEncoder
+from regionclip.encoders.tokenizer import clip_tokenizer
 
 TINY = ClipResNetSpec(
     name="tiny",
@@ -26,6 +29,21 @@ def tiny_clip(seed: int = 0, spec: ClipResNetSpec = TINY) -> ClipResNet:
     randomize_norms(encoder)
     nn.init.normal_(encoder.visual.attnpool.positional_embedding, std=0.2)
     return encoder
+
+
+def tiny_vit(seed: int = 0) -> OpenClipEncoder:
+    """A ViT of a few thousand parameters for whole crops, without gradients."""
+    torch.manual_seed(seed)
+    model = CLIP(
+        embed_dim=10,
+        vision_cfg=CLIPVisionCfg(layers=1, width=16, head_width=8, patch_size=8, image_size=32),
+        text_cfg=CLIPTextCfg(context_length=16, vocab_size=600, width=16, heads=2, layers=1),
+    )
+    statistics = {"size": (32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    set_model_preprocess_cfg(model, statistics)
+    model.eval().requires_grad_(False)
+    tokenize = clip_tokenizer(num_merges=86, context_length=16)
+    return OpenClipEncoder(model, name="tiny-vit", tokenize=tokenize)
 
 
 def randomize_norms(module: nn.Module) -> None:

@@ -28,7 +28,7 @@ from regionclip.regions.inputs import boxes_input, regions_input
 from regionclip.scoring.objectness import ObjectnessFusion
 from regionclip.scoring.regions import ScoredRegions, score_classes, score_regions
 from regionclip.structures import Detections, ImageSource, PreparedImage, Proposals
-from regionclip.vocabulary import Vocabulary, builtin_names
+from regionclip.vocabulary import Vocabulary, VocabularyMemory, builtin_names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +90,7 @@ class Detector:
         self.parts = parts
         self.defaults = DetectOptions() if defaults is None else defaults
         self.encoder_id = parts.encoder.encoder_id
-        self._vocabularies: dict[tuple[str, ...], Vocabulary] = {}
+        self._memory = VocabularyMemory(parts.encoder, self.encoder_id)
 
     @torch.inference_mode()
     def detect_prepared(
@@ -143,7 +143,9 @@ class Detector:
             fusion=options.objectness_fusion,
             temperature=self.parts.temperature,
             min_score=options.selection.min_score,
-            worst_kept=lambda scored: _worst_kept(select(scored), options.selection),
+            is_settled=lambda scored, bound: _are_above(
+                bound, select(scored, above=bound), options.selection.max_detections
+            ),
         )
         chosen = select(scored)
         rows = chosen.region_index
@@ -166,9 +168,18 @@ class Detector:
         return _in_original_pixels(found, image, masks)
 
     def _select(
-        self, scored: ScoredRegions, *, image: PreparedImage, options: DetectOptions
+        self,
+        scored: ScoredRegions,
+        *,
+        image: PreparedImage,
+        options: DetectOptions,
+        above: float = 0.0,
     ) -> Selection:
-        """Refine boxes if asked to, then thresholds, NMS, and the best; ordered by fused score."""
+        """Refine boxes if asked to, then thresholds, NMS, and the best; ordered by fused score.
+
+        With ``above``, as if lower scores did not exist; what exceeds it stays the same.
+        """
+        selection = options.selection
         boxes = scored.boxes
         if options.use_box_deltas and self.parts.box_regressor is not None:
             deltas = self.parts.box_regressor(scored.features)
@@ -178,7 +189,9 @@ class Detector:
             scored.scores,
             class_scores=scored.class_scores,
             size_hw=image.size_hw,
-            options=replace(options.selection, reported_score="fused"),
+            options=replace(
+                selection, reported_score="fused", min_score=max(selection.min_score, above)
+            ),
         )
 
     def detect(
@@ -320,7 +333,7 @@ class Detector:
         *,
         templates: str | Sequence[str] | None = None,
     ) -> Vocabulary:
-        """Encode class names once, for any number of calls; names seen before are remembered.
+        """Encode class names once, for any number of calls; names seen lately are remembered.
 
         Args:
             classes: As :meth:`detect` takes them; a string is a built-in list.
@@ -340,13 +353,9 @@ class Detector:
                 )
             return self.parts.class_vocabulary
         names = builtin_names(classes) if isinstance(classes, str) else tuple(classes)
-        templates = self.parts.templates if templates is None else templates
-        key = (*names, "", *((templates,) if isinstance(templates, str) else templates))
-        if key not in self._vocabularies:
-            self._vocabularies[key] = Vocabulary.from_names(
-                names, self.parts.encoder, templates=templates, encoder_id=self.encoder_id
-            )
-        return self._vocabularies[key]
+        return self._memory.from_names(
+            names, self.parts.templates if templates is None else templates
+        )
 
     @torch.inference_mode()
     def propose_and_embed(
@@ -373,10 +382,9 @@ class Detector:
             )
 
 
-def _worst_kept(chosen: Selection, options: SelectionOptions) -> float:
-    """The lowest score kept, or ``-inf`` while there is room for more."""
-    is_full = len(chosen.scores) >= options.max_detections
-    return float(chosen.scores[-1]) if is_full else float("-inf")
+def _are_above(bound: float, chosen: Selection, count: int) -> bool:
+    """Whether ``count`` detections score higher than ``bound``; soft NMS may have lowered some."""
+    return len(chosen.scores) >= count and float(chosen.scores[-1]) > bound
 
 
 def _in_original_pixels(

@@ -69,7 +69,8 @@ def load(
             whole image tower, slow; other architectures than CLIP's ResNets know no other way.
         text_weights: Another model to take the text tower from, for fine-tuned originals, which
             carry none; theirs was OpenAI's CLIP of the same architecture.
-        memory_budget: Bytes of intermediate results in the region head.
+        memory_budget: Bytes of intermediate results in the region head, or in the image tower of
+            ``crops``; more regions than fit come in chunks.
         progress: Called while weights are downloaded, with the file's name, the bytes that have
             arrived, and how many there will be, if that is known. open_clip's other architectures
             show a bar of their own.
@@ -93,14 +94,12 @@ def load(
         else proposals
     )
     if _is_whole_crop_model(name):
-        if precision != "fp32" or text_weights is not None:
-            raise ValueError(
-                f"{name} runs on whole crops, in fp32 and with its own text tower; leave out "
-                "precision and text_weights"
-            )
+        if text_weights is not None:
+            raise ValueError(f"{name} runs with its own text tower; leave out text_weights")
         tag, _, architecture = str(name).partition(":")
         encoder = OpenClipEncoder.create(architecture, tag).to(device)
-        parts = DetectorParts(encoder=encoder, regions=CropRegions(encoder), proposer=proposer)
+        embedder = CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
+        parts = DetectorParts(encoder=encoder, regions=embedder, proposer=proposer)
         return Detector(parts)
     read = read_model(find_weights(name, progress=progress))
     read.model.to(device).requires_grad_(False)
@@ -136,7 +135,7 @@ def detector_of(
     if regions == "map":
         embedder = MapRegions(model.encoder, dtype=dtype, memory_budget=memory_budget)
     else:
-        embedder = CropRegions(model.encoder)
+        embedder = CropRegions(model.encoder, dtype=dtype, memory_budget=memory_budget)
     if proposer is None and model.proposer is not None:
         # a copy: folding changes the keys, and the model must stay one that can be saved
         proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)

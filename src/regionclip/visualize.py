@@ -254,7 +254,7 @@ def _place_labels(
 
     Best rows choose first. Hiding means covering another label, or covering a share of a box.
     """
-    all_boxes = boxes.double().numpy()
+    all_boxes = boxes.cpu().double().numpy()
     placed = np.zeros((0, 4))
     for box, width in zip(all_boxes, widths, strict=True):
         places = _places_around(box, width, height, size)

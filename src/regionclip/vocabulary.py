@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -28,6 +29,10 @@ from regionclip.structures import ImageSource, PreparedImage
 __all__ = ["Vocabulary", "VocabularyCache", "builtin_names", "read_names"]
 
 FORMAT = "regionclip-vocabulary/1"
+
+REMEMBERED_BYTES = 256 << 20
+"""Embeddings that a detector keeps for names it may be asked for again: 54 lists of 1203 names in
+RN50's space, or tens of thousands of short ones."""
 
 _log = logging.getLogger(__name__)
 
@@ -250,6 +255,35 @@ class VocabularyCache:
         )
         vocabulary.save(path)
         return vocabulary
+
+
+class VocabularyMemory:
+    """Vocabularies of one encoder in memory; the longest unused go first when there are too many.
+
+    The latest is kept whatever its size.
+    """
+
+    def __init__(self, encoder: TextEncoder, encoder_id: str, *, num_bytes: int = REMEMBERED_BYTES):
+        """Encode with ``encoder``, and keep ``num_bytes`` of embeddings."""
+        self._encoder = encoder
+        self._encoder_id = encoder_id
+        self._num_bytes = num_bytes
+        self._kept: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], Vocabulary] = OrderedDict()
+
+    def from_names(self, names: Sequence[str], templates: str | Sequence[str]) -> Vocabulary:
+        """As :meth:`Vocabulary.from_names`, unless the same was asked for not long ago."""
+        key = (checked_names(names), prompt_templates(templates))
+        if key not in self._kept:
+            self._kept[key] = Vocabulary.from_names(
+                key[0], self._encoder, templates=key[1], encoder_id=self._encoder_id
+            )
+        self._kept.move_to_end(key)
+        while len(self._kept) > 1 and self._size() > self._num_bytes:
+            self._kept.popitem(last=False)
+        return self._kept[key]
+
+    def _size(self) -> int:
+        return sum(each.embeddings.nbytes for each in self._kept.values())
 
 
 def _width_of(encoder_id: str) -> int | None:

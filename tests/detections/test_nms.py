@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou, nms
 
-from regionclip.detections.nms import batched_nms
+from regionclip.detections.nms import batched_nms, exact_device
 
 # Of the unit square's neighbours 1 wide: shifted by s, the IoU is (1 - s) / (1 + s).
 SQUARE = [0.0, 0.0, 30.0, 30.0]
@@ -98,3 +98,10 @@ def test_no_boxes_keep_none() -> None:
     )
     assert kept.shape == (0,)
     assert kept.dtype == torch.long
+
+
+@pytest.mark.parametrize(
+    ("device", "place"), [("cpu", "cpu"), ("cuda:1", "cuda:1"), ("mps", "cpu")]
+)
+def test_suppression_runs_where_there_is_float64(device: str, place: str) -> None:
+    assert exact_device(torch.device(device)) == torch.device(place)

@@ -1,26 +1,10 @@
 import open_clip
 import pytest
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, set_model_preprocess_cfg
 
 from regionclip.encoders.crop_encoder import OpenClipEncoder, image_input
 from regionclip.encoders.text import class_embeddings
-from regionclip.encoders.tokenizer import clip_tokenizer
-from tests.tiny_clip import TINY, tiny_clip
-
-
-def tiny_vit(seed: int = 0) -> OpenClipEncoder:
-    torch.manual_seed(seed)
-    model = CLIP(
-        embed_dim=10,
-        vision_cfg=CLIPVisionCfg(layers=1, width=16, head_width=8, patch_size=8, image_size=32),
-        text_cfg=CLIPTextCfg(context_length=16, vocab_size=600, width=16, heads=2, layers=1),
-    )
-    statistics = {"size": (32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-    set_model_preprocess_cfg(model, statistics)
-    model.eval().requires_grad_(False)
-    tokenize = clip_tokenizer(num_merges=86, context_length=16)
-    return OpenClipEncoder(model, name="tiny-vit", tokenize=tokenize)
+from tests.tiny_clip import TINY, tiny_clip, tiny_vit
 
 
 def test_image_vectors_are_the_models() -> None:

@@ -48,11 +48,11 @@ def test_stopping_early_leaves_the_best_unchanged(fusion: ObjectnessFusion) -> N
     everything = score_regions(proposals(), Embedder(), CLASSES, fusion=fusion, temperature=0.1)
     embedder = Embedder()
 
-    def tenth_best(scored: ScoredRegions) -> float:
-        return float(scored.scores.flatten().topk(10).values[-1])
+    def are_ten_above(scored: ScoredRegions, bound: float) -> bool:
+        return int((scored.scores > bound).sum()) >= 10
 
     stopped = score_regions(
-        proposals(), embedder, CLASSES, fusion=fusion, temperature=0.1, worst_kept=tenth_best
+        proposals(), embedder, CLASSES, fusion=fusion, temperature=0.1, is_settled=are_ten_above
     )
     assert embedder.num_embedded < len(everything.scores)
     best, stopped_best = (each.scores.flatten().topk(10).values for each in (everything, stopped))

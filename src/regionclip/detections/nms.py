@@ -9,6 +9,9 @@ from torchvision.ops import nms
 
 FIRST_ROUND = 8
 """Candidates looked at first, per box wanted: on photographs that is nearly always enough."""
+WITHOUT_FLOAT64 = frozenset({"mps"})
+"""Types of device that have no float64. Suppression there runs on the CPU, from which only rows
+come back: it takes a millisecond, and float32 would not be exact for classes far down the list."""
 
 
 def batched_nms(
@@ -36,19 +39,28 @@ def batched_nms(
         max_kept: Keep this many of the best; all by default.
 
     Returns:
-        Rows that stay, best first; of equal scores the earlier row comes first.
+        Rows that stay, best first; of equal scores the earlier row comes first. On the device of
+        ``scores``, also where that has no float64 (:data:`WITHOUT_FLOAT64`).
 
     Source:
         torchvision ``ops.batched_nms``.
     """
+    device = scores.device
+    place = exact_device(device)
+    boxes, scores, labels = boxes.to(place), scores.to(place), labels.to(place)
     shifted = _apart_by_label(boxes, labels)
     count = len(scores) if max_kept is None else FIRST_ROUND * max_kept
     while True:
         candidates = _best_rows(scores, count)
         kept = candidates[nms(shifted[candidates], scores[candidates].double(), nms_iou)]
         if len(candidates) == len(scores) or (max_kept is not None and len(kept) >= max_kept):
-            return kept[:max_kept]
+            return kept[:max_kept].to(device)
         count *= 4
+
+
+def exact_device(device: torch.device) -> torch.device:
+    """``device`` itself if it has float64, else the CPU."""
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
 
 
 def _apart_by_label(boxes: Tensor, labels: Tensor) -> Tensor:

@@ -63,15 +63,16 @@ def score_regions(
     fusion: ObjectnessFusion = "none",
     temperature: float = TEMPERATURE,
     min_score: float = 0.0,
-    worst_kept: Callable[[ScoredRegions], float] | None = None,
+    is_settled: Callable[[ScoredRegions, float], bool] | None = None,
 ) -> ScoredRegions:
     """Score regions in decreasing objectness and stop where no further one can matter.
 
     A region's fused score is at most the :func:`score_bound` of its objectness. Regions whose
     bound is not above ``min_score`` are never looked at. The others come in rounds; after each,
-    ``worst_kept`` tells the lowest score among the detections kept so far, if as many are kept as
-    will be. NMS, hard or soft, lets a detection change only lower ones, so a region whose bound is
-    below that score cannot change the result.
+    ``is_settled`` tells whether as many detections as will be kept score higher than the bound of
+    the regions to come. NMS, hard or soft, lets a detection change only lower ones, so these then
+    cannot change the result; and it makes the question cheap, for scores below the bound have no
+    part in it.
 
     Args:
         proposals: In decreasing objectness, if they have one.
@@ -80,7 +81,7 @@ def score_regions(
         fusion: How objectness enters; proposals without objectness use class scores alone.
         temperature: Divides cosine similarities.
         min_score: Detections score higher than this.
-        worst_kept: ``-inf`` while fewer detections are kept than will be. ``None`` scores all.
+        is_settled: Asked with what is scored so far and the bound. ``None`` scores all.
 
     Source:
         The bound is exact for RegionCLIP's scores (microsoft/RegionCLIP@4b8513b
@@ -93,7 +94,7 @@ def score_regions(
     num_possible = int((bounds > min_score).sum())
     scored = _score(_rows(proposals, 0, 0), embed, class_embeddings, fusion, temperature)
     for start in range(0, num_possible, REGIONS_PER_ROUND):
-        if worst_kept is not None and start > 0 and float(bounds[start]) < worst_kept(scored):
+        if is_settled is not None and start > 0 and is_settled(scored, float(bounds[start])):
             break
         stop = min(start + REGIONS_PER_ROUND, num_possible)
         round_ = _rows(proposals, start, stop)

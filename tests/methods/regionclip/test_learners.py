@@ -36,7 +36,7 @@ def test_the_regions_stage_moves_only_weights_of_the_image_tower() -> None:
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2, weight_decay=0.0)
     losses = learner(region_batches(RECIPE)[0])
     assert set(losses) == {"captions", "regions"}
-    sum(loss.mean() for loss in losses.values()).backward()
+    torch.stack([loss.mean() for loss in losses.values()]).sum().backward()
     optimizer.step()
     after = weights_of(learner)
     changed = {key for key, each in after.items() if not torch.equal(each, before[key])}
