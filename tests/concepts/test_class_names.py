@@ -6,6 +6,7 @@ import pytest
 
 from regionclip.concepts.class_names import (
     BUILTIN_LISTS,
+    builtin_ids,
     builtin_names,
     checked_names,
     read_names,
@@ -117,3 +118,16 @@ def test_checked_names_refuses_what_cannot_be_told_apart(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         checked_names(names)
+
+
+def test_ids_are_the_data_sets_own() -> None:
+    coco = dict(zip(builtin_names("coco80"), builtin_ids("coco80"), strict=True))
+    assert (coco["person"], coco["cat"], coco["stop sign"], coco["toothbrush"]) == (1, 17, 13, 90)
+    assert builtin_ids("coco17")[:5] == (5, 6, 17, 18, 21)
+    assert builtin_ids("lvis1203") == tuple(range(1, 1204))
+    assert builtin_ids("lvis337")[0] == 13  # applesauce
+
+
+def test_lists_of_data_sets_without_ids_have_none() -> None:
+    with pytest.raises(ValueError, match="the list 'voc20' has no ids; those of COCO and LVIS"):
+        builtin_ids("voc20")

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
     "data": {
         "check": "data_check:DataCheck",
         "convert": "data_convert:DataConvert",
+        "split": "data_split:DataSplit",
         "icons": "data:DataIcons",
     },
     "train": "train:Train",

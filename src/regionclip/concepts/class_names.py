@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 BUILTIN_LISTS = (
     "coco80",
@@ -47,6 +48,24 @@ def builtin_names(name: str) -> tuple[str, ...]:
         rare = set(lists["lvis337"])
         return tuple(each for each in lists["lvis1203"] if each not in rare)
     return lists[name]
+
+
+def builtin_ids(name: str) -> tuple[int, ...]:
+    """The data set's own numbers of a list's classes, in the order of :func:`builtin_names`.
+
+    COCO's are 1 to 90 with gaps; LVIS's count from 1 in the order of all 1203.
+
+    Raises:
+        ValueError: There is no such list, or its data set numbers nothing.
+    """
+    names = builtin_names(name)
+    if name.startswith("coco"):
+        id_of = dict(zip(builtin_names("coco80"), _shipped()["coco80_ids"], strict=True))
+    elif name.startswith("lvis"):
+        id_of = {each: place for place, each in enumerate(builtin_names("lvis1203"), start=1)}
+    else:
+        raise ValueError(f"the list {name!r} has no ids; those of COCO and LVIS have")
+    return tuple(id_of[each] for each in names)
 
 
 def read_names(path: str | Path) -> tuple[str, ...]:
@@ -92,7 +111,11 @@ def checked_names(names: Sequence[str], *, source: str = "the class names") -> t
     return stripped
 
 
-@cache
 def _shipped_lists() -> dict[str, tuple[str, ...]]:
+    return {name: names for name, names in _shipped().items() if name in BUILTIN_LISTS}
+
+
+@cache
+def _shipped() -> dict[str, tuple[Any, ...]]:
     text = (files("regionclip") / "assets" / "class_names.json").read_text(encoding="utf-8")
-    return {name: tuple(names) for name, names in json.loads(text).items()}
+    return {name: tuple(values) for name, values in json.loads(text).items()}

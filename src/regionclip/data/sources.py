@@ -20,6 +20,9 @@ VIDEO_SUFFIXES = (
 )
 """What is read frame by frame when it is named; folders are searched for images only."""
 PATTERN = re.compile(r"[*?\[]")
+SUBSET = re.compile(r"(?:instances|captions|ovd_ins)_(.+?)(?:_(?:b|t|all))?")
+"""Names of COCO's annotation files and of OVR-CNN's splits of them, as ``ovd_ins_val2017_all``: the
+images are in a folder ``val2017``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +182,13 @@ def find_image_root(annotation_file: Path, images: Sequence[str]) -> Path:
 
     Returns:
         The first that holds one of them of: the file's own folder and the one above; in each of
-        them the folder that has the file's name (``val2017``), that in ``images``, and ``images``
-        itself. The file's own folder if none does.
+        them the folder that the file's name ends in (``val2017``), that in ``images``, and
+        ``images`` itself. The file's own folder if none does.
     """
     own = annotation_file.parent
     above = own.absolute().parent if own.name in ("", "..") else own.parent
-    subset = annotation_file.stem.removeprefix("instances_").removeprefix("captions_")
+    named = SUBSET.fullmatch(annotation_file.stem)
+    subset = annotation_file.stem if named is None else named[1]
     for folder in (own, above):
         for inside in ("", subset, f"images/{subset}", "images"):
             if any((folder / inside / name).is_file() for name in images[:10]):

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regionclip.data.readers.coco import category_of, read_json, size_of_entry
+from regionclip.data.readers.coco import category_of, read_content, size_of_entry
 from regionclip.data.readers.coco_objects import is_box
 from regionclip.data.sources import coco_file_name, find_image_root
 
@@ -20,9 +20,7 @@ def list_coco(path: Path, image_root: Path | None) -> Listing:
     Raises:
         ValueError: It is no json, or has no list of images.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise ValueError(f"{path} is no COCO json: it has no list of images")
+    content = read_content(path)
     listing = Listing(str(path), "COCO json")
     label_of = _list_categories(_entries(content, "categories"), listing)
     index_of = _list_images(content["images"], path, image_root, listing)

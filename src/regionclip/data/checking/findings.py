@@ -73,16 +73,21 @@ class Findings:
         )
 
 
-_REFUSED = "neither training nor evaluation opens the data set"
+REFUSED = "neither training nor evaluation opens the data set"
+UNREADABLE = (
+    "training cannot use them; evaluation counts each as an image in which nothing was found; a "
+    "YOLO folder with labels for one is refused"
+)
+NOT_FINDABLE = "training leaves them out; evaluation counts them as objects that nobody can find"
 KINDS: Mapping[str, Kind] = {
-    "unusable image": Kind("image entries without id or file name", "refused", _REFUSED),
-    "image id": Kind("image ids that occur twice", "refused", _REFUSED),
-    "image name": Kind("image files that are listed twice", "refused", _REFUSED),
-    "unusable category": Kind("categories without id or name", "refused", _REFUSED),
-    "category id": Kind("category ids that occur twice", "refused", _REFUSED),
-    "category name": Kind("category names that occur twice", "refused", _REFUSED),
-    "unknown category": Kind("objects of categories that are not listed", "refused", _REFUSED),
-    "unusable annotation": Kind("annotations that cannot be read", "refused", _REFUSED),
+    "unusable image": Kind("image entries without id or file name", "refused", REFUSED),
+    "image id": Kind("image ids that occur twice", "refused", REFUSED),
+    "image name": Kind("image files that are listed twice", "refused", REFUSED),
+    "unusable category": Kind("categories without id or name", "refused", REFUSED),
+    "category id": Kind("category ids that occur twice", "refused", REFUSED),
+    "category name": Kind("category names that occur twice", "refused", REFUSED),
+    "unknown category": Kind("objects of categories that are not listed", "refused", REFUSED),
+    "unusable annotation": Kind("annotations that cannot be read", "refused", REFUSED),
     "unknown image": Kind(
         "annotations of images that are not listed",
         "left out",
@@ -91,24 +96,22 @@ KINDS: Mapping[str, Kind] = {
     "missing image": Kind(
         "images that are not there",
         "left out",
-        "training stops when it comes to one; evaluation counts it as an image in which nothing "
-        "was found; a YOLO folder with labels for it is refused",
+        UNREADABLE,
     ),
     "broken image": Kind(
         "images that cannot be read",
         "left out",
-        "training stops when it comes to one; evaluation counts it as an image in which nothing "
-        "was found; a YOLO folder with labels for it is refused",
+        UNREADABLE,
     ),
     "degenerate box": Kind(
         "boxes with a side of 1e-5 pixels or less",
         "left out",
-        "training leaves them out; evaluation counts them as objects that nobody can find",
+        NOT_FINDABLE,
     ),
     "box outside": Kind(
         "boxes wholly outside the image",
         "left out",
-        "training leaves them out; evaluation counts them as objects that nobody can find",
+        NOT_FINDABLE,
     ),
     "other size": Kind(
         "images of another size than annotated",

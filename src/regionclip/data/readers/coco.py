@@ -35,9 +35,7 @@ def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Data
         ValueError: The file is no COCO json, or an entry is unusable; the message names it.
     """
     path = Path(path)
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        raise ValueError(f"{path} is no COCO json: it has no list of images")
+    content = read_content(path)
     try:
         with _without_collections():
             return _dataset_of(content, path, image_root)
@@ -46,6 +44,18 @@ def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Data
             f"{path} is no valid COCO json ({type(error).__name__}: {error}); "
             "'regionclip data check' lists what is wrong with it"
         ) from error
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Read the dictionary in a COCO json; its entries may be anything.
+
+    Raises:
+        ValueError: It is no json, or has no list of images.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise ValueError(f"{path} is no COCO json: it has no list of images")
+    return content
 
 
 def read_json(path: Path) -> Any:

@@ -23,6 +23,7 @@ JSON_PATTERNS = (
     "{split}/_annotations.coco.json",
     "annotations/instances_{split}.json",
     "annotations/instances_{split}[0-9]*.json",
+    "lvis_v1_{split}.json",
 )
 """Where a folder's json of a split is looked for."""
 ANY_JSON_PATTERNS = (
@@ -30,6 +31,7 @@ ANY_JSON_PATTERNS = (
     "_annotations.coco.json",
     "*/_annotations.coco.json",
     "annotations/instances_*.json",
+    "lvis_v1_*.json",
 )
 """Where it is looked for if no split is named; there must be one only."""
 SHARD = re.compile(r"(.*?)[-_.]?\d*\.tar")
