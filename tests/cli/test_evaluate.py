@@ -42,13 +42,19 @@ def test_evaluate_prints_the_splits_and_writes_every_class(
     assert [each["name"] for each in content["classes"]] == list(CLASS_NAMES)
     splits = [each["split"] for each in content["classes"]]
     assert (splits.count("base"), splits.count("novel")) == (len(BASE_NAMES), len(NOVEL_NAMES))
-    assert content["mean_ap"]["all"] < 0.5
+    assert content["metrics"]["ap50_all"] < 0.5
     output = capsys.readouterr().out
     for heading in ("all", "base", "novel", "AP50", "true boxes named right", "3 images"):
         assert heading in " ".join(output.split())
     markdown = (folder / "report.md").read_text()
     assert markdown.startswith(f"# {weights}")
     assert "| novel |" in markdown
+
+
+def test_figures_on_icons_can_be_expected(weights: Path) -> None:
+    arguments = ["evaluate", str(weights), "--num-scenes", "1"]
+    assert main([*arguments, "--expect", "named_all=0", "--tolerance", "100"]) == 0
+    assert main([*arguments, "--expect", "ap50_all=99"]) == 1
 
 
 def test_evaluate_says_which_model_is_missing(

@@ -396,7 +396,7 @@ def test_masks_are_read_from_a_file(workspace: Path) -> None:
     ("arguments", "reason"),
     [
         (["--protocol", "coco"], "--protocol: needs --data; without it icons are drawn"),
-        (["--expect", "ap=3"], "--expect: needs --data"),
+        (["--classes", "cat"], "--classes: needs --data"),
         (["--data", "set/val.json"], "name a model, or a file of its detections"),
         (["m", "--data", "d", "--detections", "r.json"], "with --detections, not both"),
         (["m", "--data", "d", "--boxes", "truth", "--protocol", "proposals"], "--boxes truth: the"),

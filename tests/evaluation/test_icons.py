@@ -90,38 +90,40 @@ def detector(oracle: Oracle) -> Detector:
 
 def test_a_model_that_knows_everything_gets_full_marks() -> None:
     report = evaluate_icons(detector(Oracle()), num_scenes=NUM_SCENES, seed=SEED)
-    assert report.detection.mean_ap() == report.detection.mean_ap("novel") == 1.0
-    assert report.naming == {"all": 1.0, "base": 1.0, "novel": 1.0}
-    assert report.detection.num_images == NUM_SCENES
+    assert set(report.metrics.values()) == {1.0}
+    assert list(report.metrics)[:3] == ["ap50_all", "ap50_base", "ap50_novel"]
+    assert report.num_images == NUM_SCENES
 
 
 def test_confusing_novel_classes_lowers_the_novel_figures_only() -> None:
     novel = [icons.CLASS_NAMES.index(name) for name in icons.NOVEL_NAMES]
     turned = dict(zip(novel, [*novel[1:], novel[0]], strict=True))
     report = evaluate_icons(detector(Oracle(turned)), num_scenes=NUM_SCENES, seed=SEED)
-    assert report.detection.mean_ap("base") == 1.0
-    assert report.detection.mean_ap("novel") == 0.0
-    assert (report.naming["base"], report.naming["novel"]) == (1.0, 0.0)
-    share = report.num_boxes["base"] / report.num_boxes["all"]
-    assert report.naming["all"] == pytest.approx(share)
+    assert (report.metrics["ap50_base"], report.metrics["ap50_novel"]) == (1.0, 0.0)
+    assert (report.metrics["named_base"], report.metrics["named_novel"]) == (1.0, 0.0)
+    num_boxes = {each.name: each.num_boxes for each in report.splits}
+    assert report.metrics["named_all"] == pytest.approx(num_boxes["base"] / num_boxes["all"])
 
 
 def test_counts_are_those_of_the_scenes() -> None:
     oracle = Oracle()
     report = evaluate_icons(detector(oracle), num_scenes=NUM_SCENES, seed=SEED)
     labels = np.concatenate([scene.labels for scene in oracle.scenes.values()])
-    assert report.num_boxes["all"] == len(labels)
-    assert report.num_boxes["base"] + report.num_boxes["novel"] == len(labels)
-    assert sum(each.num_boxes for each in report.detection.classes) == len(labels)
+    counts = {each.name: (each.num_classes, each.num_boxes) for each in report.splits}
+    assert counts["all"] == (NUM_CLASSES, len(labels))
+    assert counts["base"][1] + counts["novel"][1] == len(labels)
+    assert sum(each.num_boxes for each in report.classes) == len(labels)
 
 
 def test_the_report_is_plain_data_that_says_how_it_was_measured() -> None:
     report = evaluate_icons(detector(Oracle()), num_scenes=NUM_SCENES, seed=SEED)
     content = json.loads(json.dumps(report.to_dict()))
-    assert content["mean_ap"] == {"all": 1.0, "base": 1.0, "novel": 1.0}
-    assert content["seed"] == SEED
-    assert content["chance"] == pytest.approx(1 / NUM_CLASSES)
-    assert "never drawn for training" in content["protocol"]
+    assert content["metrics"]["named_novel"] == 1.0
+    assert content["data"] == f"day scenes of seed {SEED}"
+    assert "No scene was drawn for training" in content["sentence"]
+    assert content["notes"] == [f"A guess among {NUM_CLASSES} names: {1 / NUM_CLASSES:.1%}."]
+    assert report.tables[0].columns[3:] == ("AP50", "true boxes named right")
+    assert report.tables[0].rows[0][3:] == ("100.0", "100.0")
 
 
 def test_progress_is_told_of_each_scene() -> None:

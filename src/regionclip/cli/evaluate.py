@@ -35,7 +35,7 @@ ProtocolName = Literal[
     "odinw",
 ]
 PAPER = "paper"
-NEED_DATA = ("protocol", "split", "detections", "synonyms", "expect", "classes")
+NEED_DATA = ("protocol", "split", "detections", "synonyms", "classes")
 OWN_NAMES, SYNONYMS, WEATHER = "own names", "synonyms", "weather prompts"
 
 
@@ -109,21 +109,24 @@ class Evaluate(DetectingOptions):
         return self._run_icons() if self.data is None else self._run_data(self.data)
 
     def _run_icons(self) -> int:
-        from regionclip.cli.evaluate_icons import evaluate_on_icons, show_icons, write_icons
+        from regionclip.cli.console import progress
+        from regionclip.evaluation.icons import evaluate_icons
 
+        expectations = self._expectations("icons")
         model = replace(self, model=self.model or "icons")
-        report = evaluate_on_icons(
-            model.open_model()[0], num_scenes=self.num_scenes, seed=self.seed, domain=self.domain
-        )
-        show_icons(report, title=model.model, per_class=self.per_class)
-        if self.output is not None:
-            write_icons(self.output, report, model.model)
-        return 0
+        detector, _ = model.open_model()
+        with progress("Detecting", self.num_scenes) as advance:
+            report = evaluate_icons(
+                detector,
+                num_scenes=self.num_scenes,
+                seed=self.seed,
+                domain=self.domain,
+                progress=advance,
+            )
+        return 0 if self._give(report, {"model": model.model}, expectations) else 1
 
     def _run_data(self, source: str) -> int:
-        from regionclip.cli.evaluate_report import show_report, show_table, write_report
         from regionclip.cli.evaluate_sets import DataOptions, open_sets
-        from regionclip.evaluation.expectations import compare, comparison_table
 
         protocol = self.protocol or "coco"
         expectations = self._expectations(protocol)
@@ -136,14 +139,26 @@ class Evaluate(DetectingOptions):
         report = self._report(sets, all_prompts, finder, protocol)
         if report is None:
             return 0  # the main process reports, and its exit code tells
+        is_met = self._give(report, subject, expectations)
+        return 0 if finder.is_complete and is_met else 1
+
+    def _give(
+        self,
+        report: "EvaluationReport",
+        subject: Mapping[str, Any],
+        expectations: "Sequence[Expectation]",
+    ) -> bool:
+        """Print and write a report; whether it says what was expected."""
+        from regionclip.cli.evaluate_report import show_report, show_table, write_report
+        from regionclip.evaluation.expectations import compare, comparison_table
+
         comparisons = compare(report, expectations, self.tolerance)
         show_report(report, per_class=self.per_class)
         if comparisons:
             show_table(comparison_table(comparisons))
         if self.output is not None:
             write_report(self.output, report, subject, comparisons)
-        is_met = all(each.is_met for each in comparisons)
-        return 0 if finder.is_complete and is_met else 1
+        return all(each.is_met for each in comparisons)
 
     def _report(
         self,

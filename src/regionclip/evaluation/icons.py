@@ -1,67 +1,25 @@
 """The shipped model's examination: new icon scenes, base and novel classes apart."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from regionclip.data import icons
+from regionclip.data.datasets import Category, Dataset, Objects, Sample
 from regionclip.detect import Detector
 from regionclip.structures import Detections
 from regionclip.vocabulary import Vocabulary
 
-from .average_precision import DetectionReport, evaluate_detections
+from .coco import evaluate_ov_coco
+from .report import EvaluationReport, Table, percent
 
 DEFAULT_SEED = 1_000_000
 """Of the figures that the README gives. Test scenes never share a random stream with training
 scenes, whatever the seeds."""
-
-
-@dataclass(frozen=True, slots=True)
-class IconsReport:
-    """Detection on generated scenes, and naming with the boxes given.
-
-    Attributes:
-        detection: Average precision of the model's own boxes and names.
-        naming: Share of the true boxes that get the right name out of all classes, by split and
-            under ``all``; ``None`` for a split that has no boxes.
-        num_boxes: True boxes, by split and under ``all``.
-        seed: Of the scenes.
-        domain: Their light and weather.
-    """
-
-    detection: DetectionReport
-    naming: dict[str, float | None]
-    num_boxes: dict[str, int]
-    seed: int
-    domain: icons.Domain
-
-    @property
-    def chance(self) -> float:
-        """Share of boxes that a guess would name."""
-        return 1 / len(self.detection.classes)
-
-    @property
-    def protocol(self) -> str:
-        """How the figures came about, in two sentences."""
-        return (
-            f"{self.detection.protocol} Scenes: {self.domain}, seed {self.seed}, never drawn for "
-            f"training; no box of a novel class was ever seen."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain data for JSON; all shares in [0, 1]."""
-        return {
-            **self.detection.to_dict(),
-            "protocol": self.protocol,
-            "num_boxes": self.num_boxes,
-            "naming_of_true_boxes": self.naming,
-            "chance": self.chance,
-            "seed": self.seed,
-            "domain": self.domain,
-        }
+SPLITS = ("all", "base", "novel")
 
 
 def evaluate_icons(
@@ -71,7 +29,7 @@ def evaluate_icons(
     seed: int = DEFAULT_SEED,
     domain: icons.Domain = "day",
     progress: Callable[[int], None] | None = None,
-) -> IconsReport:
+) -> EvaluationReport:
     """Detect and name icons in new scenes.
 
     Args:
@@ -80,6 +38,10 @@ def evaluate_icons(
         seed: Of the scenes.
         domain: Light and weather.
         progress: Called after each scene with 1.
+
+    Returns:
+        ``ap50_*`` of the model's own boxes and names, and ``named_*``: the share of the true boxes
+        that get the right name out of all classes; each of all, base and novel classes.
 
     Raises:
         ValueError: ``num_scenes`` is not positive.
@@ -98,14 +60,44 @@ def evaluate_icons(
         named.append(_is_named(detector, scene, vocabulary))
         if progress is not None:
             progress(1)
-    naming, num_boxes = _naming_by_split(torch.cat(named), scenes)
-    return IconsReport(
-        detection=evaluate_detections(found, icons.coco_annotations(scenes)),
-        naming=naming,
-        num_boxes=num_boxes,
-        seed=seed,
-        domain=domain,
+    dataset = _dataset_of(scenes, f"{domain} scenes of seed {seed}")
+    detection = evaluate_ov_coco(dataset, found)
+    metrics = {f"ap50_{split}": detection.metrics[f"ap50_{split}"] for split in SPLITS}
+    metrics |= _named_shares(dataset, torch.cat(named))
+    return replace(
+        detection,
+        protocol="icons",
+        sentence=(
+            f"{detection.sentence} named is the share of the true boxes that get their own name as "
+            "the best of all. No scene was drawn for training; no box of a novel class was ever "
+            "seen."
+        ),
+        metrics=metrics,
+        tables=(_table(detection, metrics),),
+        notes=(f"A guess among {len(icons.CLASS_NAMES)} names: {1 / len(icons.CLASS_NAMES):.1%}.",),
     )
+
+
+def _dataset_of(scenes: Sequence[icons.Scene], source: str) -> Dataset:
+    """The scenes' boxes; their pixels are in memory, so that the paths name nothing."""
+    categories = tuple(
+        Category(name, number, "novel" if name in icons.NOVEL_NAMES else "base")
+        for number, name in enumerate(icons.CLASS_NAMES, start=1)
+    )
+    samples = []
+    for index, scene in enumerate(scenes):
+        labels = torch.from_numpy(scene.labels).long()
+        no = torch.zeros(len(labels), dtype=torch.bool)
+        samples.append(
+            Sample(
+                name=f"scene {index}",
+                image=Path(f"scene {index}"),
+                image_id=index,
+                size_hw=(icons.SCENE_SIZE, icons.SCENE_SIZE),
+                objects=Objects(torch.from_numpy(scene.boxes).float(), labels, no, no),
+            )
+        )
+    return Dataset(source, categories, tuple(samples))
 
 
 def _is_named(detector: Detector, scene: icons.Scene, vocabulary: Vocabulary) -> Tensor:
@@ -114,16 +106,26 @@ def _is_named(detector: Detector, scene: icons.Scene, vocabulary: Vocabulary) ->
     return scores.argmax(dim=1) == torch.from_numpy(scene.labels)
 
 
-def _naming_by_split(
-    is_right: Tensor, scenes: Sequence[icons.Scene]
-) -> tuple[dict[str, float | None], dict[str, int]]:
-    novel_labels = [icons.CLASS_NAMES.index(name) for name in icons.NOVEL_NAMES]
-    labels = torch.cat([torch.from_numpy(scene.labels) for scene in scenes])
-    is_novel = torch.isin(labels, torch.tensor(novel_labels))
+def _named_shares(dataset: Dataset, is_right: Tensor) -> dict[str, float]:
+    """By split; NaN for a split without boxes."""
+    labels = torch.cat([sample.objects.labels for sample in dataset])
+    is_novel = torch.tensor([each.split == "novel" for each in dataset.categories])[labels]
     rows = {"all": torch.ones_like(is_novel), "base": ~is_novel, "novel": is_novel}
-    counts = {split: int(chosen.sum()) for split, chosen in rows.items()}
-    shares = {
-        split: float(is_right[chosen].float().mean()) if counts[split] else None
-        for split, chosen in rows.items()
-    }
-    return shares, counts
+    return {
+        f"named_{split}": float(is_right[rows[split]].float().mean()) for split in SPLITS
+    }  # the mean of nothing is NaN
+
+
+def _table(detection: EvaluationReport, metrics: dict[str, float]) -> Table:
+    rows = tuple(
+        (
+            each.name,
+            str(each.num_classes),
+            str(each.num_boxes),
+            percent(metrics[f"ap50_{each.name}"]),
+            percent(metrics[f"named_{each.name}"]),
+        )
+        for each in detection.splits
+    )
+    columns = ("classes", "number", "boxes", "AP50", "true boxes named right")
+    return Table("Icons (percent)", columns, rows)

@@ -1,6 +1,7 @@
 """Several processes that share an evaluation, started by ``accelerate launch`` or torchrun."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -53,7 +54,8 @@ class Processes:
         if self.count == 1:
             return value
         values: list[T] = [value]
-        torch.distributed.broadcast_object_list(values, src=0)
+        with _talking():
+            torch.distributed.broadcast_object_list(values, src=0)
         return values[0]
 
     def gather(self, value: T) -> list[T]:
@@ -61,15 +63,33 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[T] = [value] * self.count
-        torch.distributed.gather_object(value, values if self.is_main else None, dst=0)
+        with _talking():
+            torch.distributed.gather_object(value, values if self.is_main else None, dst=0)
         return values if self.is_main else []
 
     def wait(self) -> None:
         """Until all processes are here."""
         if self.count > 1:
-            torch.distributed.barrier()
+            with _talking():
+                torch.distributed.barrier()
 
     def leave(self) -> None:
         """Part from the others, in good order."""
         if self.count > 1:
             PartialState().destroy_process_group()
+
+
+@contextmanager
+def _talking() -> Iterator[None]:
+    """Say what a broken connection to another process means.
+
+    Raises:
+        ConnectionError: There is no other process any more.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch's own kinds are all of this one
+        raise ConnectionError(
+            "another process of this evaluation ended before its time; start all of them again, "
+            "and they go on from what was done"
+        ) from error

@@ -1,0 +1,94 @@
+"""Two processes give the figures of one, and go on after one of them is killed."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from regionclip.cli import main
+
+from .test_evaluate_data import write_set
+
+OPTIONS = (
+    *("--boxes", "truth", "--device", "cpu", "--templates", "none", "--min-score", "0"),
+    *("--batch-size", "2", "--output"),
+)
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def arguments(model: str, data: Path, output: str) -> list[str]:
+    return ["evaluate", model, "--data", str(data), *OPTIONS, output]
+
+
+def report(output: str) -> dict:
+    return json.loads((Path(output) / "report.json").read_text())
+
+
+def num_done(journal: Path) -> int:
+    return journal.read_text().count("\n") - 1 if journal.exists() else 0
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_report_of_one(workspace: Path, model_file: str) -> None:
+    data = write_set(Path("set/val.json"), num_images=11)
+    Path("set/3.png").write_bytes(b"no image")  # the second process meets it
+    assert main(arguments(model_file, data, "one")) == 1
+    two = subprocess.run(
+        [sys.executable, *TORCHRUN, "-m", "regionclip", *arguments(model_file, data, "two")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert two.returncode == 1
+    assert "set/3.png: is not an image" in two.stderr
+    assert report("one") == report("two")
+    assert 0 < report("one")["metrics"]["ap"] < 1
+    assert two.stdout.count("coco on set/val.json") == 1
+    assert [path.name for path in Path("two").glob("*.jsonl")] == ["detections.jsonl"]
+    assert num_done(Path("two/detections.jsonl")) == 10
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_nothing_that_was_done(workspace: Path, model_file: str) -> None:
+    data = write_set(Path("set/val.json"), num_images=200)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "regionclip", *arguments(model_file, data, "two")],
+            env=shared | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    part, deadline = Path("two/detections.1.jsonl"), time.monotonic() + 200
+    while num_done(part) < 5 and both[1].poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    both[1].kill()
+    _, said = both[0].communicate(timeout=200)
+    both[1].communicate()
+    assert both[0].returncode == 2
+    assert "error: another process of this evaluation ended before its time" in said
+    before = num_done(part)
+    assert before >= 5
+    assert num_done(Path("two/detections.jsonl")) == 100
+    assert main(arguments(model_file, data, "two")) == 0
+    assert not part.exists()
+    assert main(arguments(model_file, data, "one")) == 0
+    assert report("one") == report("two")
