@@ -191,9 +191,16 @@ def find_image_root(annotation_file: Path, images: Sequence[str]) -> Path:
     subset = annotation_file.stem if named is None else named[1]
     for folder in (own, above):
         for inside in ("", subset, f"images/{subset}", "images"):
-            if any((folder / inside / name).is_file() for name in images[:10]):
+            if any(_is_file(folder / inside / name) for name in images[:10]):
                 return folder / inside
     return own
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def coco_file_name(entry: Any) -> str | None:

@@ -110,6 +110,12 @@ def test_objects_go_to_their_images_whatever_the_order_of_the_file(tmp_path: Pat
     assert second.objects.areas is None
 
 
+def test_ids_of_annotations_need_not_be_numbers(path: Path) -> None:
+    rows = [each | {"id": f"a{each['id']}"} for each in CONTENT["annotations"]]
+    path.write_text(json.dumps(CONTENT | {"annotations": rows}))
+    assert open_dataset(path).samples[0].objects.ids == ()
+
+
 def test_annotations_of_unlisted_images_are_left_out_with_a_warning(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,13 +164,24 @@ def test_images_that_are_nowhere_are_expected_beside_the_file(path: Path) -> Non
         ({"images": None}, "has no list of images"),
         ({"categories": [{"id": 5, "name": "dog"}]}, "annotation 4 has category 2"),
         ({"images": [{"id": 7}]}, "image 0 has neither file_name nor coco_url"),
-        ({"images": [{"file_name": "a.jpg"}]}, r"no valid COCO json \(KeyError: 'id'\)"),
+        ({"images": [{"file_name": "a.jpg"}]}, "image 0 has no id that is a number or a text"),
+        ({"images": [3]}, "image 0 is no dictionary"),
+        (
+            {"images": [CONTENT["images"][0] | {"neg_category_ids": 3}]},
+            "image 0 has neg_category_ids that are no list of integers",
+        ),
+        ({"annotations": [{"image_id": 7}]}, "annotation None has neither bbox nor caption"),
+        ({"annotations": [{"bbox": [1, 2, 3, 4]}]}, r"no valid COCO json \(KeyError: 'image_id'\)"),
+        (
+            {"annotations": [CONTENT["annotations"][0] | {"area": "x"}]},
+            "the area of annotation 3 is x, expected a number",
+        ),
+        ({"categories": [{"id": "x", "name": "dog"}]}, "a category's id is no integer.*'x'"),
         ({"images": [{"id": 7, "file_name": "a.jpg"}] * 2}, "image file 'a.jpg' occurs twice"),
         (with_box([1, 2, 3]), r"the bbox of annotation 3 is \[1, 2, 3\], expected four numbers"),
         (with_box(None), "the bbox of annotation 3 is None"),
         (with_box([1, 2, float("nan"), 4]), r"annotation 3 is \[1, 2, nan, 4\]"),
         (with_box([1, 2, 1e40, 4]), r"annotation 3 is \[1, 2, 1e\+40, 4\]"),
-        ({"annotations": [CONTENT["annotations"][0] | {"id": "x"}]}, "id is no integer.*'x'"),
         (
             {"categories": [{"id": 5, "name": "dog"}, {"id": 2, "name": "dog"}]},
             "'dog' occurs twice",

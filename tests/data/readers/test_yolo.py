@@ -161,6 +161,7 @@ DEEP = "[" * 100_000
         ("names: {cat: 0}\ntrain: images/train", r"names must be numbered 0, 1, \.\.\."),
         ("names: [cat, cat]\ntrain: images/train", "'cat' occurs twice"),
         ("names: [cat]\ntrain: images/gone", "images/gone, which .* neither a folder of images"),
+        ("names: [cat]\ntrain: {a: b}", "train is no path and no list of paths"),
         ("names: [cat]\ntrain: labels", "has no image in 'train'"),
     ],
 )

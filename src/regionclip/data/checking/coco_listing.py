@@ -4,27 +4,26 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from regionclip.data.readers.coco import category_of, read_content, size_of_entry
-from regionclip.data.readers.coco_objects import is_box
+from regionclip.data.readers.coco import ID, category_of, image_problem, read_content, size_of_entry
+from regionclip.data.readers.coco_objects import is_box, is_number
 from regionclip.data.sources import coco_file_name, find_image_root
 
 from .listing import ListedImage, Listing
 
 Entry = Mapping[str, Any]
-ID = int | float | str
 
 
 def list_coco(path: Path, image_root: Path | None) -> Listing:
     """List a COCO or LVIS json.
 
     Raises:
-        ValueError: It is no json, or has no list of images.
+        ValueError: It is no json, or its images, annotations or categories are no lists.
     """
     content = read_content(path)
     listing = Listing(str(path), "COCO json")
-    label_of = _list_categories(_entries(content, "categories"), listing)
+    label_of = _list_categories(content.get("categories", []), listing)
     index_of = _list_images(content["images"], path, image_root, listing)
-    annotations = _entries(content, "annotations")
+    annotations = content.get("annotations", [])
     has_captions = any(isinstance(each, dict) and "caption" in each for each in annotations)
     listing.has_boxes = bool(label_of) or not has_captions
     for number, each in enumerate(annotations):
@@ -32,17 +31,12 @@ def list_coco(path: Path, image_root: Path | None) -> Listing:
     return listing
 
 
-def _entries(content: Entry, key: str) -> Sequence[Any]:
-    entries = content.get(key)
-    return entries if isinstance(entries, list) else []
-
-
 def _list_categories(entries: Sequence[Any], listing: Listing) -> dict[int, int]:
     categories = []
     for number, entry in enumerate(entries):
         try:
             categories.append(category_of(entry))
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
             listing.findings.add("unusable category", f"category {number}: {_short(entry)}")
     listing.categories = sorted((each.id, each.name) for each in categories)
     return {each[0]: label for label, each in enumerate(listing.categories)}
@@ -56,12 +50,12 @@ def _list_images(
     root = find_image_root(path, named) if image_root is None else image_root
     index_of: dict[Hashable, int] = {}
     for number, (entry, name) in enumerate(zip(entries, names, strict=True)):
-        image_id = entry.get("id") if name is not None else None
-        if name is None or not isinstance(image_id, ID):
-            listing.findings.add("unusable image", f"image {number}: {_short(entry)}")
+        problem = image_problem(entry)
+        if name is None or problem is not None:
+            listing.findings.add("unusable image", f"image {number} {problem}: {_short(entry)}")
             continue
-        index_of[image_id] = len(listing.images)
-        listing.images.append(ListedImage(name, image_id, root / name, size_of_entry(entry)))
+        index_of[entry["id"]] = len(listing.images)
+        listing.images.append(ListedImage(name, entry["id"], root / name, size_of_entry(entry)))
     return index_of
 
 
@@ -72,12 +66,15 @@ def _list_annotation(
     label_of: Mapping[int, int],
     index_of: Mapping[Hashable, int],
 ) -> None:
-    if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), ID):
+    if not isinstance(entry, dict) or not isinstance(entry.get("image_id", []), ID | float | None):
         listing.findings.add("unusable annotation", f"annotation {number}: {_short(entry)}")
         return
     place = f"annotation {_short(entry.get('id', f'number {number}'))}"
     if isinstance(entry.get("id"), ID):
         listing.annotation_ids.append(entry["id"])
+    if "bbox" not in entry and "caption" not in entry:
+        listing.findings.add("unusable annotation", f"{place} has neither bbox nor caption")
+        return
     image_index = index_of.get(entry["image_id"])
     if image_index is None:
         listing.findings.add("unknown image", f"{place} of image {_short(entry['image_id'])}")
@@ -90,9 +87,11 @@ def _list_annotation(
     label = label_of.get(category_id, -1) if isinstance(category_id, int) else -1
     if label < 0:
         listing.findings.add("unknown category", f"{place}: category {_short(category_id)}")
-    if not is_box(entry.get("bbox")):
-        listing.findings.add("unusable annotation", f"{place}: bbox {_short(entry.get('bbox'))}")
+    if not is_box(entry["bbox"]):
+        listing.findings.add("unusable annotation", f"{place}: bbox {_short(entry['bbox'])}")
         return
+    if not is_number(entry.get("area", 0)):
+        listing.findings.add("unusable annotation", f"{place}: area {_short(entry['area'])}")
     x, y, width, height = map(float, entry["bbox"])
     listing.boxes.add(
         image_index,

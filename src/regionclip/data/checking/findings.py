@@ -80,7 +80,7 @@ UNREADABLE = (
 )
 NOT_FINDABLE = "training leaves them out; evaluation counts them as objects that nobody can find"
 KINDS: Mapping[str, Kind] = {
-    "unusable image": Kind("image entries without id or file name", "refused", REFUSED),
+    "unusable image": Kind("image entries that cannot be used", "refused", REFUSED),
     "image id": Kind("image ids that occur twice", "refused", REFUSED),
     "image name": Kind("image files that are listed twice", "refused", REFUSED),
     "unusable category": Kind("categories without id or name", "refused", REFUSED),

@@ -65,4 +65,11 @@ def _facts_of(listed: ListedImage) -> ImageFacts:
         return ImageFacts(header)
     except ImageReadError as error:
         file = listed.image if isinstance(listed.image, Path) else listed.image.archive
-        return ImageFacts(None, str(error), is_missing=not file.exists())
+        return ImageFacts(None, str(error), is_missing=not _is_there(file))
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # such as a name that is too long
+        return False

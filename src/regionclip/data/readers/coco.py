@@ -11,11 +11,15 @@ from typing import Any
 from regionclip.data.datasets import LARGEST_COORDINATE, Category, Dataset, Sample
 from regionclip.data.sources import coco_file_name, find_image_root
 
-from .coco_objects import objects_by_image
+from .coco_objects import objects_by_image, warn_of_unlisted
 
 Entry = Mapping[str, Any]
 SPLITS = ("base", "novel")
 FREQUENCIES = ("r", "c", "f")
+CLASS_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
+"""What LVIS says of an image about classes."""
+ID = int | str
+"""What may be the id of an image."""
 
 
 def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
@@ -50,11 +54,14 @@ def read_content(path: Path) -> dict[str, Any]:
     """Read the dictionary in a COCO json; its entries may be anything.
 
     Raises:
-        ValueError: It is no json, or has no list of images.
+        ValueError: It is no json, or its images, annotations or categories are no lists.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise ValueError(f"{path} is no COCO json: it has no list of images")
+    for key in ("annotations", "categories"):
+        if not isinstance(content.get(key, []), list):
+            raise ValueError(f"{path} is no COCO json: its {key} are no list")
     return content
 
 
@@ -150,7 +157,7 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
         raise ValueError(f"{path}: a category's id is no integer: {error}") from error
     label_of = {each.id: label for label, each in enumerate(categories)}
     images = content["images"]
-    names = [_name_of(each, index, path) for index, each in enumerate(images)]
+    names = [_checked_name(each, index, path) for index, each in enumerate(images)]
     root = find_image_root(path, names) if image_root is None else Path(image_root)
     captions: dict[Any, list[str]] = defaultdict(list)
     rows = []
@@ -162,6 +169,8 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
         elif "caption" not in each:
             raise ValueError(f"{path}: annotation {each.get('id')} has neither bbox nor caption")
     objects = objects_by_image(rows, [each["id"] for each in images], label_of, path=path)
+    unlisted = captions.keys() - {each["id"] for each in images}
+    warn_of_unlisted(path, sum(len(captions[each]) for each in unlisted))
     samples = tuple(
         Sample(
             name=name,
@@ -170,8 +179,8 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
             size_hw=size_of_entry(image),
             objects=own,
             captions=tuple(captions.get(image["id"], ())),
-            negative_labels=_labels(image.get("neg_category_ids", ()), label_of),
-            not_exhaustive_labels=_labels(image.get("not_exhaustive_category_ids", ()), label_of),
+            negative_labels=_labels(image.get(CLASS_LISTS[0], ()), label_of),
+            not_exhaustive_labels=_labels(image.get(CLASS_LISTS[1], ()), label_of),
         )
         for image, name, own in zip(images, names, objects, strict=True)
     )
@@ -182,11 +191,28 @@ def _category_id(category: Category) -> int:
     return category.id
 
 
-def _name_of(image: Entry, index: int, path: Path) -> str:
-    name = coco_file_name(image)
-    if name is None:
-        raise ValueError(f"{path}: image {index} has neither file_name nor coco_url")
-    return name
+def image_problem(image: Any) -> str | None:
+    """Why an entry of an image cannot be used, if it cannot."""
+    if not isinstance(image, Mapping):
+        return "is no dictionary"
+    if coco_file_name(image) is None:
+        return "has neither file_name nor coco_url"
+    if not isinstance(image.get("id"), ID):
+        return "has no id that is a number or a text"
+    for key in CLASS_LISTS:
+        ids = image.get(key, [])
+        if not isinstance(ids, list) or not all(isinstance(each, int) for each in ids):
+            return f"has {key} that are no list of integers"
+    return None
+
+
+def _checked_name(image: Any, index: int, path: Path) -> str:
+    problem = image_problem(image)
+    if problem is not None:
+        raise ValueError(
+            f"{path}: image {index} {problem}; 'regionclip data check' lists all such images"
+        )
+    return str(coco_file_name(image))
 
 
 def _labels(ids: Sequence[int], label_of: Mapping[int, int]) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ def objects_by_image(
                 f"{path}: annotation {each.get('id')} has category {each['category_id']}, "
                 "which the file does not list; 'regionclip data check' lists all such annotations"
             )
-    areas = np.array([each.get("area", np.nan) for each in rows], dtype=np.float32)
+    areas = _areas(rows, path)
     segmentations = [each.get("segmentation") or None for each in rows]
     columns = zip(
         counts,
@@ -58,7 +58,7 @@ def objects_by_image(
         torch.from_numpy(areas).split(counts),
         strict=True,
     )
-    ids = _ids(rows, path)
+    ids = _ids(rows)
     found = []
     nothing = Objects.empty()
     stop = 0
@@ -82,6 +82,13 @@ def objects_by_image(
     return found
 
 
+def warn_of_unlisted(path: Path, number: int) -> None:
+    """Log that annotations are left out, if there are any."""
+    if number:
+        text = "%s: %d annotations belong to images that it does not list and are left out"
+        _log.warning(text, path, number)
+
+
 def _in_order_of(
     rows: Sequence[Entry], image_ids: Sequence[Hashable], path: Path
 ) -> tuple[list[Entry], list[int]]:
@@ -89,12 +96,7 @@ def _in_order_of(
     place_of = {image_id: place for place, image_id in enumerate(image_ids)}
     places = np.array([place_of.get(each["image_id"], -1) for each in rows], dtype=np.int64)
     num_without = int((places < 0).sum())
-    if num_without:
-        _log.warning(
-            "%s: %d annotations belong to images that it does not list and are left out",
-            path,
-            num_without,
-        )
+    warn_of_unlisted(path, num_without)
     order = np.argsort(places, kind="stable")[num_without:]
     counts = np.bincount(places[places >= 0], minlength=len(image_ids))
     return [rows[index] for index in order.tolist()], counts.tolist()
@@ -120,18 +122,31 @@ def _boxes(rows: Sequence[Entry], path: Path) -> np.ndarray:
     return boxes.astype(np.float32)
 
 
+def _areas(rows: Sequence[Entry], path: Path) -> np.ndarray:
+    """Square pixels, float32; not a number where an annotation does not say."""
+    for each in rows:
+        if not is_number(each.get("area", 0)):
+            raise ValueError(
+                f"{path}: the area of annotation {each.get('id')} is {str(each['area'])[:80]}, "
+                "expected a number; 'regionclip data check' lists all such annotations"
+            )
+    return np.array([each.get("area", np.nan) for each in rows], dtype=np.float32)
+
+
 def is_box(value: Any) -> bool:
     """Whether ``value`` is a list of four finite numbers."""
-    if not isinstance(value, list) or len(value) != 4:
-        return False
-    return all(isinstance(each, int | float) and abs(each) <= LARGEST_COORDINATE for each in value)
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
 
 
-def _ids(rows: Sequence[Entry], path: Path) -> tuple[int, ...]:
-    try:
-        return tuple(int(each.get("id", 0)) for each in rows)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: an annotation's id is no integer: {error}") from error
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a finite number, and none that is damage."""
+    return isinstance(value, int | float) and abs(value) <= LARGEST_COORDINATE
+
+
+def _ids(rows: Sequence[Entry]) -> tuple[int, ...]:
+    """The annotations' ids; none if one has no integer, for nothing depends on them."""
+    ids = tuple(each["id"] for each in rows if isinstance(each.get("id"), int))
+    return ids if len(ids) == len(rows) else ()
 
 
 def _flags(rows: Sequence[Entry], key: str) -> Tensor:

@@ -144,15 +144,19 @@ def _from_yaml(file: Path, image_root: Path | None) -> YoloFolder:
     if not isinstance(content.get("names"), list | dict):
         raise ValueError(f"{file} has no names; write them as 'names: [cat, dog]'")
     if image_root is None:
-        named = file.parent / str(content.get("path") or "")
+        base = content.get("path")
+        named = file.parent / base if isinstance(base, str) else file.parent
         # often a folder of the machine that the set was made on
         image_root = named if named.is_dir() else file.parent
     splits = {}
     for name in SPLITS:
-        entry = content.get(name)
+        entry: Any = content.get(name)
+        if not entry:
+            continue
         places = entry if isinstance(entry, list) else [entry]
-        if entry:
-            splits[name] = tuple(_place(image_root, file.parent, str(each)) for each in places)
+        if not all(isinstance(each, str) for each in places):
+            raise ValueError(f"{file}: {name} is no path and no list of paths")
+        splits[name] = tuple(_place(image_root, file.parent, each) for each in places)
     if not splits:
         raise ValueError(f"{file} names no images; write 'train: images/train', and val and test")
     return YoloFolder(file, _categories(content["names"], file), splits, image_root)

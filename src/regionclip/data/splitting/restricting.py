@@ -3,9 +3,9 @@
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+from regionclip.data.readers.coco import CLASS_LISTS
+
 Content = Mapping[str, Any]
-OF_CLASSES = ("neg_category_ids", "not_exhaustive_category_ids")
-"""What LVIS says of an image about classes."""
 
 
 def with_categories(
@@ -49,7 +49,7 @@ def info_with(content: Content, note: str) -> dict[str, Any]:
 def _about(image: Mapping[str, Any], category_ids: Container[int]) -> Mapping[str, Any]:
     lists = {
         key: [each for each in image[key] if each in category_ids]
-        for key in OF_CLASSES
+        for key in CLASS_LISTS
         if key in image
     }
     return {**image, **lists} if lists else image
