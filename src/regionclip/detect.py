@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from regionclip.data.datasets import Member
 from regionclip.data.images import read_image
 from regionclip.data.transforms import resize_shortest_edge
-from regionclip.detections.box_coder import BoxWeights, clip_boxes, decode_boxes, nonempty
-from regionclip.detections.masks import paste_masks
+from regionclip.detections.box_coder import BoxWeights, clip_boxes, decode_boxes
+from regionclip.detections.original_pixels import in_original_pixels
 from regionclip.detections.select import Selection, SelectionOptions, select_detections
 from regionclip.encoders.text import TextEncoder, encode_texts
 from regionclip.proposals.proposer import Proposer
@@ -165,7 +165,7 @@ class Detector:
             else proposals.objectness.cpu()[rows.cpu()].sigmoid(),
             features=scored.features[rows].cpu() if options.with_features else None,
         )
-        return _in_original_pixels(found, image, masks)
+        return in_original_pixels(found, image, masks)
 
     def _select(
         self,
@@ -385,17 +385,3 @@ class Detector:
 def _are_above(bound: float, chosen: Selection, count: int) -> bool:
     """Whether ``count`` detections score higher than ``bound``; soft NMS may have lowered some."""
     return len(chosen.scores) >= count and float(chosen.scores[-1]) > bound
-
-
-def _in_original_pixels(
-    found: Detections, image: PreparedImage, mask_probs: Float[Tensor, "N h w"] | None
-) -> Detections:
-    """Scale boxes to the original image, paste masks into it, drop boxes that became empty."""
-    boxes = clip_boxes(found.boxes * image.scale_xyxy, image.original_size_hw)
-    is_kept = nonempty(boxes)
-    found = replace(found, boxes=boxes).select(is_kept)
-    if mask_probs is None:
-        return found
-    # pasted last: masks of a large image take gigabytes, and selecting copies them
-    masks = paste_masks(mask_probs[is_kept], found.boxes, image.original_size_hw)
-    return replace(found, masks=masks)
