@@ -410,6 +410,10 @@ def test_masks_are_read_from_a_file(workspace: Path) -> None:
         (["m", "--data", "d", "--expect", "high"], "'high' is no expectation"),
         (["m", "--data", "nothing.json"], "nothing.json does not exist"),
         (["m", "--data", "set/val.json", "--output", "set/val.json"], "is a file; give a folder"),
+        (
+            ["m", "--data", "set/val.json", "--image-root", "elsewhere"],
+            "none of the 4 images of set/val.json is there (the first: elsewhere/0.png); say which",
+        ),
         (["m", "--data", "set/val.json", "--workers", "0"], "--workers must be at least 1, got 0"),
         (["m", "--data", "set/val.json", "--protocol", "ov-coco"], "does not say which classes"),
         (["m", "--data", "set", "--protocol", "diverse-weather"], "has no domain of Diverse"),

@@ -126,7 +126,7 @@ class Evaluate(DetectingOptions):
         return 0 if self._give(report, {"model": model.model}, expectations) else 1
 
     def _run_data(self, source: str) -> int:
-        from regionclip.cli.evaluate_sets import DataOptions, open_sets
+        from regionclip.cli.evaluate_sets import DataOptions, check_images, open_sets
 
         protocol = self.protocol or "coco"
         expectations = self._expectations(protocol)
@@ -134,6 +134,8 @@ class Evaluate(DetectingOptions):
             image_root=self.image_root, split=self.split, target_list=self.target_list
         )
         sets = self._with_classes(open_sets(source, protocol, opening), protocol)
+        if self.detections is None:
+            check_images(sets)
         all_prompts = self._all_prompts(sets, protocol)
         finder, subject = self._finder(protocol)
         report = self._report(sets, all_prompts, finder, protocol)

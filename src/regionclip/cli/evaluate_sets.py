@@ -36,6 +36,20 @@ def open_sets(source: str, protocol: str, options: DataOptions) -> "dict[str, Da
     return OPENERS.get(protocol, _single)(Path(source), options)
 
 
+def check_images(sets: "Mapping[str, Dataset]") -> None:
+    """Refuse data of which no image is where it should be, before a model is read.
+
+    Raises:
+        UsageError: Not one file of a data set is there.
+    """
+    for dataset in sets.values():
+        if len(dataset) and not any(Path(str(sample.image)).exists() for sample in dataset):
+            raise UsageError(
+                f"none of the {len(dataset)} images of {dataset.source} is there (the first: "
+                f"{dataset[0].image}); say which folder they are in with --image-root"
+            )
+
+
 def _single(path: Path, options: DataOptions) -> "dict[str, Dataset]":
     from regionclip.data.readers import open_dataset
 
