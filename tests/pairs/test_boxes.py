@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regionclip.pairs import LabelledRegions, Permutation, pair_regions, random_permutation
-from regionclip.pairs.boxes import sample_rows
+from regionclip.pairs.boxes import foreground_rows, in_chunks, sample_rows
 from regionclip.structures import Targets
 
 BACKGROUND = 3
@@ -118,3 +118,27 @@ def test_a_label_that_is_no_training_class_is_refused(label: int) -> None:
     targets = Targets(TARGETS.boxes, torch.tensor([0, label]))
     with pytest.raises(ValueError, match=rf"has the label {label}, but 3 classes are trained"):
         paired(targets=targets)
+
+
+def rows_of(count: int, num_foreground: int, start: int = 0) -> LabelledRegions:
+    boxes = torch.arange(start, start + count)[:, None].repeat(1, 4).float()
+    index = torch.arange(count)
+    return LabelledRegions(boxes, index, index, num_foreground)
+
+
+def test_regions_are_cut_into_pieces_across_images() -> None:
+    regions = [rows_of(3, 1), rows_of(0, 0), rows_of(4, 3, start=3)]
+    chunks = in_chunks(regions, 2)
+    assert [[image for image, _ in chunk] for chunk in chunks] == [[0], [0, 2], [2], [2]]
+    assert [sum(len(part) for _, part in chunk) for chunk in chunks] == [2, 2, 2, 1]
+    parts = [part for chunk in chunks for _, part in chunk]
+    assert torch.cat([part.boxes[:, 0] for part in parts]).tolist() == list(range(7))
+    assert [part.num_foreground for part in parts] == [1, 0, 1, 2, 0]
+    assert [image for image, _ in in_chunks(regions, 100)[0]] == [0, 2]
+    assert in_chunks([rows_of(0, 0)], 5) == [[]]
+
+
+def test_rows_on_objects_are_found_across_images() -> None:
+    regions = [rows_of(3, 1), rows_of(0, 0), rows_of(4, 2)]
+    assert foreground_rows(regions).tolist() == [0, 3, 4]
+    assert foreground_rows([]).tolist() == []

@@ -4,6 +4,7 @@ import torchvision
 
 from regionclip.regions import RegionHead
 from regionclip.regions.attention_pool import attention_pool
+from regionclip.regions.region_head import ImageRegions
 from tests.tiny_clip import TINY, tiny_clip
 
 BOXES = torch.tensor(
@@ -61,7 +62,7 @@ def test_gradients_equal_those_of_the_published_order() -> None:
         head, feature_map = RegionHead(encoder.visual), encoder.feature_map(images)
         if way == "ours":
             maps = head.lift(feature_map)
-            cells = head.cells(maps, 0, head.weights(maps, BOXES))
+            cells = head.cells([ImageRegions(maps, 0, head.weights(maps, BOXES))])
             vectors = attention_pool(cells, head.pool)
         else:
             vectors = plain(head, feature_map, BOXES)
@@ -82,6 +83,18 @@ def test_gradients_equal_those_of_the_published_order() -> None:
         torch.testing.assert_close(gradient, published[name], rtol=1e-3, atol=1e-3, msg=name)
 
 
+def test_regions_of_several_images_go_through_layer4_together(
+    head: RegionHead, feature_map: torch.Tensor
+) -> None:
+    maps = head.lift(feature_map)
+    parts = [
+        ImageRegions(maps, image, head.weights(maps, boxes))
+        for image, boxes in ((1, BOXES[:3]), (0, BOXES[:0]), (0, BOXES))
+    ]
+    expected = torch.cat([head.layer4_cells(maps, 1, BOXES[:3]), head.layer4_cells(maps, 0, BOXES)])
+    torch.testing.assert_close(head.cells(parts), expected)
+
+
 def test_what_the_backward_pass_needs_is_counted(feature_map: torch.Tensor) -> None:
     encoder = tiny_clip().requires_grad_(True)
     head = RegionHead(encoder.visual)
@@ -100,7 +113,7 @@ def test_what_the_backward_pass_needs_is_counted(feature_map: torch.Tensor) -> N
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             weights = head.weights(maps, BOXES[:1].repeat(count, 1))
-            vectors = attention_pool(head.cells(maps, 0, weights), head.pool)
+            vectors = attention_pool(head.cells([ImageRegions(maps, 0, weights)]), head.pool)
         assert vectors.requires_grad
         sizes.append(sum(kept.values()))
     # interpolation weights, queries and attention scores are small beside it

@@ -1,6 +1,6 @@
 """Proposals paired with the boxes of their image, and the share of them that enters a loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,46 @@ class LabelledRegions:
 
     def __len__(self) -> int:
         return int(self.boxes.shape[0])
+
+    def part(self, start: int, stop: int) -> "LabelledRegions":
+        """The rows from ``start`` on and before ``stop``."""
+        rows = slice(start, min(stop, len(self)))
+        num_foreground = min(max(self.num_foreground - start, 0), rows.stop - start)
+        return LabelledRegions(
+            self.boxes[rows], self.labels[rows], self.target_index[rows], num_foreground
+        )
+
+
+def foreground_rows(regions: Sequence[LabelledRegions]) -> Int[Tensor, " F"]:
+    """Positions of regions on objects where the regions of images stand after one another."""
+    rows, start = [torch.zeros(0, dtype=torch.int64)], 0
+    for own in regions:
+        rows.append(torch.arange(start, start + own.num_foreground))
+        start += len(own)
+    return torch.cat(rows)
+
+
+def in_chunks(
+    regions: Sequence[LabelledRegions], size: int
+) -> list[list[tuple[int, LabelledRegions]]]:
+    """The regions of images, after one another, cut into pieces of ``size``.
+
+    Returns:
+        Per piece, image by image, the image's position and its part. The last piece may be
+        smaller; without any region there is one piece, of no part.
+    """
+    chunks: list[list[tuple[int, LabelledRegions]]] = [[]]
+    free = size
+    for image, own in enumerate(regions):
+        start = 0
+        while start < len(own):
+            if free == 0:
+                chunks.append([])
+                free = size
+            part = own.part(start, start + free)
+            chunks[-1].append((image, part))
+            start, free = start + len(part), free - len(part)
+    return chunks
 
 
 def random_permutation(seed: int) -> Permutation:

@@ -6,7 +6,7 @@ commute with ROIAlign, so they run once on the map. And the shortcut averages 2x
 folds into ROIAlign's weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,15 @@ class LiftedMaps:
     def map_hw(self) -> tuple[int, int]:
         """Rows and columns of each map."""
         return int(self.main.shape[1]), int(self.main.shape[2])
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRegions:
+    """Regions of one image of a batch of maps, ready to be cut out."""
+
+    maps: LiftedMaps
+    image: int
+    weights: RoiWeights
 
 
 class RegionHead(nn.Module):
@@ -140,18 +149,22 @@ class RegionHead(nn.Module):
         pooled = (cells + 1 + 2 * self.pool.num_heads) * out_channels
         return 4 * (first + later + pooled)
 
-    def cells(
-        self, maps: "LiftedMaps", image: int, weights: RoiWeights
-    ) -> Float[Tensor, "R C grid grid"]:
-        """layer4's output on regions of one image, in one piece and with gradients.
+    def cells(self, parts: Sequence["ImageRegions"]) -> Float[Tensor, "R C grid grid"]:
+        """layer4's output on regions of at least one image, in one piece and with gradients.
 
         Args:
-            maps: From :meth:`lift`.
-            image: Which of the batch.
-            weights: From :meth:`weights`; zero regions are fine.
+            parts: Zero regions are fine; rows come in the order of the parts.
         """
-        main = pool_with_weights(maps.main[image], weights)
-        shortcut = pool_with_weights(maps.shortcut[image], weights.halved())
+        pooled = [
+            (
+                pool_with_weights(part.maps.main[part.image], part.weights),
+                pool_with_weights(part.maps.shortcut[part.image], part.weights.halved()),
+            )
+            for part in parts
+        ]
+        if len(pooled) == 1:  # a copy of one would cost as much as of many
+            return self._layer4_after_linear(*pooled[0])
+        main, shortcut = (torch.cat(maps) for maps in zip(*pooled, strict=True))
         return self._layer4_after_linear(main, shortcut)
 
     def weights(self, maps: "LiftedMaps", boxes: Float[Tensor, "R 4"]) -> RoiWeights:
@@ -166,7 +179,7 @@ class RegionHead(nn.Module):
         for start in range(0, len(boxes), size):
             chunk = slice(start, start + size)
             weights = self.weights(maps, boxes[chunk])
-            yield chunk, weights, self.cells(maps, image, weights)
+            yield chunk, weights, self.cells([ImageRegions(maps, image, weights)])
 
     def _layer4_after_linear(self, main: Tensor, shortcut: Tensor) -> Tensor:
         """The rest of layer4. Biases come after pooling: points outside the map count as zero."""

@@ -10,11 +10,11 @@ from regionclip.losses import LossSum
 from regionclip.losses.loss_sum import summed
 from regionclip.methods.regionclip.model import RegionClip, add_detection_heads
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
-from regionclip.methods.regionclip.transfer import (
+from regionclip.methods.regionclip.transfer import TransferLearner
+from regionclip.methods.regionclip.transfer_config import (
     COCO_TRANSFER,
     LVIS_TRANSFER,
     TransferConfig,
-    TransferLearner,
 )
 from regionclip.structures import DetectionBatch, PreparedImage, Proposals, Targets
 from tests.tiny import TINY_CONFIG, tiny_model

@@ -17,12 +17,11 @@ import torch
 
 from regionclip.losses import LossSum
 from regionclip.methods.regionclip.reading import read_model
-from regionclip.methods.regionclip.transfer import (
+from regionclip.methods.regionclip.transfer import RegionOutputs, TransferLearner
+from regionclip.methods.regionclip.transfer_config import (
     COCO_TRANSFER,
     LVIS_TRANSFER,
-    RegionOutputs,
     TransferConfig,
-    TransferLearner,
 )
 from regionclip.pairs import LabelledRegions
 from regionclip.proposals.given import GivenBoxes

@@ -10,7 +10,6 @@ microsoft/RegionCLIP@4b8513b ``detectron2/modeling/roi_heads/clip_roi_heads.py``
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -34,85 +33,15 @@ from regionclip.pairs import (
     pair_regions,
     random_permutation,
 )
+from regionclip.pairs.boxes import foreground_rows, in_chunks
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.attention_pool import attention_pool
-from regionclip.regions.region_head import LiftedMaps, RegionHead
+from regionclip.regions.region_head import ImageRegions, LiftedMaps, RegionHead
 from regionclip.scoring.cosine import class_logits
 from regionclip.structures import DetectionBatch, PreparedImage, Targets
 
 from .model import RegionClip, add_detection_heads
-
-STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
-"""Of the image tower, in the order that ``freeze_at`` counts them; the attention pool follows."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TransferConfig:
-    """What fine-tuning minimises, over which regions, and what of the model it moves.
-
-    Numbers are of microsoft/RegionCLIP@4b8513b, ``configs/COCO-InstanceSegmentation/
-    CLIP_fast_rcnn_R_50_C4_ovd.yaml`` ("COCO"), ``configs/LVISv1-InstanceSegmentation/
-    CLIP_fast_rcnn_R_50_C4.yaml`` ("LVIS") and detectron2's defaults.
-    """
-
-    classification_loss: Literal["weighted", "focal_scaled"] = "weighted"
-    """LVIS: ``weighted``, cross-entropy normalised by the weights. COCO: ``focal_scaled``, times
-    ``(1 - p) ** focal_gamma``, mean over regions; it forgets less where base classes are few."""
-    focal_gamma: float | None = None
-    """Of ``focal_scaled``, which needs it; COCO: 0.5 (``CLIP.FOCAL_SCALED_LOSS``)."""
-    background_weight: float = 1.0
-    """Factor on background regions in the classification loss; COCO: 0.2, LVIS: 0.8
-    (``CLIP.BG_CLS_LOSS_WEIGHT``). Unlabelled objects of other classes are among them."""
-    regions_per_image: int = 512
-    """Regions that enter the losses (``ROI_HEADS.BATCH_SIZE_PER_IMAGE``)."""
-    foreground_share: float = 0.25
-    """Most of them, as a fraction, that are on objects (``ROI_HEADS.POSITIVE_FRACTION``)."""
-    match_iou: float = 0.5
-    """Overlap from which a region takes an object's label (``ROI_HEADS.IOU_THRESHOLDS``)."""
-    train_masks: bool = False
-    """Learn masks too, from polygons; LVIS: true (``MODEL.MASK_ON``)."""
-    class_embeddings: Literal["frozen", "trained"] = "frozen"
-    """``trained`` lets the vectors of the training classes move away from the text tower's, which
-    other classes keep: for comparison. The original's are frozen."""
-    freeze_at: int = 2
-    """How many of stem, layer1, layer2, layer3 and layer4 stay as they are, from the first on
-    (``BACKBONE.FREEZE_AT``)."""
-    image_batching: Literal["by_size", "padded"] = "by_size"
-    """``by_size``: images of one size go through the network together, others on their own, so
-    that what an image teaches does not depend on its batch. ``padded``: all together, padded to
-    the largest, as the original does; results near right and bottom borders then do depend."""
-    activation_budget: int | None = None
-    """Bytes that one chunk of regions may keep in layer4 for the backward pass; the chunks are then
-    computed a second time there. ``None`` keeps everything and computes it once."""
-
-    def __post_init__(self) -> None:
-        if (self.classification_loss == "focal_scaled") != (self.focal_gamma is not None):
-            raise ValueError(
-                "focal_gamma belongs to classification_loss 'focal_scaled' and to no other, got "
-                f"focal_gamma {self.focal_gamma} with {self.classification_loss!r}"
-            )
-        for name in ("foreground_share", "match_iou"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in (0, 1], got {getattr(self, name)}")
-        for name in ("background_weight", "focal_gamma"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name} must not be negative, got {value}")
-        for name in ("regions_per_image", "activation_budget"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 <= self.freeze_at <= len(STAGES):
-            raise ValueError(
-                f"freeze_at must be from 0 to {len(STAGES)} ({', '.join(STAGES)}), "
-                f"got {self.freeze_at}"
-            )
-
-
-COCO_TRANSFER = TransferConfig(
-    classification_loss="focal_scaled", focal_gamma=0.5, background_weight=0.2
-)
-LVIS_TRANSFER = TransferConfig(background_weight=0.8, train_masks=True)
+from .transfer_config import STAGES, TransferConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,29 +162,32 @@ class TransferLearner(nn.Module):
         self, images: Sequence[Tensor], regions: Sequence[LabelledRegions]
     ) -> RegionOutputs:
         """Run the recogniser on regions of images ``(3, H, W)``, RGB in [0, 1]."""
-        visual = self.encoder.visual
-        head = RegionHead(visual)
-        features: dict[int, Tensor] = {}
-        masks: dict[int, Tensor | None] = {}
-        for rows in self._groups(images):
-            prepared = self.encoder.prepare([images[row] for row in rows])
-            prepared = prepared.contiguous(memory_format=torch.channels_last)
-            maps = head.lift(feature_map_with_frozen_norms(visual, prepared))
-            for place, row in enumerate(rows):
-                features[row], masks[row] = self._embed(head, maps, place, regions[row])
-        vectors = torch.cat([features[row] for row in range(len(images))]).float()
+        head = RegionHead(self.encoder.visual)
+        maps = self._maps(head, images)
+        budget = self.config.activation_budget
+        total = sum(len(own) for own in regions)
+        size = max(1, total if budget is None else budget // head.kept_bytes)
+        features, masks = [], []
+        for chunk in in_chunks(regions, size):
+            parts = [(*maps[row], own) for row, own in chunk] or [(*maps[0], regions[0])]
+            if budget is None:
+                vectors, mask_logits = self._embed(head, parts)
+            else:
+                vectors, mask_logits = checkpoint(self._embed, head, parts, use_reentrant=False)
+            features.append(vectors.float())
+            masks += [] if mask_logits is None else [mask_logits]
+        vectors = torch.cat(features)
         # it cancels in the softmax; processes that average gradients still wait for its zero
-        vectors = vectors + 0 * visual.attnpool.k_proj.bias.sum()
-        regress = self.get_submodule("box_regressor")
+        vectors = vectors + 0 * head.pool.k_proj.bias.sum()
         with torch.autocast(vectors.device.type, enabled=False):
-            deltas = regress(vectors)
+            deltas = self.get_submodule("box_regressor")(vectors)
         logits = class_logits(
             vectors,
             self._rows,
             temperature=self.temperature,
             background_embedding=vectors.new_zeros(vectors.shape[1]),
         )
-        return RegionOutputs(logits, deltas, _joined([masks[row] for row in range(len(images))]))
+        return RegionOutputs(logits, deltas, torch.cat(masks) if masks else None)
 
     def losses(
         self,
@@ -266,7 +198,7 @@ class TransferLearner(nn.Module):
         """What the outputs cost, by name."""
         labels = torch.cat([own.labels for own in regions])
         boxes = torch.cat([own.boxes[: own.num_foreground] for own in regions])
-        foreground = _foreground_rows(regions).to(labels.device)
+        foreground = foreground_rows(regions).to(labels.device)
         objects = torch.cat(
             [
                 each.boxes.to(labels.device)[own.target_index[: own.num_foreground]]
@@ -302,40 +234,32 @@ class TransferLearner(nn.Module):
             logits, labels, gamma=config.focal_gamma, background_weight=config.background_weight
         )
 
-    def _groups(self, images: Sequence[Tensor]) -> list[list[int]]:
+    def _maps(self, head: RegionHead, images: Sequence[Tensor]) -> list[tuple[LiftedMaps, int]]:
+        """Per image, a batch of maps and its place there."""
         if self.config.image_batching == "padded":
-            return [list(range(len(images)))]
-        return rows_by_size([(int(image.shape[1]), int(image.shape[2])) for image in images])
+            groups = [list(range(len(images)))]
+        else:
+            groups = rows_by_size([(int(image.shape[1]), int(image.shape[2])) for image in images])
+        maps: dict[int, tuple[LiftedMaps, int]] = {}
+        for rows in groups:
+            prepared = self.encoder.prepare([images[row] for row in rows])
+            prepared = prepared.contiguous(memory_format=torch.channels_last)
+            lifted = head.lift(feature_map_with_frozen_norms(self.encoder.visual, prepared))
+            maps.update((row, (lifted, place)) for place, row in enumerate(rows))
+        return [maps[row] for row in range(len(images))]
 
     def _embed(
-        self, head: RegionHead, maps: LiftedMaps, image: int, regions: LabelledRegions
+        self, head: RegionHead, parts: Sequence[tuple[LiftedMaps, int, LabelledRegions]]
     ) -> tuple[Tensor, Tensor | None]:
-        """Vectors of the regions of one image, and mask logits of those on objects."""
-        budget = self.config.activation_budget
-        size = max(1, len(regions) if budget is None else budget // head.kept_bytes)
-        features, masks = [], []
-        for start in range(0, max(1, len(regions)), size):
-            boxes = regions.boxes[start : start + size]
-            num_foreground = min(max(regions.num_foreground - start, 0), len(boxes))
-            arguments = (head, maps, image, boxes, num_foreground)
-            if budget is None:
-                vectors, mask_logits = self._embed_chunk(*arguments)
-            else:
-                vectors, mask_logits = checkpoint(
-                    self._embed_chunk, *arguments, use_reentrant=False
-                )
-            features.append(vectors)
-            masks.append(mask_logits)
-        return torch.cat(features), _joined(masks)
-
-    def _embed_chunk(
-        self, head: RegionHead, maps: LiftedMaps, image: int, boxes: Tensor, num_foreground: int
-    ) -> tuple[Tensor, Tensor | None]:
-        cells = head.cells(maps, image, head.weights(maps, boxes))
+        """Vectors of regions, and mask logits of those on objects."""
+        cells = head.cells(
+            [ImageRegions(maps, image, head.weights(maps, own.boxes)) for maps, image, own in parts]
+        )
         vectors = attention_pool(cells, head.pool)
         if self.mask_head is None:
             return vectors, None
-        return vectors, self.mask_head(cells[:num_foreground])[:, 0]
+        foreground = foreground_rows([own for _, _, own in parts]).to(cells.device)
+        return vectors, self.mask_head(cells[foreground])[:, 0]
 
     def _freeze(self) -> None:
         """Leave gradients to the trained stages, the attention pool, the heads, and no norm."""
@@ -352,18 +276,3 @@ class TransferLearner(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.requires_grad_(False)
         self._rows.requires_grad_(self.config.class_embeddings == "trained")
-
-
-def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
-    """All parts after one another; nothing, if there is none."""
-    present = [part for part in parts if part is not None]
-    return torch.cat(present) if present else None
-
-
-def _foreground_rows(regions: Sequence[LabelledRegions]) -> Tensor:
-    """Positions of regions on objects among the regions of all images."""
-    rows, start = [torch.zeros(0, dtype=torch.int64)], 0
-    for own in regions:
-        rows.append(torch.arange(start, start + own.num_foreground))
-        start += len(own)
-    return torch.cat(rows)
