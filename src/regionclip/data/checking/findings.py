@@ -75,8 +75,8 @@ class Findings:
 
 REFUSED = "neither training nor evaluation opens the data set"
 UNREADABLE = (
-    "training cannot use them; evaluation counts each as an image in which nothing was found; a "
-    "YOLO folder with labels for one is refused"
+    "{training}; evaluation counts each as an image in which nothing was found; a YOLO folder with "
+    "labels for one is refused"
 )
 NOT_FINDABLE = "training leaves them out; evaluation counts them as objects that nobody can find"
 KINDS: Mapping[str, Kind] = {
@@ -96,12 +96,12 @@ KINDS: Mapping[str, Kind] = {
     "missing image": Kind(
         "images that are not there",
         "left out",
-        UNREADABLE,
+        UNREADABLE.format(training="training does not begin before they are there"),
     ),
     "broken image": Kind(
         "images that cannot be read",
         "left out",
-        UNREADABLE,
+        UNREADABLE.format(training="training takes the next image instead, and its log names them"),
     ),
     "degenerate box": Kind(
         "boxes with a side of 1e-5 pixels or less",
