@@ -50,8 +50,7 @@ class Evaluate(DetectingOptions):
 
         regionclip evaluate icons --num-scenes 200
 
-        regionclip evaluate regionclip-cc-rn50 --data val.json --image-root val2017 \
-            --protocol ov-coco --output results
+        regionclip evaluate regionclip-cc-rn50 --data val.json --protocol ov-coco --output results
 
         regionclip evaluate --detections found/results.json --data val.json --protocol coco
 
