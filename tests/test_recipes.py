@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from regionclip.methods import known_weights
+from regionclip.methods.regionclip import VARIANTS
 from regionclip.recipes import (
     IconsRecipe,
     ProposalRecipe,
@@ -51,6 +53,18 @@ def test_the_published_schedules_are_followed() -> None:
     assert lvis.repeat_threshold == 0.001
 
 
+@pytest.mark.parametrize("name", [*OPEN_VOCABULARY, "regionclip-coco80", "regionclip-lvis1203"])
+def test_published_recipes_name_weights_that_are_known_and_measure_as_released(name: str) -> None:
+    recipe = transfer(name)
+    assert recipe.start in known_weights()
+    assert recipe.proposals in known_weights()
+    assert not recipe.data.keep_empty
+    released = VARIANTS["ov-lvis-rn50" if "lvis" in name else "ov-coco-rn50"]
+    assert recipe.objectness_fusion == released.objectness_fusion
+    assert recipe.max_detections == released.selection.max_detections
+    assert recipe.min_score == released.selection.min_score
+
+
 def test_settings_can_be_changed_one_by_one() -> None:
     recipe = transfer(
         "finetune",
@@ -77,6 +91,10 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (("start.x=1",), "'start' is a setting, not a section"),
         (("optimization.steps=many",), "setting 'optimization.steps' must be of type int"),
         (("learner.focal_gamma=none",), "focal_gamma belongs to classification_loss"),
+        (("weight_ensemble=50",), r"weight_ensemble must be in \[0, 1\], got 50"),
+        (("measuring.every=0",), "every must be at least 1, got 0"),
+        (("run.log_every=0",), "log_every must be at least 1, got 0"),
+        (("proposal_training.optimization.steps=1",), "is missing|exclude each other"),
         (("task=juggle",), "task must be one of transfer, proposals, icons, got 'juggle'"),
     ],
 )

@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 import regionclip
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, save_model
+from regionclip.proposals.rpn import RegionProposalNetwork
+from regionclip.proposals.rpn_files import save_rpn
 from regionclip.recipes import read_recipe
 from regionclip.train import train
 from tests.tiny_recipe import TINY
@@ -154,6 +156,37 @@ def test_images_that_are_not_there_are_counted(recipe: Path) -> None:
     image = next((recipe.parent / "data" / "images").glob("*.png"))
     image.unlink()
     refused(recipe, f"1 of 6 image files are not there .*{image.name}.*data.image_root")
+
+
+def test_a_class_without_boxes_is_not_trained(recipe: Path, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "images" / "instances_train.json"
+    content = json.loads(path.read_text())
+    named = content["categories"][0]
+    rows = [each for each in content["annotations"] if each["category_id"] != named["id"]]
+    path.write_text(json.dumps(content | {"annotations": rows}))
+    weights = train(read_recipe(recipe, ["optimization.steps=1"]), tmp_path / "run")
+    state = load_file(weights)
+    assert len(state["train_embeddings"]) == 3
+    # it is measured, as a novel one
+    assert named["name"] in regionclip.load(weights).vocabulary().names
+
+
+def test_the_proposal_network_that_was_given_is_kept_in_the_file(
+    recipe: Path, tmp_path: Path
+) -> None:
+    network = RegionProposalNetwork(replace(TINY.rpn, head_convs=2))  # type: ignore[type-var]
+    save_rpn(tmp_path / "rpn.safetensors", network)
+    changes = [
+        "proposal_training=none",
+        f"proposals={tmp_path / 'rpn.safetensors'}",
+        "optimization.steps=1",
+    ]
+    state = load_file(train(read_recipe(recipe, changes), tmp_path / "run"))
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(state[f"proposer.{name}"], tensor), name
+    with_grid = ["proposal_training=none", "proposals=grid", "optimization.steps=1"]
+    weights = train(read_recipe(recipe, with_grid), tmp_path / "grid")
+    assert not [name for name in load_file(weights) if name.startswith("proposer.")]
 
 
 def changed(recipe: Path, split: str, change: dict) -> None:

@@ -9,6 +9,7 @@ import torch
 from regionclip.checkpoints import (
     checkpoint_format,
     is_native,
+    load_strict,
     read_checkpoint,
     read_native_metadata,
 )
@@ -23,7 +24,7 @@ from regionclip.proposals.onnx_detector import OnnxDetector
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import RPN_METHOD, read_rpn
-from regionclip.proposals.rpn_weights import load_rpn
+from regionclip.proposals.rpn_weights import load_rpn, map_rpn_weights
 from regionclip.proposals.table import read_box_table
 from regionclip.proposals.torchvision_rpn import TorchvisionRpn
 from regionclip.regions.crops import CropRegions
@@ -203,6 +204,33 @@ def open_proposals(
     if architecture is not None:
         return TorchvisionRpn.from_file(architecture, path).to(device)
     return _proposals_from_file(path, device)
+
+
+def trainable_rpn(source: str | Path) -> RegionProposalNetwork | None:
+    """A proposal network with its batch norms as they are, such as a model can keep.
+
+    Args:
+        source: As :func:`open_proposals` takes it.
+
+    Returns:
+        ``None`` if ``source`` is something else than a checkpoint of such a network.
+
+    Raises:
+        ValueError: The file does not exist or is of no known kind.
+    """
+    path = proposals_file(source)
+    is_torchvision = _torchvision_architecture(source) is not None
+    if path is None or is_torchvision or checkpoint_format(path) is None:
+        return None
+    if not is_native(path):
+        weights = map_rpn_weights(read_checkpoint(path), source=str(path))
+        network = RegionProposalNetwork(weights.config)
+        target = f"a proposal network of form {weights.form!r}"
+        load_strict(network, weights.state_dict, source=str(path), target=target)
+        return network.eval()
+    if read_native_metadata(path).method == RPN_METHOD:
+        return read_rpn(path)
+    return read_model(path).model.proposer
 
 
 def _proposals_from_file(path: Path, device: str) -> Proposer:

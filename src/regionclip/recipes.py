@@ -15,6 +15,7 @@ from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.proposal_learner import RpnTraining
 from regionclip.methods.regionclip.transfer import TransferConfig
 from regionclip.proposals.rpn import RpnConfig
+from regionclip.scoring.objectness import ObjectnessFusion
 from regionclip.settings import settings_from
 from regionclip.training import Optimization
 
@@ -36,6 +37,9 @@ class DataSource:
     image_root: str | None = None
     """Folder of the training images; ``None`` finds them beside the annotations."""
     val_image_root: str | None = None
+    keep_empty: bool = True
+    """Train on images without objects too, which teach what background looks like; the originals
+    leave them out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +55,12 @@ class Measuring:
     """Measure on the first so many images only; ``None`` takes all."""
     batch_size: int = 1
 
+    def __post_init__(self) -> None:
+        for name in ("every", "batch_size", "max_images"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSettings:
@@ -65,6 +75,11 @@ class RunSettings:
     """Steps between checkpoints that a run can be resumed from."""
     log_every: int = 20
     """Steps between entries in metrics.jsonl."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_workers", 0), ("checkpoint_every", 1), ("log_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +126,10 @@ class TransferRecipe:
     longest_side: int = 1333
     min_score: float = 0.001
     """Lowest score of a detection at test time, kept in the model's file."""
+    max_detections: int = 100
+    """Most detections of an image at test time, kept in the model's file; LVIS: 300."""
+    objectness_fusion: ObjectnessFusion = "geometric"
+    """How objectness enters scores at test time, kept in the model's file; COCO: ``none``."""
     measuring: Measuring = field(default_factory=Measuring)
     weight_ensemble: float | None = None
     """At the end, also write weights between the start's (0) and the trained (1): WiSE-FT."""
@@ -122,6 +141,8 @@ class TransferRecipe:
                 f"proposals ({self.proposals!r}) and proposal_training exclude each other: regions "
                 "come from one network"
             )
+        if self.weight_ensemble is not None and not 0 <= self.weight_ensemble <= 1:
+            raise ValueError(f"weight_ensemble must be in [0, 1], got {self.weight_ensemble}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,31 +9,25 @@ batches, and the engine in ``training/`` that runs them. What a run reads and wr
 ``training_data.py``; what a recipe may say, in ``recipes.py``.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import nn
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from regionclip.data.augmentation import Augmentation
 from regionclip.data.datasets import Dataset
-from regionclip.data.detection_loading import Loading, detection_batches
 from regionclip.data.icons.batches import BoxBatches, CaptionBatches, PairedBatches
-from regionclip.evaluation.processes import Processes
-from regionclip.evaluation.watching import Watch
 from regionclip.loading import (
     detector_of,
     find_weights,
     open_proposals,
     proposals_only,
     text_encoder_of,
+    trainable_rpn,
 )
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.learners import CaptionLearner, ProposalLearner, RegionLearner
@@ -41,33 +35,32 @@ from regionclip.methods.regionclip.model import RegionClip, carry_classes
 from regionclip.methods.regionclip.proposal_learner import RpnLearner
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.methods.regionclip.transfer import TransferLearner
+from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig
 from regionclip.proposals.rpn_files import load_trunk, save_rpn
+from regionclip.proposals.table import BoxTable
 from regionclip.recipes import (
     IconsRecipe,
-    Measuring,
     ProposalRecipe,
-    ProposalTraining,
     Recipe,
-    RunSettings,
     TransferRecipe,
 )
 from regionclip.settings import settings_to_dict
-from regionclip.structures import DetectionBatch
-from regionclip.training import Evaluation, Optimization, Progress, Stage, Trainer
+from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
+from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
 from regionclip.training.engine import make_accelerator
 from regionclip.training_data import open_training_data, test_vocabulary, training_vocabulary
+from regionclip.training_run import Run
 from regionclip.vocabulary import Vocabulary
-
-MODEL, BEST, ENSEMBLE = "model.safetensors", "best.safetensors", "ensemble.safetensors"
 
 
 def train(
     recipe: Recipe,
     folder: Path,
     *,
-    device: str = "auto",
+    accelerator: Accelerator | None = None,
+    resume: bool = True,
     tensorboard: bool = False,
     progress: Progress | None = None,
 ) -> Path:
@@ -78,7 +71,9 @@ def train(
     Args:
         recipe: What to do.
         folder: For weights, checkpoints and logs.
-        device: ``auto`` takes a GPU where there is one, ``cpu`` none.
+        accelerator: Device, precision and processes; by default
+            :func:`~regionclip.training.engine.make_accelerator`'s for the recipe's precision.
+        resume: Go on with the folder's last run; else that is deleted once this one begins.
         tensorboard: Also write TensorBoard's files.
         progress: Called now and then; see :data:`~regionclip.training.Progress`.
 
@@ -90,23 +85,26 @@ def train(
         ValueError: The folder holds another recipe's run, or the recipe cannot be carried out.
         KeyboardInterrupt: Asked to stop; the step was finished and saved.
     """
-    accelerator = make_accelerator(recipe.run.precision, device=device)
+    accelerator = accelerator or make_accelerator(recipe.run.precision)
     set_seed(recipe.run.seed)
     trainer = Trainer(
         folder,
         accelerator,
         settings={"task": recipe.task, **settings_to_dict(recipe)},
+        resume=resume,
         seed=recipe.run.seed,
-        checkpoint_every=recipe.run.checkpoint_every,
-        log_every=recipe.run.log_every,
-        tensorboard=tensorboard,
+        books=Bookkeeping(
+            checkpoint_every=recipe.run.checkpoint_every,
+            log_every=recipe.run.log_every,
+            tensorboard=tensorboard,
+        ),
         progress=progress,
     )
-    FLOWS[recipe.task](recipe, _Run(trainer, recipe.run))
+    FLOWS[recipe.task](recipe, Run(trainer, recipe.run))
     return folder / MODEL
 
 
-def train_transfer(recipe: TransferRecipe, run: "_Run") -> None:
+def train_transfer(recipe: TransferRecipe, run: Run) -> None:
     """Boxes of base classes -> a detector of any class that the text tower can name."""
     data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
     read = read_model(find_weights(recipe.start))
@@ -114,15 +112,16 @@ def train_transfer(recipe: TransferRecipe, run: "_Run") -> None:
     text = text_encoder_of(read, recipe.text_weights)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.config = _at_test_time(model.config, recipe)
+    recipe.optimization.part_size(run.processes.count)
     width = model.config.encoder.embed_dim
     classes = training_vocabulary(recipe, data.train, text, width=width)
     named = test_vocabulary(classes, data.val, text, templates=recipe.templates)
     other = None
     if recipe.proposals is not None:
-        other = open_proposals(recipe.proposals, device=str(run.device))
+        other = _take_proposals(model, recipe.proposals)
     if recipe.proposal_training is not None:
         own = _own_proposer(model, recipe.proposal_training.rpn)
-        run.proposals(own, recipe.proposal_training, data.train, recipe.augmentation)
+        _train_proposals_of(own, recipe, data.train, run)
     proposer = other or _frozen(_own_proposer(model))
     learner = TransferLearner(model, classes.embeddings, proposer, recipe.learner)
 
@@ -146,14 +145,16 @@ def train_transfer(recipe: TransferRecipe, run: "_Run") -> None:
     run.stage("transfer", learner, batches, recipe, figures, lambda: save(BEST))
     run.on_main(lambda: save(MODEL))
     if recipe.weight_ensemble is not None:
+        shared = learner.trainable_parameters().keys() - {"train_embeddings"}
+        start = {name: tensor for name, tensor in before.items() if name in shared}
         share = recipe.weight_ensemble
-        model.load_state_dict(interpolated_weights(before, model.state_dict(), share_of_end=share))
+        model.load_state_dict(interpolated_weights(start, model.state_dict(), share_of_end=share))
         run.on_main(lambda: save(ENSEMBLE))
         if data.val is not None:
             run.trainer.note("ensemble", recipe.optimization.steps, figures())
 
 
-def train_proposals(recipe: ProposalRecipe, run: "_Run") -> None:
+def train_proposals(recipe: ProposalRecipe, run: Run) -> None:
     """Boxes, without their names -> a network that proposes regions."""
     data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
     network = RegionProposalNetwork(recipe.rpn).to(run.device)
@@ -174,7 +175,7 @@ def train_proposals(recipe: ProposalRecipe, run: "_Run") -> None:
     run.on_main(lambda: save_rpn(run.folder / MODEL, network))
 
 
-def train_icons(recipe: IconsRecipe, run: "_Run") -> None:
+def train_icons(recipe: IconsRecipe, run: Run) -> None:
     """Generated icons: captions, then regions of base classes, then proposals."""
     model = RegionClip(recipe.model)
     captions = CaptionLearner(model.encoder)
@@ -231,137 +232,6 @@ def proposal_batches(recipe: IconsRecipe) -> BoxBatches:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """What the stages of a run share."""
-
-    trainer: Trainer
-    settings: RunSettings
-
-    @property
-    def folder(self) -> Path:
-        return self.trainer.folder
-
-    @property
-    def device(self) -> torch.device:
-        return self.trainer.accelerator.device
-
-    @property
-    def processes(self) -> Processes:
-        accelerator = self.trainer.accelerator
-        return Processes(accelerator.process_index, accelerator.num_processes)
-
-    def on_main(self, write: Callable[[], None]) -> None:
-        """Let one process write what all have."""
-        if self.processes.is_main:
-            write()
-        self.trainer.accelerator.wait_for_everyone()
-
-    def watch(self, dataset: Dataset | None, measuring: Measuring) -> Watch:
-        """What is measured, shared among the processes."""
-        if dataset is None:
-            raise ValueError("nothing to measure on; set data.val")
-        return Watch(dataset, self.processes, measuring.batch_size)
-
-    def stage(
-        self,
-        name: str,
-        learner: nn.Module,
-        batches: Callable[[int], Iterable[DetectionBatch]],
-        recipe: TransferRecipe | ProposalRecipe,
-        figures: Callable[[], Mapping[str, float]],
-        keep_best: Callable[[], None],
-    ) -> None:
-        """Train on boxes and measure, if there is something to measure on."""
-        evaluation = None
-        if recipe.data.val:
-            evaluation = Evaluation(
-                every=recipe.measuring.every,
-                metric=recipe.measuring.metric,
-                run=figures,
-                keep_best=keep_best,
-            )
-        self.trainer.run(
-            Stage(
-                name=name,
-                learner=learner,
-                batches=batches,
-                optimization=recipe.optimization,
-                evaluation=evaluation,
-            )
-        )
-
-    def proposals(
-        self,
-        network: RegionProposalNetwork,
-        training: ProposalTraining,
-        dataset: Dataset,
-        augmentation: Augmentation,
-    ) -> None:
-        """Train a model's own proposal network before the rest of it."""
-        self.trainer.run(
-            Stage(
-                name="proposals",
-                learner=RpnLearner(network, training.learner),
-                batches=self.detection_batches(dataset, training.optimization, augmentation),
-                optimization=training.optimization,
-            )
-        )
-
-    def detection_batches(
-        self,
-        dataset: Dataset,
-        plan: Optimization,
-        augmentation: Augmentation,
-        *,
-        repeat_threshold: float = 0.0,
-        with_polygons: bool = False,
-    ) -> Callable[[int], Iterable[DetectionBatch]]:
-        """This process's share of annotated images."""
-        processes = self.processes
-        return detection_batches(
-            dataset,
-            Loading(
-                augmentation=augmentation,
-                batch_size=plan.batch_size,
-                part_size=plan.part_size(processes.count),
-                num_parts=plan.steps * plan.accumulate,
-                process_index=processes.rank,
-                num_processes=processes.count,
-                seed=self.settings.seed,
-                num_workers=self.settings.num_workers,
-                repeat_threshold=repeat_threshold,
-                with_polygons=with_polygons,
-            ),
-        )
-
-    def icons(
-        self, name: str, learner: nn.Module, batches: TorchDataset[Any], plan: Optimization
-    ) -> None:
-        """Train on generated batches, whole steps of which are drawn by each process."""
-        learner.to(memory_format=torch.channels_last)
-        processes = self.processes
-
-        def from_step(first: int) -> Iterable[Any]:
-            steps = range(first, plan.steps)
-            return DataLoader(
-                batches,
-                sampler=[step * processes.count + processes.rank for step in steps],
-                batch_size=None,
-                num_workers=self.settings.num_workers,
-                collate_fn=_as_it_is,
-                # its own: a loader that drew from the global one would shift it
-                generator=torch.Generator(),
-            )
-
-        self.trainer.run(Stage(name=name, learner=learner, batches=from_step, optimization=plan))
-
-
-def _as_it_is(batch: Any) -> Any:
-    """Keep a batch's own type: torch turns a tuple into a list."""
-    return batch
-
-
 def _at_test_time(config: RegionClipConfig, recipe: TransferRecipe) -> RegionClipConfig:
     """The model's configuration with what the recipe says of detection."""
     return replace(
@@ -369,7 +239,10 @@ def _at_test_time(config: RegionClipConfig, recipe: TransferRecipe) -> RegionCli
         shortest_side=recipe.shortest_side,
         longest_side=recipe.longest_side,
         templates=recipe.templates,
-        selection=replace(config.selection, min_score=recipe.min_score),
+        objectness_fusion=recipe.objectness_fusion,
+        selection=replace(
+            config.selection, min_score=recipe.min_score, max_detections=recipe.max_detections
+        ),
     )
 
 
@@ -384,6 +257,42 @@ def _own_proposer(model: RegionClip, shape: RpnConfig | None = None) -> RegionPr
             "train one first ([proposal_training.rpn], or 'regionclip train proposals')"
         )
     return model.proposer
+
+
+def _train_proposals_of(
+    network: RegionProposalNetwork, recipe: TransferRecipe, train_set: Dataset, run: Run
+) -> None:
+    """Train a model's own proposal network before the rest of it, as the recipe says."""
+    training = recipe.proposal_training
+    if training is None:
+        return
+    plan = training.optimization
+    batches = run.detection_batches(train_set, plan, recipe.augmentation)
+    learner = RpnLearner(network, training.learner)
+    run.trainer.run(Stage(name="proposals", learner=learner, batches=batches, optimization=plan))
+
+
+def _take_proposals(model: RegionClip, source: str) -> Proposer | None:
+    """Give a model a proposal network in place of its own; what is no such network is returned.
+
+    Raises:
+        ValueError: ``source`` is a file of boxes, or none of what proposals come from.
+    """
+    network = trainable_rpn(source)
+    if network is not None:
+        model.proposer = network.to(model.encoder.device)
+        model.config = replace(model.config, rpn=network.config)
+        return None
+    other = open_proposals(source, device=str(model.encoder.device))
+    if isinstance(other, BoxTable):
+        raise ValueError(
+            f"{source} holds boxes of images as they are, and training resizes and mirrors them; "
+            "set proposals to a network, such as torchvision, or to grid"
+        )
+    # its own would propose other regions than those it was trained on
+    model.proposer = None
+    model.config = replace(model.config, rpn=None)
+    return other
 
 
 def _frozen(network: RegionProposalNetwork) -> RegionProposalNetwork:

@@ -1,5 +1,6 @@
 """What a run trains on and is measured on, refused before it starts if it cannot be used."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,12 @@ from regionclip.data.readers import open_dataset
 from regionclip.data.readers.yolo_folders import is_yolo
 from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.finding import prompt_names
+from regionclip.evaluation.naming import only_annotated, plain_name, with_categories
 from regionclip.evaluation.watching import watched
 from regionclip.recipes import DataSource, TransferRecipe
 from regionclip.vocabulary import Vocabulary
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,11 +44,21 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
             f"{len(train.categories)} classes)"
         )
     _check_no_novel_boxes(train)
+    train = _with_boxes_only(train)
+    if not source.keep_empty:
+        train = only_annotated(train)
     _check_images(train, "data.image_root")
     if not source.val:
         return TrainingData(train, None)
     val = _opened(source.val, source.val_split, source.val_image_root)
     _check_images(val, "data.val_image_root")
+    num_shared = len(_files(train) & _files(val))
+    if num_shared:
+        LOGGER.warning(
+            "%d images of %s are trained on too: its figures are better than of new images",
+            num_shared,
+            val.source,
+        )
     return TrainingData(train, watched(val, train.class_names, max_images=max_val_images))
 
 
@@ -79,10 +93,12 @@ def test_vocabulary(
     trained: Vocabulary, val: Dataset | None, text: TextEncoder, *, templates: str
 ) -> Vocabulary:
     """The trained classes, and behind them those that are measured on and were not trained."""
-    novel = () if val is None else set(val.class_names) - set(trained.names)
-    if val is None or not novel:
+    known = {plain_name(name) for name in trained.names}
+    names = () if val is None else val.class_names
+    novel = [name for name in names if plain_name(name) not in known]
+    if not novel:
         return trained
-    others = _encoded([name for name in val.class_names if name in novel], text, templates)
+    others = _encoded(novel, text, templates)
     return Vocabulary(
         (*trained.names, *others.names),
         torch.cat([trained.embeddings, others.embeddings]),
@@ -115,11 +131,28 @@ def _check_no_novel_boxes(train: Dataset) -> None:
             )
 
 
+def _with_boxes_only(train: Dataset) -> Dataset:
+    """Without classes that have no box, which every region would be pushed away from."""
+    labels = torch.cat([sample.objects.labels for sample in train]).unique().tolist()
+    kept = [train.categories[label] for label in labels]
+    left_out = [each.name for each in train.categories if each not in kept]
+    if not left_out:
+        return train
+    LOGGER.warning(
+        "%s: %d classes have no box and are not trained (%s)",
+        train.source,
+        len(left_out),
+        ", ".join(left_out[:5]),
+    )
+    return with_categories(train, kept)
+
+
+def _files(dataset: Dataset) -> set[Path | Member]:
+    return {sample.image for sample in dataset}
+
+
 def _check_images(dataset: Dataset, setting: str) -> None:
-    files = {
-        sample.image.archive if isinstance(sample.image, Member) else sample.image
-        for sample in dataset
-    }
+    files = {each.archive if isinstance(each, Member) else each for each in _files(dataset)}
     missing = sorted(str(path) for path in files if not path.is_file())
     if missing:
         raise ValueError(

@@ -89,3 +89,15 @@ def test_chance_is_the_generators() -> None:
 def test_augmentation_that_cannot_be_is_refused(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plain(**change)
+
+
+def test_outlines_without_area_are_left_out() -> None:
+    odd = Objects(
+        boxes=torch.tensor([[4.0, 2, 14, 12]] * 3),
+        labels=torch.tensor([0, 1, 2]),
+        is_crowd=torch.zeros(3, dtype=torch.bool),
+        is_difficult=torch.zeros(3, dtype=torch.bool),
+        segmentations=([[4, 2, 14, 2]], [[4, 2, 14, 2, 14, 12, 3]], [[4, 2, 14, 2, 14, 12]]),
+    )
+    _, targets = augment(PICTURE, odd, plain(), generator=torch.Generator(), with_polygons=True)
+    assert targets.labels.tolist() == [2]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regionclip.losses import LossSum
-from regionclip.training import Evaluation, Optimization, Stage, Trainer
+from regionclip.training import Bookkeeping, Evaluation, Optimization, Stage, Trainer
 from regionclip.training.engine import make_accelerator
 
 PLAN = Optimization(
@@ -42,7 +42,12 @@ def points(first: int) -> Iterable[Tensor]:
 
 
 def trainer(folder: Path, **options: object) -> Trainer:
-    defaults = {"settings": {}, "seed": 0, "checkpoint_every": 5, "log_every": 2}
+    defaults = {
+        "settings": {},
+        "resume": True,
+        "seed": 0,
+        "books": Bookkeeping(checkpoint_every=5, log_every=2),
+    }
     return Trainer(folder, make_accelerator("fp32", device="cpu"), **(defaults | options))  # type: ignore[arg-type]
 
 
@@ -175,7 +180,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
         while True:
             yield torch.full((4, 3), float("nan"))
 
-    with pytest.raises(FloatingPointError, match="loss of line is nan at step 2; lower learning"):
+    with pytest.raises(
+        FloatingPointError, match="the loss of line is no finite number at step 2; lower learning"
+    ):
         trainer(tmp_path).run(Stage(name="line", learner=Line(), batches=broken, optimization=PLAN))
 
 
@@ -214,3 +221,31 @@ def test_a_stage_that_is_done_is_not_done_again(tmp_path: Path) -> None:
 
     trainer(tmp_path).run(Stage(name="line", learner=second, batches=none, optimization=PLAN))
     assert torch.equal(first.weight, second.weight)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path: Path) -> None:
+    def broken_at_the_end(first: int) -> Iterable[Tensor]:
+        yield from (torch.zeros(4, 3) for _ in range(4))
+        while True:
+            yield torch.full((4, 3), float("inf"))
+
+    with pytest.raises(FloatingPointError, match="a weight of line is no finite number at step 5"):
+        trainer(tmp_path, books=Bookkeeping(checkpoint_every=5, log_every=100)).run(
+            Stage(name="line", learner=Line(), batches=broken_at_the_end, optimization=PLAN)
+        )
+    assert not (tmp_path / "checkpoints" / "line.pt").exists()
+
+
+def test_a_run_that_begins_anew_deletes_its_own_files_only(tmp_path: Path) -> None:
+    stage = Stage(name="line", learner=Line(), batches=points, optimization=PLAN)
+    (tmp_path / "of_the_user.safetensors").write_text("precious")
+    trainer(tmp_path, resume=False).run(stage)
+    first = losses(tmp_path)
+    (tmp_path / "model.safetensors").write_text("of the run")
+    # other settings, which a run that resumes would refuse
+    trainer(tmp_path, settings={"seed": 1}, resume=False).run(
+        Stage(name="line", learner=Line(), batches=points, optimization=PLAN)
+    )
+    assert losses(tmp_path) == first
+    assert not (tmp_path / "model.safetensors").exists()
+    assert (tmp_path / "of_the_user.safetensors").read_text() == "precious"

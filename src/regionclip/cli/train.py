@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from tyro.conf import Positional, UseAppendAction, arg
 from regionclip.cli.console import console, errors, print_table
 from regionclip.cli.options import optional, value
 
+YOLO_SUFFIXES = (".yaml", ".yml")
+"""Of files that tell of several splits."""
 NUM_FIGURES = 6
 """Columns of the table of measurements; metrics.jsonl has all figures."""
 
@@ -39,7 +40,7 @@ class Train:
     """A recipe's file, or the name of one that ships with the package."""
     data: Annotated[str | None, optional("FOLDER|FILE")] = None
     """Data set to train and measure on, its splits train and val; the same as data.train and
-    data.val in the recipe."""
+    data.val in the recipe. A single annotation file is trained on, and nothing is measured."""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
     """Another value for one of the recipe's settings, as often as you like:
     optimization.batch_size=8."""
@@ -54,22 +55,21 @@ class Train:
 
     def run(self) -> int:
         """Train, print what was measured, and say where the weights are."""
-        from accelerate import PartialState
-
         from regionclip.recipes import read_recipe, recipe_file
         from regionclip.train import train
+        from regionclip.training.engine import make_accelerator
 
         recipe = read_recipe(self.recipe, (*self._data_settings(), *self.set))
         folder = self.output or Path("runs") / recipe_file(self.recipe).stem
-        is_main = PartialState(cpu=self.device == "cpu").is_main_process
-        if is_main and not self.resume:
-            _remove_run(folder)
+        accelerator = make_accelerator(recipe.run.precision, device=self.device)
+        is_main = accelerator.is_main_process
         log = folder / "train.log"
         with _logged_to(log) if is_main else nullcontext(), StageProgress(is_main) as progress:
             weights = train(
                 recipe,
                 folder,
-                device=self.device,
+                accelerator=accelerator,
+                resume=self.resume,
                 tensorboard=self.tensorboard,
                 progress=progress.step,
             )
@@ -81,7 +81,9 @@ class Train:
     def _data_settings(self) -> tuple[str, ...]:
         if self.data is None:
             return ()
-        return (f"data.train={json.dumps(self.data)}", f"data.val={json.dumps(self.data)}")
+        train = f"data.train={json.dumps(self.data)}"
+        is_one_split = Path(self.data).is_file() and Path(self.data).suffix not in YOLO_SUFFIXES
+        return (train,) if is_one_split else (train, f"data.val={json.dumps(self.data)}")
 
 
 class StageProgress:
@@ -145,16 +147,6 @@ def _entries(path: Path) -> Iterator[dict[str, Any]]:
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-def _remove_run(folder: Path) -> None:
-    """Delete what a run has written, and nothing else."""
-    for name in ("recipe.json", "metrics.jsonl", "train.log"):
-        (folder / name).unlink(missing_ok=True)
-    for path in folder.glob("*.safetensors"):
-        path.unlink()
-    for name in ("checkpoints", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 @contextmanager

@@ -106,6 +106,8 @@ def _polygons(
         return ()
     polygons = []
     for flat in segmentation:
+        if len(flat) < 6 or len(flat) % 2:  # no area, as detectron2 leaves them out
+            continue
         points = torch.tensor(flat, dtype=torch.float32).reshape(-1, 2) * scale
         if mirrored_width is not None:
             points[:, 0] = mirrored_width - points[:, 0]

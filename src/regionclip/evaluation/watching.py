@@ -11,6 +11,7 @@ from regionclip.structures import Detections
 from .coco import evaluate_coco, evaluate_ov_coco
 from .finding import data_vocabulary, detect_dataset, find_proposals
 from .lvis import evaluate_lvis
+from .naming import plain_name
 from .processes import Processes
 from .proposals import evaluate_proposals
 
@@ -86,8 +87,8 @@ def watched(
     """
     if len(dataset) == 0:
         raise ValueError(f"{dataset.source} has no image to measure on; leave out data.val")
-    known = set(trained_names)
-    if known.isdisjoint(dataset.class_names):
+    known = {plain_name(name) for name in trained_names}
+    if known.isdisjoint(map(plain_name, dataset.class_names)):
         raise ValueError(
             f"none of the classes of {dataset.source} ({', '.join(dataset.class_names[:5])}) is "
             f"trained on ({', '.join(trained_names[:5])}); names must be written alike"
@@ -97,7 +98,7 @@ def watched(
 
 
 def _told(category: Category, known: set[str]) -> Category:
-    return replace(category, split="base" if category.name in known else "novel")
+    return replace(category, split="base" if plain_name(category.name) in known else "novel")
 
 
 def _defined(figures: Mapping[str, float]) -> dict[str, float]:

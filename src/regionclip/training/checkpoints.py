@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,7 +10,12 @@ from typing import Any
 
 import torch
 
+from .logs import FILE as LOG_FILE
+
 NOTE = "recipe.json"
+CHECKPOINTS = "checkpoints"
+MODEL, BEST, ENSEMBLE = "model.safetensors", "best.safetensors", "ensemble.safetensors"
+"""Weights at the end of a run, the best by its metric, and those between start and end."""
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -79,6 +85,16 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     check_folder(folder, settings)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / NOTE).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+
+
+def remove_run(folder: Path) -> None:
+    """Delete what a run has written into a folder, and nothing else; no run, nothing deleted."""
+    if not (folder / NOTE).exists():
+        return
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+    for name in (MODEL, BEST, ENSEMBLE, LOG_FILE, NOTE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _first_difference(then: Any, now: Any, path: str = "") -> str:

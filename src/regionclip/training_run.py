@@ -1,0 +1,137 @@
+"""What the stages of a training run share: processes, batches, and when it is measured."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from regionclip.data.augmentation import Augmentation
+from regionclip.data.datasets import Dataset
+from regionclip.data.detection_loading import Loading, detection_batches
+from regionclip.evaluation.processes import Processes
+from regionclip.evaluation.watching import Watch
+from regionclip.recipes import Measuring, ProposalRecipe, RunSettings, TransferRecipe
+from regionclip.structures import DetectionBatch
+from regionclip.training import Evaluation, Optimization, Stage, Trainer
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the stages of a run share."""
+
+    trainer: Trainer
+    settings: RunSettings
+
+    @property
+    def folder(self) -> Path:
+        """Where weights go."""
+        return self.trainer.folder
+
+    @property
+    def device(self) -> torch.device:
+        """What this process computes on."""
+        return self.trainer.accelerator.device
+
+    @property
+    def processes(self) -> Processes:
+        """This process among those that train."""
+        accelerator = self.trainer.accelerator
+        return Processes(accelerator.process_index, accelerator.num_processes)
+
+    def on_main(self, write: Callable[[], None]) -> None:
+        """Let one process write what all have."""
+        if self.processes.is_main:
+            write()
+        self.trainer.accelerator.wait_for_everyone()
+
+    def watch(self, dataset: Dataset | None, measuring: Measuring) -> Watch:
+        """What is measured, shared among the processes."""
+        if dataset is None:
+            raise ValueError("nothing to measure on; set data.val")
+        return Watch(dataset, self.processes, measuring.batch_size)
+
+    def stage(
+        self,
+        name: str,
+        learner: nn.Module,
+        batches: Callable[[int], Iterable[DetectionBatch]],
+        recipe: TransferRecipe | ProposalRecipe,
+        figures: Callable[[], Mapping[str, float]],
+        keep_best: Callable[[], None],
+    ) -> None:
+        """Train on boxes and measure, if there is something to measure on."""
+        evaluation = None
+        if recipe.data.val:
+            evaluation = Evaluation(
+                every=recipe.measuring.every,
+                metric=recipe.measuring.metric,
+                run=figures,
+                keep_best=keep_best,
+            )
+        self.trainer.run(
+            Stage(
+                name=name,
+                learner=learner,
+                batches=batches,
+                optimization=recipe.optimization,
+                evaluation=evaluation,
+            )
+        )
+
+    def detection_batches(
+        self,
+        dataset: Dataset,
+        plan: Optimization,
+        augmentation: Augmentation,
+        *,
+        repeat_threshold: float = 0.0,
+        with_polygons: bool = False,
+    ) -> Callable[[int], Iterable[DetectionBatch]]:
+        """This process's share of annotated images."""
+        processes = self.processes
+        return detection_batches(
+            dataset,
+            Loading(
+                augmentation=augmentation,
+                batch_size=plan.batch_size,
+                part_size=plan.part_size(processes.count),
+                num_parts=plan.steps * plan.accumulate,
+                process_index=processes.rank,
+                num_processes=processes.count,
+                seed=self.settings.seed,
+                num_workers=self.settings.num_workers,
+                repeat_threshold=repeat_threshold,
+                with_polygons=with_polygons,
+            ),
+        )
+
+    def icons(
+        self, name: str, learner: nn.Module, batches: TorchDataset[Any], plan: Optimization
+    ) -> None:
+        """Train on generated batches, whole steps of which are drawn by each process."""
+        learner.to(memory_format=torch.channels_last)
+        processes = self.processes
+
+        def from_step(first: int) -> Iterable[Any]:
+            steps = range(first, plan.steps)
+            return DataLoader(
+                batches,
+                sampler=[step * processes.count + processes.rank for step in steps],
+                batch_size=None,
+                num_workers=self.settings.num_workers,
+                collate_fn=_as_it_is,
+                # its own: a loader that drew from the global one would shift it
+                generator=torch.Generator(),
+            )
+
+        self.trainer.run(Stage(name=name, learner=learner, batches=from_step, optimization=plan))
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Keep a batch's own type: torch turns a tuple into a list."""
+    return batch
