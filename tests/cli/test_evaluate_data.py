@@ -305,6 +305,20 @@ def test_synonyms_are_what_the_model_is_asked_for(
     assert evaluate(*arguments) == 2
 
 
+def test_class_embeddings_of_a_file_take_their_names_from_the_command(
+    evaluate: Any, data: Path, model_file: str
+) -> None:
+    vocabulary = regionclip.load(model_file).vocabulary(("dog", "red bus", "cat"), templates="none")
+    np.save("rows.npy", vocabulary.embeddings.numpy())
+    options = ["--data", str(data), "--boxes", "truth"]
+    assert evaluate(*options) == 0
+    by_name = report()["metrics"]
+    arguments = ["evaluate", model_file, *options, "--classes", "rows.npy", "--device=cpu"]
+    names = ["--class-names", "dog, red bus, cat", "--min-score=0", "--output", "by_file"]
+    assert main([*arguments, *names]) == 0
+    assert report("by_file")["metrics"]["ap"] == pytest.approx(by_name["ap"], abs=1e-6)
+
+
 @pytest.fixture
 def weathers(workspace: Path) -> Path:
     for domain in DOMAINS:
@@ -348,6 +362,53 @@ def test_weathers_are_judged_from_a_folder_of_files(weathers: Path) -> None:
     assert report()["metrics"]["voc07_targets"] == 1.0
     (Path("found") / "dusk_rainy.json").unlink()
     assert main(["evaluate", *arguments]) == 2
+
+
+def write_voc(folder: Path, lists: dict[str, Sequence[str]], *, name: str) -> None:
+    """A VOC folder: one object of 20 x 20 pixels in every image, pixels counted from 1."""
+    for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True)
+    for which, images in lists.items():
+        (folder / "ImageSets" / "Main" / f"{which}.txt").write_text("\n".join(images) + "\n")
+        for image in images:
+            pixels = np.zeros((40, 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "JPEGImages" / f"{image}.jpg")
+            (folder / "Annotations" / f"{image}.xml").write_text(
+                f"<annotation><filename>{image}.jpg</filename><size><width>60</width>"
+                f"<height>40</height><depth>3</depth></size><object><name>{name}</name><bndbox>"
+                "<xmin>11</xmin><ymin>11</ymin><xmax>30</xmax><ymax>30</ymax></bndbox></object>"
+                "</annotation>"
+            )
+
+
+def test_weathers_in_voc_folders_are_judged_on_the_list_that_is_named(workspace: Path) -> None:
+    for domain in ("daytime_clear", "night_rainy"):
+        lists = {"train": ("a", "b"), "test": ("c",)}
+        write_voc(Path("dwd") / domain / "VOC2007", lists, name=" Bike ")
+    found = {
+        "images": [{"id": index, "file_name": f"{name}.jpg"} for index, name in enumerate("abc")],
+        "categories": [{"id": 1, "name": "bike"}],
+        "annotations": [
+            # 20 x 20 pixels, as edges
+            {"image_id": index, "category_id": 1, "bbox": [10, 10, 20, 20], "score": 0.9}
+            for index in range(3)
+        ],
+    }
+    arguments = ["--detections", "found", "--data", "dwd", "--protocol", "diverse-weather"]
+    for target_list, num_images in (("train", 2), ("test", 1)):
+        for domain in ("daytime_clear", "night_rainy"):
+            last = 2 if domain == "night_rainy" and target_list == "train" else 3
+            first = 0 if last == 2 else 2
+            own = {**found, "images": found["images"][first:last]}
+            own["annotations"] = found["annotations"][first:last]
+            write_results(Path("found") / f"{domain}.json", own)
+        options = ["--target-list", target_list, "--output", "out"]
+        assert main(["evaluate", *arguments, *options]) == 0
+        content = report()
+        assert content["splits"]["night_rainy"]["images"] == num_images
+        assert content["splits"]["daytime_clear"]["images"] == 1
+        assert content["metrics"]["voc07_targets"] == 1.0
+        assert content["metrics"]["coco_daytime_clear"] == 1.0
 
 
 def test_a_folder_of_sets_is_averaged(workspace: Path) -> None:
@@ -397,6 +458,7 @@ def test_masks_are_read_from_a_file(workspace: Path) -> None:
     [
         (["--protocol", "coco"], "--protocol: needs --data; without it icons are drawn"),
         (["--classes", "cat"], "--classes: needs --data"),
+        (["--class-names", "cat"], "--class-names: needs --data"),
         (["--data", "set/val.json"], "name a model, or a file of its detections"),
         (["m", "--data", "d", "--detections", "r.json"], "with --detections, not both"),
         (["m", "--data", "d", "--boxes", "truth", "--protocol", "proposals"], "--boxes truth: the"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regionclip.data.datasets import Member, Sample
+from regionclip.data.datasets import Member
 from regionclip.evaluation.coco import evaluate_coco
 from regionclip.evaluation.finding import (
     Search,
@@ -100,12 +100,15 @@ def test_underscores_are_blanks_in_prompts() -> None:
     assert prompt_names(("alarm_clock", "cat")) == ("alarm clock", "cat")
 
 
-def test_images_inside_archives_are_refused(tmp_path: Path) -> None:
+def test_images_inside_archives_are_read(tmp_path: Path) -> None:
     data = paint(tmp_path, IMAGES[:1])
-    member = Sample("a.jpg", Member(Path("shard.tar"), "a.jpg", 0, 10), 1)
-    inside = replace(data, samples=(member,))
-    with pytest.raises(ValueError, match=r"shard\.tar/a\.jpg: evaluation reads image files"):
-        list(found_in(colour_detector(), inside))
+    content = (tmp_path / "0.png").read_bytes()
+    archive = tmp_path / "shard.tar"
+    archive.write_bytes(b"before" + content + b"after")
+    member = Member(archive, "0.png", len(b"before"), len(content))
+    inside = replace(data, samples=(replace(data[0], image=member),))
+    detections = found_in(colour_detector(inside), inside)
+    assert evaluate_coco(inside, detections).metrics["ap"] == 1.0
 
 
 def test_names_are_needed_to_find_objects(tmp_path: Path) -> None:

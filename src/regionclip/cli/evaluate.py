@@ -35,7 +35,7 @@ ProtocolName = Literal[
     "odinw",
 ]
 PAPER = "paper"
-NEED_DATA = ("protocol", "split", "detections", "synonyms", "classes")
+NEED_DATA = ("protocol", "split", "detections", "synonyms", "classes", "class_names")
 OWN_NAMES, SYNONYMS, WEATHER = "own names", "synonyms", "weather prompts"
 
 
@@ -60,8 +60,8 @@ class Evaluate(DetectingOptions):
     model: Annotated[Positional[str], optional("MODEL")] = ""
     """Name or file of a model; 'icons' if there is neither --data nor --detections."""
     data: Annotated[str | None, optional("SOURCE")] = None
-    """The data set: a COCO json, or what else 'regionclip data' reads. For diverse-weather a folder
-    of domains, for odinw a folder of data sets."""
+    """The data set: a COCO or LVIS json, or a folder of Pascal VOC, YOLO or COCO jsons. For
+    diverse-weather a folder of domains, for odinw a folder of data sets."""
     protocol: Annotated[ProtocolName | None, optional("NAME")] = None
     """coco (the default); ov-coco (base, novel, all), ov-coco-novel, ov-coco-base; lvis and
     lvis-masks; region-accuracy; voc07, voc12; proposals; diverse-weather; odinw."""
@@ -201,11 +201,10 @@ class Evaluate(DetectingOptions):
 
     def _with_classes(self, sets: "Mapping[str, Dataset]", protocol: str) -> "dict[str, Dataset]":
         """The classes that take part: those of ``--classes``, then what the protocol looks at."""
-        from regionclip.cli.classes import parse_classes
         from regionclip.evaluation.naming import restricted_to
         from regionclip.evaluation.protocols import PROTOCOLS
 
-        classes = parse_classes(self.classes)
+        classes = self.asked_classes()
         if classes is None:
             chosen = dict(sets)
         else:
@@ -244,7 +243,7 @@ class Evaluate(DetectingOptions):
         return finder, {"detections": str(self.detections)}
 
     def _model_finder(self, protocol: str) -> tuple[Finder, dict[str, Any]]:
-        from regionclip.cli.classes import parse_classes, parse_templates
+        from regionclip.cli.classes import parse_templates
         from regionclip.cli.devices import checked_device
         from regionclip.cli.evaluate_finders import ModelFinder, NoVocabularies, Vocabularies
         from regionclip.cli.evaluate_model import ModelRun
@@ -253,7 +252,7 @@ class Evaluate(DetectingOptions):
         from regionclip.evaluation.protocols import PROTOCOLS
         from regionclip.settings import settings_to_dict
 
-        classes = parse_classes(self.classes)
+        classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)
         rules = PROTOCOLS.get(protocol, PROTOCOLS["coco"])
         find = rules.find
@@ -315,7 +314,8 @@ class Evaluate(DetectingOptions):
         if self.data is None:
             for name in NEED_DATA:
                 if getattr(self, name) is not None:
-                    raise UsageError(f"--{name}: needs --data; without it icons are drawn")
+                    option = name.replace("_", "-")
+                    raise UsageError(f"--{option}: needs --data; without it icons are drawn")
         elif bool(self.model) == (self.detections is not None):
             raise UsageError(
                 "name a model, or a file of its detections with --detections"

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from regionclip.cli.console import UsageError
+from regionclip.cli.contents import digest_of_rows
 from regionclip.cli.evaluate_model import ModelRun, run_model
 from regionclip.cli.evaluate_sets import SINGLE
 
@@ -218,8 +218,7 @@ class Vocabularies:
         """What tells vectors of a file from others; those of names are known by the names."""
         if self._classes is None or isinstance(self._classes, tuple):
             return None
-        rows = vocabulary.embeddings.float().contiguous().numpy()
-        return blake2b(rows.tobytes(), digest_size=16).hexdigest()
+        return digest_of_rows(vocabulary.embeddings)
 
 
 class NoVocabularies(Vocabularies):

@@ -42,8 +42,10 @@ def check_images(sets: "Mapping[str, Dataset]") -> None:
     Raises:
         UsageError: Not one file of a data set is there.
     """
+    from regionclip.evaluation.finding import source_of
+
     for dataset in sets.values():
-        if len(dataset) and not any(Path(str(sample.image)).exists() for sample in dataset):
+        if len(dataset) and not any(source_of(sample).file.exists() for sample in dataset):
             raise UsageError(
                 f"none of the {len(dataset)} images of {dataset.source} is there (the first: "
                 f"{dataset[0].image}); say which folder they are in with --image-root"

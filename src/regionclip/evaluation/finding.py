@@ -4,13 +4,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regionclip.data.datasets import Dataset, Sample
+from regionclip.data.datasets import Dataset, Member, Sample
 from regionclip.data.images import ImageReadError
 from regionclip.data.loading import prepared_batches
 from regionclip.data.sources import NamedSource
@@ -235,7 +234,6 @@ def _named(
 
 
 def source_of(sample: Sample) -> NamedSource:
-    """The image as the loader takes it."""
-    if not isinstance(sample.image, Path):
-        raise ValueError(f"{sample.image}: evaluation reads image files; unpack the archive")
-    return NamedSource(sample.name, sample.image, sample.image, sample.name)
+    """The image as the loader takes it; for one in an archive, the archive is its file."""
+    file = sample.image.archive if isinstance(sample.image, Member) else sample.image
+    return NamedSource(sample.name, file, sample.image, sample.name)
