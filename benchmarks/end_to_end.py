@@ -18,7 +18,7 @@ from regionclip.detections.select import SelectionOptions
 from regionclip.methods.regionclip import VARIANTS, build
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork
-from regionclip.regions.embedder import BatchView, RegionView
+from regionclip.regions.embedder import BatchView, RegionEmbedder, RegionView
 from regionclip.regions.map_regions import MapRegions
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary, builtin_names
@@ -203,7 +203,7 @@ class StagedProposer:
 class StagedRegions:
     """A region embedder on the clock."""
 
-    def __init__(self, regions: MapRegions, stages: Stages) -> None:
+    def __init__(self, regions: RegionEmbedder, stages: Stages) -> None:
         self._regions = regions
         self._stages = stages
 

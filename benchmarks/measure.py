@@ -38,6 +38,10 @@ class Report:
     targets: Mapping[str, bool] = field(default_factory=dict)
 
 
+class SkippedError(RuntimeError):
+    """A comparison cannot run here; the message says what it lacks."""
+
+
 def machine(device: torch.device) -> dict[str, Any]:
     """What figures depend on besides the code."""
     described: dict[str, Any] = {

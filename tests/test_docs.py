@@ -1,0 +1,53 @@
+"""The pages of the documentation: complete, and readable without a network."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import regionclip
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    described = re.findall(r"^::: regionclip\.(\w+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    assert sorted(described) == sorted(regionclip.__all__)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    navigation = (DOCS.parent / "mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    assert sorted(re.findall(r"[\w-]+\.md", navigation)) == [page.name for page in PAGES]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_needs_no_script_from_elsewhere(page: Path) -> None:
+    """Formulas in TeX would take MathJax, which is loaded from a host."""
+    prose = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(), flags=re.DOTALL)
+    assert "$" not in prose
+    assert "<script" not in prose
+
+
+def test_references_in_docstrings_become_links() -> None:
+    griffe = pytest.importorskip("griffe", reason="needs the extra [docs]")
+    roles = DOCS / "_roles.py"
+    loaded = griffe.load(
+        "regionclip",
+        search_paths=[DOCS.parent / "src"],
+        extensions=griffe.load_extensions(str(roles)),
+    )
+    detector = loaded["detect.Detector"]
+    assert (
+        '<autoref identifier="regionclip.load" optional><code>regionclip.load</code></autoref>'
+        in detector.docstring.value
+    )
+    # a method that the docstring names without its class
+    assert 'identifier="regionclip.detect.Detector.detect"' in (
+        detector["classify_regions"].docstring.value
+    )
+    # a short form, and a name of the same module
+    assert "<code>Vocabulary</code>" in detector["detect"].docstring.value
+    assert 'identifier="regionclip.vocabulary.read_names"' in (
+        loaded["vocabulary.Vocabulary.from_names"].docstring.value
+    )
