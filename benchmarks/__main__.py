@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 import tyro
 
-from . import end_to_end, objectness, region_head, text
+from . import end_to_end, objectness, region_head, text, training_step
 from .measure import Report, SkippedError, publish
 
-Name = Literal["region_head", "end_to_end", "objectness", "text", "text_all"]
+Name = Literal["region_head", "end_to_end", "objectness", "training_step", "text", "text_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class Options:
     """Regions per image."""
     num_photographs: int = 20
     """Photographs in which the effect of objectness is counted."""
+    num_training_regions: int = 256
+    """Regions of the image that the training step learns from; recipes have 512."""
     num_names: int = 4
     """Class names that the text comparisons' loop encodes, with 81 prompts each."""
 
@@ -49,6 +51,9 @@ def main(options: Options) -> int:
             num_regions=options.num_regions,
             num_photographs=options.num_photographs,
             device=device,
+        ),
+        "training_step": lambda: training_step.run(
+            num_regions=options.num_training_regions, repeats=repeats, device=device
         ),
         "text": lambda: text.run(num_names=options.num_names, repeats=repeats, device=device),
         "text_all": lambda: text.run_all(num_names=options.num_names, device=device),

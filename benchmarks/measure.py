@@ -1,5 +1,6 @@
 """What all benchmarks share: the machine in words, timing, and a table of rows."""
 
+import ctypes
 import json
 import os
 import platform
@@ -120,10 +121,18 @@ def peak_megabytes(function: Callable[[], Any], device: torch.device) -> tuple[f
         return before, torch.cuda.max_memory_allocated(device) / 1e6
     if not PROC_SELF.exists():
         return float("nan"), float("nan")
+    _return_free_memory()
     (PROC_SELF / "clear_refs").write_text("5")  # resets VmHWM to the present size, see proc(5)
     before = _status_megabytes("VmRSS")
     function()
     return before, _status_megabytes("VmHWM")
+
+
+def _return_free_memory() -> None:
+    """Hand back what earlier calls freed: the C library keeps it, and a peak would hide in it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _status_megabytes(field_name: str) -> float:

@@ -88,7 +88,9 @@ class TransferLearner(nn.Module):
             model: Changed in place: it gets ``class_embeddings`` as its ``train_embeddings``, and
                 a box regressor and a mask head with random weights if it lacks what is trained.
             class_embeddings: One row per training class, in the order of the labels, of any length.
-            proposer: Gives regions of images at the training size; frozen here if it is a network.
+            proposer: Looks at images at the training size, which are called ``image 0``,
+                ``image 1`` and so on: one that finds boxes by a file's name is of no use, since
+                images were cropped and flipped. A network is frozen here.
             config: What to do.
             permutation_of: From an image's seed to the order in which its regions are drawn.
 
