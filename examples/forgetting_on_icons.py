@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--scenes", type=int, default=400, help="to train on; a quarter to test on")
+    parser.add_argument("--weather-scenes", type=int, default=60, help="per weather")
     parser.add_argument("--output", type=Path, default=Path("runs/forgetting"))
     options = parser.parse_args()
     data = draw_data(options.output / "data", options.scenes)
@@ -48,7 +49,8 @@ def main() -> None:
             results.setdefault("before fine-tuning", []).append(before)
             results.setdefault(way, []).append(after)
     lines = table_of(results)
-    lines += ["", *weathers(options.output / "focal_scaling_0.5-0" / MODEL)]
+    trained = options.output / "focal_scaling_0.5-0" / MODEL
+    lines += ["", *weathers(trained, options.weather_scenes)]
     (options.output / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
@@ -111,13 +113,15 @@ def table_of(results: dict[str, list[dict[str, float]]]) -> list[str]:
     return lines
 
 
-def weathers(weights: Path) -> list[str]:
+def weathers(weights: Path, num_scenes: int) -> list[str]:
     """AP50 of the start model and of one trained by day, in every weather."""
     lines = ["| weather | before | trained by day |", "|---|---|---|"]
     for domain in DOMAINS:
         cells = []
         for model in ("icons", str(weights)):
-            report = evaluate_icons(regionclip.load(model), num_scenes=60, seed=72, domain=domain)
+            report = evaluate_icons(
+                regionclip.load(model), num_scenes=num_scenes, seed=72, domain=domain
+            )
             cells.append(f"{100 * report.metrics['ap50_all']:.1f}")
         lines.append(f"| {domain} | {' | '.join(cells)} |")
     return lines

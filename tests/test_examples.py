@@ -11,7 +11,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def test_forgetting_on_icons_leaves_its_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--seeds", "1", "--steps", "1", "--scenes", "8", "--output", str(tmp_path)]
+    arguments = [
+        "--seeds=1",
+        "--steps=1",
+        "--scenes=8",
+        "--weather-scenes=2",
+        f"--output={tmp_path}",
+    ]
     monkeypatch.setattr(sys, "argv", ["forgetting_on_icons.py", *arguments])
     monkeypatch.setattr("regionclip.data.icons.DOMAINS", ("day",))
     runpy.run_path(str(EXAMPLES / "forgetting_on_icons.py"), run_name="__main__")
