@@ -440,12 +440,11 @@ def test_masks_are_read_from_a_file(workspace: Path) -> None:
     (row,) = content["annotations"]
     row["segmentation"] = [[0, 0, 30, 0, 30, 30, 0, 30]]
     data.write_text(json.dumps(content))
-    from regionclip.evaluation.curves import mask_rle
+    from regionclip.detections.run_lengths import encode_masks
 
     mask = torch.zeros(40, 60, dtype=torch.bool)
     mask[:30, :30] = True
-    encoded = mask_rle(mask)
-    segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+    segmentation = {"size": [40, 60], "counts": encode_masks(mask[None])[0]}
     rows = [{**truth_as_results(data)[0], "segmentation": segmentation}]
     write_results(Path("results.json"), rows)
     arguments = ["--detections", "results.json", "--data", str(data), "--protocol", "lvis-masks"]

@@ -1,10 +1,11 @@
 import json
 from dataclasses import replace
 
+import pytest
 import torch
 
 from regionclip.evaluation.finding import nothing_found
-from regionclip.evaluation.records import from_record, to_record
+from regionclip.evaluation.records import decoded_masks, from_record, to_record
 
 from .made import random_world
 
@@ -34,3 +35,9 @@ def test_nothing_found_comes_back_with_and_without_masks() -> None:
     assert len(from_record(to_record(empty), ("cat",))) == 0
     masked = replace(empty, masks=torch.zeros(0, 5, 5, dtype=torch.bool))
     assert len(from_record(to_record(masked), ("cat",))) == 0
+
+
+def test_masks_of_two_sizes_in_one_image_are_refused() -> None:
+    encoded = [{"size": [5, 5], "counts": "i0"}, {"size": [6, 5], "counts": "n0"}]
+    with pytest.raises(ValueError, match=r"must have one size, got \[\(5, 5\), \(6, 5\)\]"):
+        decoded_masks(encoded)

@@ -9,8 +9,8 @@ import torch
 from pyarrow import parquet
 
 from regionclip.data.datasets import Dataset
+from regionclip.detections.run_lengths import encode_masks
 from regionclip.evaluation.coco import evaluate_coco
-from regionclip.evaluation.curves import mask_rle
 from regionclip.evaluation.result_files import read_detection_file
 
 from .made import BOX, ELSEWHERE, dataset, random_world
@@ -109,8 +109,7 @@ def test_a_vocabulary_without_a_class_of_the_data_is_refused(tmp_path: Path) -> 
 def test_masks_are_decoded_where_they_are_asked_for(tmp_path: Path) -> None:
     mask = torch.zeros(100, 100, dtype=torch.bool)
     mask[10:30, 10:30] = True
-    encoded = mask_rle(mask)
-    segmentation = {"size": encoded["size"], "counts": encoded["counts"].decode()}
+    segmentation = {"size": [100, 100], "counts": encode_masks(mask[None])[0]}
     path = write(tmp_path / "results.json", [{**ROW, "segmentation": segmentation}])
     file = read_detection_file(path, DATA)
     assert file.of(DATA[0]).masks is None

@@ -12,8 +12,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
-from faster_coco_eval.core import mask as rle
-from torch import Tensor
 
 from regionclip.data.datasets import Dataset, Sample
 from regionclip.structures import Detections
@@ -155,11 +153,6 @@ def image_numbers(dataset: Dataset) -> list[int]:
     return numbers
 
 
-def mask_rle(mask: Tensor) -> dict[str, Any]:
-    """A boolean mask ``(H, W)`` in COCO's compressed run lengths."""
-    return rle.encode(np.asfortranarray(mask.cpu().numpy().astype(np.uint8)))
-
-
 def _ground_truth(dataset: Dataset, numbers: list[int], options: CurveOptions) -> dict[str, Any]:
     images, annotations = [], []
     for number, sample in zip(numbers, dataset, strict=True):
@@ -237,14 +230,13 @@ def _rows(
             # LVIS limits the detections of an image, COCO those of a class in an image
             order = found.scores.argsort(descending=True, stable=True)
             found = found.select(order[: options.max_detections[-1]])
+        if options.regions != "segm":
+            found = replace(found, masks=None)  # encoding them is work, and nothing looks at them
         for index, row in enumerate(found.to_coco(numbers[image_index])):
             row_id += 1
             _, _, width, height = row["bbox"]
-            row |= {"id": row_id, "area": width * height, "iscrowd": 0}
-            if options.regions == "segm" and found.masks is not None:
-                row["segmentation"] = mask_rle(found.masks[index])
-                row["area"] = int(found.masks[index].sum())
-            yield row
+            area = width * height if found.masks is None else int(found.masks[index].sum())
+            yield row | {"id": row_id, "area": area, "iscrowd": 0}
 
 
 def _undefined(num_classes: int, options: CurveOptions) -> Curves:

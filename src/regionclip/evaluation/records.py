@@ -3,13 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from faster_coco_eval.core import mask as rle
 
+from regionclip.detections.run_lengths import decode_masks, encode_masks
 from regionclip.structures import Detections
-
-from .curves import mask_rle
 
 
 def to_record(found: Detections) -> dict[str, Any]:
@@ -20,7 +17,8 @@ def to_record(found: Detections) -> dict[str, Any]:
         "labels": found.labels.tolist(),
     }
     if found.masks is not None:
-        record["masks"] = [_as_text(mask_rle(mask)) for mask in found.masks]
+        size = list(found.masks.shape[1:])
+        record["masks"] = [{"size": size, "counts": counts} for counts in encode_masks(found.masks)]
     return record
 
 
@@ -39,14 +37,15 @@ def from_record(record: Mapping[str, Any], class_names: Sequence[str]) -> Detect
 
 
 def decoded_masks(encoded: Sequence[Mapping[str, Any]]) -> torch.Tensor:
-    """Boolean masks ``(N, H, W)`` of one image from COCO's compressed run lengths."""
+    """Boolean masks ``(N, H, W)`` of one image from COCO's compressed run lengths.
+
+    Raises:
+        ValueError: They are of different sizes, or one is damaged.
+    """
     if not encoded:
         return torch.zeros(0, 1, 1, dtype=torch.bool)
-    masks = [rle.decode(dict(each)) for each in encoded]
-    return torch.from_numpy(np.stack(masks).astype(bool))
-
-
-def _as_text(encoded: Mapping[str, Any]) -> dict[str, Any]:
-    counts = encoded["counts"]
-    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
-    return {"size": [int(side) for side in encoded["size"]], "counts": text}
+    sizes = {tuple(each["size"]) for each in encoded}
+    if len(sizes) > 1:
+        raise ValueError(f"masks of one image must have one size, got {sorted(sizes)}")
+    height, width = sizes.pop()
+    return decode_masks([each["counts"] for each in encoded], (height, width))
