@@ -9,7 +9,6 @@ import torch
 from regionclip.checkpoints import (
     checkpoint_format,
     is_native,
-    load_strict,
     read_checkpoint,
     read_native_metadata,
 )
@@ -24,7 +23,7 @@ from regionclip.proposals.onnx_detector import OnnxDetector
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import RPN_METHOD, read_rpn
-from regionclip.proposals.rpn_weights import load_rpn, map_rpn_weights
+from regionclip.proposals.rpn_weights import load_rpn, load_unfolded_rpn
 from regionclip.proposals.table import read_box_table
 from regionclip.proposals.torchvision_rpn import TorchvisionRpn
 from regionclip.regions.crops import CropRegions
@@ -223,11 +222,7 @@ def trainable_rpn(source: str | Path) -> RegionProposalNetwork | None:
     if path is None or is_torchvision or checkpoint_format(path) is None:
         return None
     if not is_native(path):
-        weights = map_rpn_weights(read_checkpoint(path), source=str(path))
-        network = RegionProposalNetwork(weights.config)
-        target = f"a proposal network of form {weights.form!r}"
-        load_strict(network, weights.state_dict, source=str(path), target=target)
-        return network.eval()
+        return load_unfolded_rpn(read_checkpoint(path), source=str(path))[0]
     if read_native_metadata(path).method == RPN_METHOD:
         return read_rpn(path)
     return read_model(path).model.proposer

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from torch import Tensor
 
 from regionclip.data.datasets import Dataset
 from regionclip.data.icons.batches import BoxBatches, CaptionBatches, PairedBatches
@@ -110,8 +111,9 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
     read = read_model(find_weights(recipe.start))
     model = read.model.float().to(run.device)
     text = text_encoder_of(read, recipe.text_weights)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = {} if recipe.weight_ensemble is None else _copies(model.state_dict())
     model.config = _at_test_time(model.config, recipe)
+    # refused now, rather than after the proposals' stage
     recipe.optimization.part_size(run.processes.count)
     width = model.config.encoder.embed_dim
     classes = training_vocabulary(recipe, data.train, text, width=width)
@@ -145,6 +147,7 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
     run.stage("transfer", learner, batches, recipe, figures, lambda: save(BEST))
     run.on_main(lambda: save(MODEL))
     if recipe.weight_ensemble is not None:
+        # what the start model lacks, such as its own classes, stays as it was trained
         shared = learner.trainable_parameters().keys() - {"train_embeddings"}
         start = {name: tensor for name, tensor in before.items() if name in shared}
         share = recipe.weight_ensemble
@@ -298,6 +301,10 @@ def _take_proposals(model: RegionClip, source: str) -> Proposer | None:
 def _frozen(network: RegionProposalNetwork) -> RegionProposalNetwork:
     """A copy for inference, in which batch norms are part of the convolutions."""
     return deepcopy(network).eval().fold_batch_norms().requires_grad_(False)
+
+
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: each.detach().clone() for name, each in tensors.items()}
 
 
 def _carry(model: RegionClip, named: Vocabulary, learner: TransferLearner) -> None:

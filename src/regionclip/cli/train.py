@@ -33,7 +33,7 @@ class Train:
 
         regionclip train my_recipe.toml --set optimization.steps=500 --output runs/short
 
-        torchrun --nproc-per-node 4 -m regionclip train regionclip-ov-coco-rn50 --data coco
+        torchrun --nproc-per-node 4 -m regionclip train finetune --data my_data
     """
 
     recipe: Annotated[Positional[str], arg(metavar="RECIPE")]

@@ -137,12 +137,27 @@ def load_rpn(
         CheckpointError: There is no localiser, it lacks tensors, or it is of a kind not known
             here, such as one with other anchors.
     """
+    network, leftover = load_unfolded_rpn(state_dict, source=source)
+    return network.requires_grad_(False).fold_batch_norms(), leftover
+
+
+def load_unfolded_rpn(
+    state_dict: Mapping[str, Tensor], *, source: str
+) -> tuple[RegionProposalNetwork, tuple[str, ...]]:
+    """As :func:`load_rpn`, but with batch norms as they are: one that can be trained and saved.
+
+    Args:
+        state_dict: As for :func:`map_rpn_weights`.
+        source: How errors call the checkpoint; its path.
+
+    Raises:
+        CheckpointError: As :func:`load_rpn`.
+    """
     weights = map_rpn_weights(state_dict, source=source)
     network = RegionProposalNetwork(weights.config)
     target = f"a proposal network of form {weights.form!r}"
     load_strict(network, weights.state_dict, source=source, target=target)
-    network.eval().requires_grad_(False)
-    return network.fold_batch_norms(), weights.leftover
+    return network.eval(), weights.leftover
 
 
 def _renamed(key: str, prefixes: tuple[str, str]) -> str | None:
