@@ -105,6 +105,26 @@ class DetectionBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionedBatch:
+    """Images of any sizes with a caption each: one step's input to pretraining.
+
+    Attributes:
+        images: RGB in [0, 1], augmented and resized, not padded.
+        captions: One per image: of several, one was drawn.
+        seeds: As those of :class:`DetectionBatch`.
+        names: What errors and logs call the images.
+        proposals: Boxes that were computed ahead, per image, in its pixels; ``None`` leaves it to
+            the learner to propose some.
+    """
+
+    images: tuple[Float[Tensor, "3 _ _"], ...]
+    captions: tuple[str, ...]
+    seeds: tuple[int, ...]
+    names: tuple[str, ...]
+    proposals: tuple[Proposals, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Detections:
     """Detections of one image, best first.
 
