@@ -16,9 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from regionclip.data.transforms import rows_by_size
 from regionclip.detections.box_coder import REGION_BOX_WEIGHTS
-from regionclip.encoders.frozen_norms import feature_map_with_frozen_norms
 from regionclip.losses import (
     LossSum,
     box_l1_loss,
@@ -41,7 +39,8 @@ from regionclip.scoring.cosine import class_logits
 from regionclip.structures import DetectionBatch, PreparedImage, Targets
 
 from .model import RegionClip, add_detection_heads
-from .transfer_config import STAGES, TransferConfig
+from .training_regions import maps_of_images, unfreeze, with_key_bias
+from .transfer_config import TransferConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +164,7 @@ class TransferLearner(nn.Module):
     ) -> RegionOutputs:
         """Run the recogniser on regions of images ``(3, H, W)``, RGB in [0, 1]."""
         head = RegionHead(self.encoder.visual)
-        maps = self._maps(head, images)
+        maps = maps_of_images(self.encoder, head, images, batching=self.config.image_batching)
         budget = self.config.activation_budget
         total = sum(len(own) for own in regions)
         size = max(1, total if budget is None else budget // head.kept_bytes)
@@ -178,9 +177,7 @@ class TransferLearner(nn.Module):
                 vectors, mask_logits = checkpoint(self._embed, head, parts, use_reentrant=False)
             features.append(vectors.float())
             masks += [] if mask_logits is None else [mask_logits]
-        vectors = torch.cat(features)
-        # it cancels in the softmax; processes that average gradients still wait for its zero
-        vectors = vectors + 0 * head.pool.k_proj.bias.sum()
+        vectors = with_key_bias(torch.cat(features), head)
         with torch.autocast(vectors.device.type, enabled=False):
             deltas = self.get_submodule("box_regressor")(vectors)
         logits = class_logits(
@@ -236,20 +233,6 @@ class TransferLearner(nn.Module):
             logits, labels, gamma=config.focal_gamma, background_weight=config.background_weight
         )
 
-    def _maps(self, head: RegionHead, images: Sequence[Tensor]) -> list[tuple[LiftedMaps, int]]:
-        """Per image, a batch of maps and its place there."""
-        if self.config.image_batching == "padded":
-            groups = [list(range(len(images)))]
-        else:
-            groups = rows_by_size([(int(image.shape[1]), int(image.shape[2])) for image in images])
-        maps: dict[int, tuple[LiftedMaps, int]] = {}
-        for rows in groups:
-            prepared = self.encoder.prepare([images[row] for row in rows])
-            prepared = prepared.contiguous(memory_format=torch.channels_last)
-            lifted = head.lift(feature_map_with_frozen_norms(self.encoder.visual, prepared))
-            maps.update((row, (lifted, place)) for place, row in enumerate(rows))
-        return [maps[row] for row in range(len(images))]
-
     def _embed(
         self, head: RegionHead, parts: Sequence[tuple[LiftedMaps, int, LabelledRegions]]
     ) -> tuple[Tensor, Tensor | None]:
@@ -266,15 +249,7 @@ class TransferLearner(nn.Module):
     def _freeze(self) -> None:
         """Leave gradients to the trained stages, the attention pool, the heads, and no norm."""
         self.requires_grad_(False)
-        visual = self.encoder.visual
-        stem = [visual.conv1, visual.conv2, visual.conv3]
-        stages = [stem, *([getattr(visual, name)] for name in STAGES[1:])]
-        trained = [module for stage in stages[self.config.freeze_at :] for module in stage]
-        trained += [visual.attnpool, self.get_submodule("box_regressor")]
-        trained += [] if self.mask_head is None else [self.mask_head]
-        for module in trained:
-            module.requires_grad_(True)
-        for module in visual.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.requires_grad_(False)
+        heads = [self.get_submodule("box_regressor")]
+        heads += [] if self.mask_head is None else [self.mask_head]
+        unfreeze(self.encoder.visual, heads, freeze_at=self.config.freeze_at)
         self._rows.requires_grad_(self.config.class_embeddings == "trained")

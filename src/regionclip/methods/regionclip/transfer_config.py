@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
-"""Of the image tower, in the order that ``freeze_at`` counts them; the attention pool follows."""
+from .training_regions import ImageBatching, check_freeze_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +37,8 @@ class TransferConfig:
     freeze_at: int = 2
     """How many of stem, layer1, layer2, layer3 and layer4 stay as they are, from the first on
     (``BACKBONE.FREEZE_AT``)."""
-    image_batching: Literal["by_size", "padded"] = "by_size"
-    """``by_size``: images of one size go through the network together, others on their own, so
-    that what an image teaches does not depend on its batch. ``padded``: all together, padded to
-    the largest, as the original does; results near right and bottom borders then do depend."""
+    image_batching: ImageBatching = "by_size"
+    """Which images go through the network together; the original's are ``padded``."""
     activation_budget: int | None = None
     """Bytes that one chunk of regions may keep in layer4 for the backward pass; the chunks are then
     computed a second time there. ``None`` keeps everything and computes it once."""
@@ -63,11 +60,7 @@ class TransferConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if not 0 <= self.freeze_at <= len(STAGES):
-            raise ValueError(
-                f"freeze_at must be from 0 to {len(STAGES)} ({', '.join(STAGES)}), "
-                f"got {self.freeze_at}"
-            )
+        check_freeze_at(self.freeze_at)
 
 
 COCO_TRANSFER = TransferConfig(
