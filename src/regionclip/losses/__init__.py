@@ -2,7 +2,8 @@
 
 from .boxes import box_l1_loss
 from .classification import focal_scaled_cross_entropy, weighted_cross_entropy
-from .contrastive import caption_contrastive_loss
+from .concepts import concept_contrastive_loss, concept_distillation_loss
+from .contrastive import caption_contrastive_loss, image_text_loss
 from .loss_sum import LossSum
 from .masks import mask_loss
 from .region_text import region_text_loss
@@ -14,7 +15,10 @@ __all__ = [
     "RpnLossOptions",
     "box_l1_loss",
     "caption_contrastive_loss",
+    "concept_contrastive_loss",
+    "concept_distillation_loss",
     "focal_scaled_cross_entropy",
+    "image_text_loss",
     "mask_loss",
     "region_text_loss",
     "rpn_loss",

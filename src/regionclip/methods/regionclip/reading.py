@@ -15,6 +15,7 @@ from regionclip.checkpoints import (
     read_native_metadata,
     save_native,
 )
+from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.proposals.rpn_files import RPN_METHOD
 from regionclip.proposals.rpn_weights import map_rpn_weights
 from regionclip.settings import settings_from, settings_to_dict
@@ -78,6 +79,34 @@ def read_model(path: str | Path) -> ReadModel:
     if found.kind in _FOR_OTHERS:
         raise CheckpointError(f"{path} {_FOR_OTHERS[found.kind]}")
     return model_of(found, source=str(path))
+
+
+def read_teacher(path: str | Path) -> ClipResNet | None:
+    """Read the teacher's image tower of a file that has one beside the student's.
+
+    Its text tower is random: a teacher's space is that of the file's own text tower, or, if it is
+    of another architecture, of that architecture's.
+
+    Returns:
+        ``None`` for a file with one image tower.
+
+    Raises:
+        CheckpointError: As :func:`read_model`.
+    """
+    if is_native(path):
+        return None
+    found = recognise_checkpoint(read_checkpoint(path), source=str(path))
+    if found.teacher_spec is None:
+        return None
+    teacher = ClipResNet(found.teacher_spec).eval()
+    load_strict(
+        teacher.clip,
+        found.teacher,
+        source=str(path),
+        target=f"the teacher, a {found.teacher_spec.name}",
+        allowed_missing=TEXT_TOWER,
+    )
+    return teacher
 
 
 def save_model(path: str | Path, read: ReadModel, **extra: str) -> None:

@@ -55,6 +55,13 @@ def unfreeze(visual: ModifiedResNet, modules: Iterable[nn.Module] = (), *, freez
             module.requires_grad_(False)
 
 
+def image_groups(images: Sequence[Tensor], batching: ImageBatching) -> list[list[int]]:
+    """Positions of the images ``(3, H, W)`` that go through a network together."""
+    if batching == "padded":
+        return [list(range(len(images)))]
+    return rows_by_size([(int(image.shape[1]), int(image.shape[2])) for image in images])
+
+
 def maps_of_images(
     encoder: ClipResNet,
     head: RegionHead,
@@ -70,12 +77,8 @@ def maps_of_images(
         images: ``(3, H, W)`` each, RGB in [0, 1].
         batching: Which images go through together.
     """
-    if batching == "padded":
-        groups = [list(range(len(images)))]
-    else:
-        groups = rows_by_size([(int(image.shape[1]), int(image.shape[2])) for image in images])
     maps: dict[int, MapOfImage] = {}
-    for rows in groups:
+    for rows in image_groups(images, batching):
         prepared = encoder.prepare([images[row] for row in rows])
         prepared = prepared.contiguous(memory_format=torch.channels_last)
         lifted = head.lift(feature_map_with_frozen_norms(encoder.visual, prepared))

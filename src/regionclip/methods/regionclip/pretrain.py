@@ -1,0 +1,240 @@
+"""Region-text pretraining: a student learns from captions alone what regions show.
+
+    images -> proposals -> some regions -> teacher (frozen) -> the concepts that it sees in them
+    images -> student -> vectors of the same regions, and of the whole images
+           -> against the concepts, and against the captions -> losses
+
+Source: RegionCLIP (arXiv:2112.09106), sec. 3; microsoft/RegionCLIP@4b8513b
+``detectron2/modeling/meta_arch/clip_rcnn.py:PretrainFastRCNN``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.losses import (
+    LossSum,
+    concept_contrastive_loss,
+    concept_distillation_loss,
+    image_text_loss,
+)
+from regionclip.pairs import (
+    Permutation,
+    RegionConcepts,
+    match_regions_to_concepts,
+    random_permutation,
+)
+from regionclip.proposals.proposer import Proposer
+from regionclip.regions.embedder import RegionEmbedder
+from regionclip.regions.region_head import RegionHead
+from regionclip.scoring.cosine import TEMPERATURE, class_logits
+from regionclip.structures import CaptionedBatch, PreparedImage
+
+from .pretrain_config import PretrainConfig
+from .training_regions import image_groups, maps_of_images, region_vectors, unfreeze
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """What tells a student what regions show; of any architecture, frozen.
+
+    Attributes:
+        regions: Its image tower.
+        concept_embeddings: The concepts in its own joint space, in the order of the student's.
+    """
+
+    regions: RegionEmbedder
+    concept_embeddings: Float[Tensor, "C D"]
+
+
+@dataclass(frozen=True, slots=True)
+class StudentOutputs:
+    """What the student makes of a batch.
+
+    Attributes:
+        regions: One row per region, image after image, not normalised.
+        images: One row per image, as of a region that covers it.
+    """
+
+    regions: Float[Tensor, "R D"]
+    images: Float[Tensor, "B D"]
+
+
+class PretrainLearner(nn.Module):
+    """Learns an image tower from images with captions.
+
+    Everything computes as in ``eval`` mode also while training: batch norms are constants. The text
+    tower is frozen, so that names keep their vectors.
+
+    Attributes:
+        encoder: The student, shared with its model.
+        concept_embeddings: In the student's joint space; not part of the state.
+    """
+
+    def __init__(
+        self,
+        encoder: ClipResNet,
+        concept_embeddings: Float[Tensor, "C D"],
+        teacher: Teacher,
+        proposer: Proposer | None,
+        config: PretrainConfig,
+        *,
+        permutation_of: Callable[[int], Permutation] = random_permutation,
+    ) -> None:
+        """Freeze what stays as it is.
+
+        Args:
+            encoder: The student, changed in place by training.
+            concept_embeddings: One row per concept, of any length.
+            teacher: Frozen; not part of the state, and on its own device.
+            proposer: Regions of batches that come without; ``None`` if all come with some.
+            config: What to do.
+            permutation_of: From an image's seed to the order in which its regions are drawn.
+
+        Raises:
+            ValueError: The concepts of student and teacher are not the same number, or not as wide
+                as the student's regions.
+        """
+        super().__init__()
+        width = encoder.spec.embed_dim
+        if concept_embeddings.shape[1] != width:
+            raise ValueError(
+                f"concepts are {concept_embeddings.shape[1]} numbers wide, regions of "
+                f"{encoder.spec.name} {width}; make the pool with the student's text tower"
+            )
+        if len(teacher.concept_embeddings) != len(concept_embeddings):
+            raise ValueError(
+                f"the student has {len(concept_embeddings)} concepts, the teacher "
+                f"{len(teacher.concept_embeddings)}; both need the same pool"
+            )
+        self.encoder, self.config = encoder, config
+        self.register_buffer("concept_embeddings", concept_embeddings, persistent=False)
+        self.teacher = replace(
+            teacher, concept_embeddings=teacher.concept_embeddings.to(encoder.device)
+        )
+        self.proposer = (proposer,)  # no submodule: it is neither trained nor saved
+        self.permutation_of = permutation_of
+        self.requires_grad_(False)
+        unfreeze(encoder.visual, freeze_at=config.freeze_at)
+        self.train()
+
+    def train(self, mode: bool = True) -> "PretrainLearner":
+        """Leave all parts in ``eval`` mode."""
+        super().train(False)
+        self.training = mode
+        return self
+
+    def forward(self, batch: CaptionedBatch) -> dict[str, LossSum]:
+        """Losses by name: those of ``config.losses``."""
+        boxes = self.draw_regions(batch)
+        outputs = self.outputs(batch.images, boxes)
+        losses = {}
+        if "image_text" in self.config.losses:
+            losses["image_text"] = self.image_text_loss(outputs, batch.captions)
+        if set(self.config.losses) - {"image_text"}:
+            losses |= self.region_losses(outputs, self.match(batch, boxes))
+        return losses
+
+    @torch.no_grad()
+    def draw_regions(self, batch: CaptionedBatch) -> list[Float[Tensor, "R 4"]]:
+        """Some regions of each image, ``xyxy`` in its pixels.
+
+        Raises:
+            ValueError: The batch comes without proposals, and nothing proposes any.
+        """
+        proposals = batch.proposals
+        if proposals is None:
+            (proposer,) = self.proposer
+            if proposer is None:
+                raise ValueError(
+                    f"{batch.names[0]} comes without proposals and nothing proposes any; give the "
+                    "learner a proposer"
+                )
+            proposals = proposer.propose(_prepared(batch, range(len(batch.images))))
+        drawn = []
+        for own, seed in zip(proposals, batch.seeds, strict=True):
+            order = self.permutation_of(seed)(len(own))[: self.config.regions_per_image]
+            drawn.append(own.boxes.to(self.encoder.device)[order.to(self.encoder.device)])
+        return drawn
+
+    def outputs(
+        self, images: Sequence[Tensor], boxes: Sequence[Float[Tensor, "R 4"]]
+    ) -> StudentOutputs:
+        """Run the student on whole images ``(3, H, W)``, RGB in [0, 1], and on regions of them."""
+        head = RegionHead(self.encoder.visual)
+        batching = self.config.image_batching
+        maps = maps_of_images(self.encoder, head, images, batching=batching)
+        height = max(int(image.shape[1]) for image in images)
+        width = max(int(image.shape[2]) for image in images)
+        regions = []
+        for image, own in zip(images, boxes, strict=True):
+            size = (width, height) if batching == "padded" else (image.shape[2], image.shape[1])
+            regions.append(torch.cat([own.new_tensor([[0, 0, *size]]), own]))
+        budget = self.config.activation_budget
+        vectors = region_vectors(head, maps, regions, activation_budget=budget)
+        parts = vectors.split([len(own) for own in regions])
+        return StudentOutputs(
+            regions=torch.cat([part[1:] for part in parts]),
+            images=torch.stack([part[0] for part in parts]),
+        )
+
+    def match(self, batch: CaptionedBatch, boxes: Sequence[Float[Tensor, "R 4"]]) -> RegionConcepts:
+        """What the teacher sees in regions of the batch's images."""
+        return match_regions_to_concepts(
+            self.teacher_features(batch, boxes),
+            self.teacher.concept_embeddings,
+            min_score=self.config.min_concept_score,
+        )
+
+    def teacher_features(
+        self, batch: CaptionedBatch, boxes: Sequence[Float[Tensor, "R 4"]]
+    ) -> Float[Tensor, "N D"]:
+        """The teacher's vectors of regions, image after image."""
+        vectors: dict[int, Tensor] = {}
+        with torch.inference_mode():
+            for rows in image_groups(batch.images, self.config.image_batching):
+                view = self.teacher.regions.view(_prepared(batch, rows))
+                for place, row in enumerate(rows):
+                    vectors[row] = view.of(place).features(boxes[row])
+        # a copy: tensors made under inference mode cannot enter a loss
+        return torch.cat([vectors[row] for row in range(len(boxes))]).clone()
+
+    def region_losses(self, outputs: StudentOutputs, pairs: RegionConcepts) -> dict[str, LossSum]:
+        """What the regions that the teacher is sure of cost, by name."""
+        logits = class_logits(outputs.regions[pairs.kept], self.get_buffer("concept_embeddings"))
+        losses = {}
+        if "distillation" in self.config.losses:
+            losses["distillation"] = concept_distillation_loss(logits, pairs.scores)
+        if "contrastive" in self.config.losses:
+            losses["contrastive"] = concept_contrastive_loss(logits, pairs.targets)
+        return losses
+
+    def image_text_loss(self, outputs: StudentOutputs, captions: Sequence[str]) -> LossSum:
+        """What the images cost against their captions."""
+        with torch.no_grad():
+            tokens = self.encoder.tokenize(captions)
+            texts = self.encoder.encode_tokens(tokens[:, : int((tokens != 0).any(dim=0).sum())])
+        ids = torch.tensor([_caption_id(each) for each in captions], device=texts.device)
+        return image_text_loss(outputs.images, texts, ids, temperature=TEMPERATURE)
+
+
+def _prepared(batch: CaptionedBatch, rows: Sequence[int]) -> list[PreparedImage]:
+    return [
+        PreparedImage(
+            image,
+            original_size_hw=(int(image.shape[1]), int(image.shape[2])),
+            name=batch.names[row],
+        )
+        for row, image in ((row, batch.images[row]) for row in rows)
+    ]
+
+
+def _caption_id(caption: str) -> int:
+    """A number that the same words have in every process; Python's own hashes differ."""
+    digest = blake2b(" ".join(caption.lower().split()).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
