@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from regionclip.losses import caption_contrastive_loss
+from regionclip.losses import caption_contrastive_loss, image_text_loss
 
 NOTHING = torch.zeros(2, 2, dtype=torch.bool)
 PAIRS = torch.eye(2, dtype=torch.bool)
@@ -65,3 +65,29 @@ def test_an_empty_batch_costs_nothing_and_has_a_gradient() -> None:
     )
     loss.backward()
     assert loss.item() == 0.0
+
+
+def test_pairs_with_different_captions_cost_what_clips_loss_says() -> None:
+    generator = torch.Generator().manual_seed(2)
+    images, texts = torch.randn(2, 3, 5, generator=generator)
+    logits = torch.nn.functional.cosine_similarity(images[:, None], texts[None], dim=2) / 0.5
+    rows = torch.arange(3)
+    entropy = torch.nn.functional.cross_entropy
+    expected = (entropy(logits, rows) + entropy(logits.T, rows)) / 2
+    loss = image_text_loss(images, texts, torch.tensor([7, -3, 5]), temperature=0.5)
+    torch.testing.assert_close(loss.mean(), expected)
+    assert loss.count.item() == 3
+
+
+def test_images_with_the_same_caption_belong_to_both() -> None:
+    same = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    loss = image_text_loss(same, same, torch.tensor([4, 4]), temperature=1.0)
+    assert loss.mean().item() == pytest.approx(math.log(2))
+
+
+def test_no_pairs_cost_nothing() -> None:
+    nothing = torch.zeros(0, 3, requires_grad=True)
+    ids = torch.zeros(0, dtype=torch.int64)
+    loss = image_text_loss(nothing, torch.zeros(0, 3), ids, temperature=1.0)
+    assert loss.mean().item() == 0
+    loss.total.backward()

@@ -3,6 +3,7 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -30,6 +31,39 @@ class Line(nn.Module):
         noisy = batch + 0.1 * torch.randn_like(batch)
         squares = (noisy @ (self.weight - TRUE_WEIGHT).T).square()
         return {"square": LossSum(squares.sum(), torch.tensor(float(len(batch))))}
+
+
+class Slopes(nn.Module):
+    """Costs what its two weights are worth: gradients of 3 and 0.5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steep, self.flat = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch: Tensor) -> dict[str, LossSum]:
+        return {"worth": LossSum((3 * self.steep + 0.5 * self.flat).sum(), torch.tensor(1.0))}
+
+
+@pytest.mark.parametrize(
+    ("norm_of", "steep", "flat"),
+    [("each", 1.0, 0.5), ("all", 3 / 9.25**0.5, 0.5 / 9.25**0.5)],
+)
+def test_gradients_are_limited_together_or_each(
+    norm_of: Literal["all", "each"], steep: float, flat: float, tmp_path: Path
+) -> None:
+    plan = Optimization(
+        steps=1,
+        batch_size=4,
+        learning_rate=1.0,
+        momentum=0.0,
+        weight_decay=0.0,
+        max_gradient_norm=1.0,
+        gradient_norm_of=norm_of,
+    )
+    slopes = Slopes()
+    trainer(tmp_path).run(Stage(name="slopes", learner=slopes, batches=points, optimization=plan))
+    assert slopes.steep.item() == pytest.approx(-steep, rel=1e-4)
+    assert slopes.flat.item() == pytest.approx(-flat, rel=1e-4)
 
 
 def distance(line: Line) -> float:

@@ -74,6 +74,7 @@ def test_a_batch_divides_into_processes_and_parts() -> None:
         ({"milestones": (5,), "schedule": "cosine"}, "go with schedule 'steps'"),
         ({"ema_decay": 1.0}, "ema_decay must be in"),
         ({"max_gradient_norm": 0.0}, "max_gradient_norm must be positive"),
+        ({"gradient_norm_of": "each"}, "'each' needs a max_gradient_norm, got None"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(change: dict[str, object], message: str) -> None:

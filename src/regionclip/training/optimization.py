@@ -44,6 +44,9 @@ class Optimization:
     memory. Losses are averaged over parts, so a step is only nearly the same."""
     max_gradient_norm: float | None = None
     """Gradients of a larger norm are scaled down to it."""
+    gradient_norm_of: Literal["all", "each"] = "all"
+    """Which norm that is: one of all gradients together, or each tensor's own, as in detectron2's
+    ``CLIP_TYPE "norm"``, which RegionCLIP's pretraining uses."""
     ema_decay: float | None = None
     """Keep an exponential moving average of the weights, and evaluate and save it instead."""
 
@@ -64,6 +67,8 @@ class Optimization:
             raise ValueError(f"milestones must rise, got {self.milestones}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in (0, 1), got {self.ema_decay}")
+        if self.gradient_norm_of == "each" and self.max_gradient_norm is None:
+            raise ValueError("gradient_norm_of 'each' needs a max_gradient_norm, got None")
         if self.max_gradient_norm is not None and self.max_gradient_norm <= 0:
             raise ValueError(f"max_gradient_norm must be positive, got {self.max_gradient_norm}")
 

@@ -93,8 +93,7 @@ class RunningStage:
                     losses = self._prepared(batch)
                 for name, share in self._backward(losses).items():
                     shares[name] = shares.get(name, torch.zeros_like(share)) + share
-        if plan.max_gradient_norm is not None:
-            self.accelerator.clip_grad_norm_(self._trained, plan.max_gradient_norm)
+        self._limit_gradients()
         self._optimizer.step()
         if self._average is not None:
             self._average.update()
@@ -116,6 +115,17 @@ class RunningStage:
         # gradients are averaged over processes, and these shares are to be added
         self.accelerator.backward(loss * self.accelerator.num_processes)
         return {"loss": loss.detach(), **{name: each.detach() for name, each in shares.items()}}
+
+    def _limit_gradients(self) -> None:
+        plan = self.stage.optimization
+        if plan.max_gradient_norm is None:
+            return
+        if plan.gradient_norm_of == "all":
+            self.accelerator.clip_grad_norm_(self._trained, plan.max_gradient_norm)
+            return
+        self.accelerator.unscale_gradients()
+        for parameter in self._trained:
+            nn.utils.clip_grad_norm_(parameter, plan.max_gradient_norm)
 
     def is_finite(self) -> bool:
         """Whether all trained weights are numbers."""
