@@ -6,8 +6,6 @@ A learner is a module whose ``forward`` takes a batch and gives its losses as su
 
 import logging
 import math
-import resource
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +22,7 @@ from .checkpoints import CHECKPOINTS, check_folder, claim_folder, load_state, re
 from .interrupts import StopRequest
 from .logs import Logs
 from .running_stage import RunningStage, Stage, Window, over_processes
+from .trial import peak_memory_mb
 
 LOGGER = logging.getLogger(__name__)
 Progress = Callable[[str, int, int, float], None]
@@ -178,7 +177,7 @@ class Trainer:
             "learning_rate": running.learning_rate,
             "images_per_second": running.stage.optimization.batch_size / seconds,
             "seconds_left": (steps - done) * seconds,
-            "peak_memory_mb": _peak_memory_mb(),
+            "peak_memory_mb": peak_memory_mb(),
         }
         self._logs.write(running.stage.name, done, values)
         LOGGER.info("%s %d/%d loss %.4f, %.2f s", running.stage.name, done, steps, loss, seconds)
@@ -231,11 +230,3 @@ def make_accelerator(precision: Precision, *, device: str = "auto") -> Accelerat
         # one process judges detections while the others wait
         kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)],
     )
-
-
-def _peak_memory_mb() -> float:
-    """Of the GPU, or of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
