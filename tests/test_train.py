@@ -9,7 +9,8 @@ from regionclip.data import icons
 from regionclip.data.icons.batches import BoxBatch
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import read_model
-from regionclip.train import proposal_batches, region_batches, train
+from regionclip.train import train
+from regionclip.training_icons import proposal_batches, region_batches
 from tests.tiny_recipe import RECIPE, TINY, weights_of
 
 

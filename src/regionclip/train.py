@@ -6,7 +6,8 @@
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
-``training_data.py``; what a recipe may say, in ``recipes.py``.
+``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, in
+``training_icons.py``.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +22,6 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from regionclip.data.datasets import Dataset
-from regionclip.data.icons.batches import BoxBatches, CaptionBatches, PairedBatches
 from regionclip.loading import (
     detector_of,
     find_weights,
@@ -31,7 +31,6 @@ from regionclip.loading import (
     trainable_rpn,
 )
 from regionclip.methods.regionclip.config import RegionClipConfig
-from regionclip.methods.regionclip.learners import CaptionLearner, ProposalLearner, RegionLearner
 from regionclip.methods.regionclip.model import RegionClip, carry_classes
 from regionclip.methods.regionclip.proposal_learner import RpnLearner
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
@@ -52,6 +51,7 @@ from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
 from regionclip.training.engine import make_accelerator
 from regionclip.training_data import open_training_data, test_vocabulary, training_vocabulary
+from regionclip.training_icons import train_icons
 from regionclip.training_run import Run
 from regionclip.vocabulary import Vocabulary
 
@@ -178,61 +178,12 @@ def train_proposals(recipe: ProposalRecipe, run: Run) -> None:
     run.on_main(lambda: save_rpn(run.folder / MODEL, network))
 
 
-def train_icons(recipe: IconsRecipe, run: Run) -> None:
-    """Generated icons: captions, then regions of base classes, then proposals."""
-    model = RegionClip(recipe.model)
-    captions = CaptionLearner(model.encoder)
-    regions = RegionLearner(captions, recipe.model)
-    run.icons("captions", captions, caption_batches(recipe), recipe.captions)
-    run.icons("regions", regions, region_batches(recipe), recipe.regions)
-    if model.proposer is not None:
-        proposals = ProposalLearner(model.proposer, recipe.model)
-        run.icons("proposals", proposals, proposal_batches(recipe), recipe.proposals)
-    half = ReadModel(deepcopy(model).half(), has_text_tower=True, reports=())
-    run.on_main(lambda: save_model(run.folder / MODEL, half))
-
-
 FLOWS: Mapping[str, Callable[..., None]] = {
     TransferRecipe.task: train_transfer,
     ProposalRecipe.task: train_proposals,
     IconsRecipe.task: train_icons,
 }
 """By the recipe's task."""
-
-
-def caption_batches(recipe: IconsRecipe) -> CaptionBatches:
-    """What the captions stage sees."""
-    return CaptionBatches(
-        seed=recipe.run.seed,
-        num_batches=recipe.captions.steps,
-        batch_size=recipe.captions.batch_size,
-        image_sizes=recipe.caption_image_sizes,
-        scene_share=recipe.scene_share,
-    )
-
-
-def region_batches(recipe: IconsRecipe) -> PairedBatches:
-    """What the regions stage sees: boxes, and captions of other images than before."""
-    stage = recipe.regions
-    captions = CaptionBatches(
-        seed=recipe.run.seed + 1_000,
-        num_batches=stage.steps,
-        batch_size=recipe.region_captions,
-        image_sizes=recipe.caption_image_sizes,
-        scene_share=recipe.scene_share,
-    )
-    boxes = BoxBatches(
-        seed=recipe.run.seed + 2_000, num_batches=stage.steps, batch_size=stage.batch_size
-    )
-    return PairedBatches(captions, boxes)
-
-
-def proposal_batches(recipe: IconsRecipe) -> BoxBatches:
-    """What the proposals stage sees."""
-    stage = recipe.proposals
-    return BoxBatches(
-        seed=recipe.run.seed + 3_000, num_batches=stage.steps, batch_size=stage.batch_size
-    )
 
 
 def _at_test_time(config: RegionClipConfig, recipe: TransferRecipe) -> RegionClipConfig:

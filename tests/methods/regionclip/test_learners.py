@@ -10,7 +10,7 @@ from regionclip.methods.regionclip.learners import (
     sample_regions,
 )
 from regionclip.methods.regionclip.model import RegionClip
-from regionclip.train import caption_batches, region_batches
+from regionclip.training_icons import caption_batches, region_batches
 from tests.tiny_recipe import RECIPE, TINY, weights_of
 
 

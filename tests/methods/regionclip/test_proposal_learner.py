@@ -11,7 +11,7 @@ from regionclip.methods.regionclip.learners import ICON_PROPOSALS, detection_bat
 from regionclip.methods.regionclip.proposal_learner import RpnLearner, RpnTraining
 from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig
 from regionclip.structures import DetectionBatch, Targets
-from regionclip.train import proposal_batches
+from regionclip.training_icons import proposal_batches
 from tests.tiny_clip import randomize_norms
 from tests.tiny_recipe import RECIPE, weights_of
 
