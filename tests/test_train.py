@@ -11,7 +11,7 @@ from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import read_model
 from regionclip.train import train
 from regionclip.training_icons import proposal_batches, region_batches
-from tests.tiny_recipe import RECIPE, TINY, weights_of
+from tests.tiny_recipe import PRETRAINING, RECIPE, TINY, plan, weights_of
 
 
 def test_each_stage_learns_its_part(tmp_path: Path) -> None:
@@ -52,6 +52,22 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> N
         assert torch.equal(one, others[key]), key
 
 
+def test_pretraining_moves_the_image_tower_and_nothing_else(tmp_path: Path) -> None:
+    captions_only = replace(RECIPE, regions=None)
+    before = weights_of(read_model(train(captions_only, tmp_path / "without")).model)
+    recipe = replace(captions_only, pretraining=PRETRAINING)
+    after = weights_of(read_model(train(recipe, tmp_path / "with")).model)
+    moved = {key for key, own in before.items() if not torch.equal(own, after[key])}
+    assert "encoder.clip.visual.layer2.0.conv1.weight" in moved
+    assert all(key.startswith("encoder.clip.visual.") for key in moved)
+
+
+def test_pretraining_without_a_proposer_is_refused(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, model=replace(TINY, rpn=None), pretraining=PRETRAINING)
+    with pytest.raises(ValueError, match=r"needs the settings \[pretraining\] and \[model.rpn\]"):
+        train(recipe, tmp_path)
+
+
 def test_checkpoints_of_another_recipe_are_refused(tmp_path: Path) -> None:
     no_steps = replace(RECIPE.captions, steps=0)
     idle = replace(RECIPE, captions=no_steps, regions=no_steps, proposals=no_steps)
@@ -62,12 +78,9 @@ def test_checkpoints_of_another_recipe_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_novel_icon_is_ever_drawn_with_boxes() -> None:
-    recipe = replace(
-        RECIPE,
-        regions=replace(RECIPE.regions, steps=20, batch_size=4),
-        proposals=replace(RECIPE.proposals, steps=20, batch_size=4),
-    )
-    regions, proposals = region_batches(recipe), proposal_batches(recipe)
+    more = plan(20, 4)
+    regions = region_batches(RECIPE, more)
+    proposals = proposal_batches(replace(RECIPE, proposals=more))
     streams: list[BoxBatch] = [regions[step][1] for step in range(20)]
     streams += [proposals[step] for step in range(20)]
     labels = torch.cat([batch.labels for batch in streams])

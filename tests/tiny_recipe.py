@@ -5,8 +5,9 @@ from torch import nn
 
 from regionclip.encoders.clip_resnet import ClipResNetSpec
 from regionclip.methods.regionclip.config import RegionClipConfig
+from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.proposals.rpn import RpnConfig
-from regionclip.recipes import IconsRecipe, RunSettings
+from regionclip.recipes import IconsPretraining, IconsRecipe, RunSettings
 from regionclip.training import Optimization
 
 TINY = RegionClipConfig(
@@ -41,10 +42,17 @@ def plan(steps: int, batch_size: int) -> Optimization:
     )
 
 
+REGIONS = plan(2, 2)
+PRETRAINING = IconsPretraining(
+    optimization=plan(2, 2),
+    learner=PretrainConfig(regions_per_image=8, min_concept_score=0.0),
+    pool_captions=60,
+    pool_min_count=2,
+)
 RECIPE = IconsRecipe(
     model=TINY,
     captions=plan(2, 4),
-    regions=plan(2, 2),
+    regions=REGIONS,
     proposals=plan(2, 2),
     region_captions=4,
     caption_image_sizes=(64,),

@@ -13,6 +13,7 @@ from regionclip.checkpoints import (
     read_native_metadata,
 )
 from regionclip.detect import DetectOptions, Detector, DetectorParts
+from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, TextEncoder
 from regionclip.methods import known_weights
@@ -27,14 +28,13 @@ from regionclip.proposals.rpn_weights import load_rpn, load_unfolded_rpn
 from regionclip.proposals.table import read_box_table
 from regionclip.proposals.torchvision_rpn import TorchvisionRpn
 from regionclip.regions.crops import CropRegions
-from regionclip.regions.embedder import NoRegions
+from regionclip.regions.embedder import NoRegions, RegionEmbedder, RegionSource
 from regionclip.regions.map_regions import MapRegions
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 from regionclip.vocabulary import Vocabulary, builtin_names
 from regionclip.weights import Progress, fetch_weights, find_entry
 
 Precision = Literal["fp32", "bf16", "fp16"]
-RegionSource = Literal["map", "crops"]
 DEFAULT_TORCHVISION = "fasterrcnn_resnet50_fpn"
 ONNX_START = b"\x08"
 """A model's first field is its format's version, a varint; onnx/onnx ``onnx/onnx.proto``
@@ -132,10 +132,7 @@ def detector_of(
         dtype: See :func:`load`.
         memory_budget: See :func:`load`.
     """
-    if regions == "map":
-        embedder = MapRegions(model.encoder, dtype=dtype, memory_budget=memory_budget)
-    else:
-        embedder = CropRegions(model.encoder, dtype=dtype, memory_budget=memory_budget)
+    embedder = region_embedder(model.encoder, regions, dtype=dtype, memory_budget=memory_budget)
     if proposer is None and model.proposer is not None:
         # a copy: folding changes the keys, and the model must stay one that can be saved
         proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)
@@ -158,6 +155,19 @@ def detector_of(
         use_box_deltas=config.box_regression,
     )
     return Detector(parts, options)
+
+
+def region_embedder(
+    encoder: ClipResNet,
+    regions: RegionSource,
+    *,
+    dtype: torch.dtype = torch.float32,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> RegionEmbedder:
+    """What turns regions into vectors of an encoder; the arguments are those of :func:`load`."""
+    if regions == "map":
+        return MapRegions(encoder, dtype=dtype, memory_budget=memory_budget)
+    return CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
 
 
 def proposals_only(proposer: Proposer, *, shortest_side: int, longest_side: int) -> Detector:

@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Literal
 
 from regionclip.data.augmentation import Augmentation
 from regionclip.methods.regionclip.config import RegionClipConfig
+from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.methods.regionclip.proposal_learner import RpnTraining
 from regionclip.methods.regionclip.transfer import TransferConfig
-from regionclip.proposals.rpn import RpnConfig
+from regionclip.proposals.rpn import RpnConfig, RpnSelection
+from regionclip.regions.embedder import RegionSource
 from regionclip.scoring.objectness import ObjectnessFusion
 from regionclip.settings import settings_from
 from regionclip.training import Optimization
@@ -166,15 +168,39 @@ class ProposalRecipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IconsPretraining:
+    """Region-text pretraining of the small detector, on scenes with captions alone."""
+
+    optimization: Optimization
+    learner: PretrainConfig = field(default_factory=PretrainConfig)
+    teacher_regions: RegionSource = "crops"
+    """What the teacher, the model as the captions left it, looks at."""
+    selection: RpnSelection = field(
+        default_factory=lambda: RpnSelection(nms_iou=0.5, post_nms_topk=300)
+    )
+    """Which proposals regions are drawn from (microsoft/RegionCLIP@4b8513b ``pretrain.sh``)."""
+    pool_captions: int = 2000
+    """Captions that the concept pool is taken from."""
+    pool_min_count: int = 5
+    """Concepts that fewer captions name are left out."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class IconsRecipe:
-    """Train a small detector from nothing but generated icons: captions, regions, proposals."""
+    """Train a small detector from nothing but generated icons.
+
+    Its stages, in this order: captions, regions, proposals, pretraining.
+    """
 
     task: ClassVar[str] = "icons"
 
     model: RegionClipConfig
     captions: Optimization
-    regions: Optimization
     proposals: Optimization
+    """On boxes of base classes, without their names."""
+    regions: Optimization | None = None
+    """On boxes of base classes with their names."""
+    pretraining: IconsPretraining | None = None
     region_captions: int = 64
     """Captioned images that the regions stage goes on with, per step."""
     caption_image_sizes: tuple[int, ...] = (96,)

@@ -1,33 +1,101 @@
 """A small detector from nothing but generated icons: the stages of the recipe ``icons``.
 
-captions   images of icons with a caption each -> both towers
-regions    boxes of base classes, and captions -> the image tower
-proposals  boxes of base classes without their names -> proposal network
+    captions     images of icons with a caption each -> both towers
+    regions      boxes of base classes, and captions -> the image tower
+    proposals    boxes of base classes without their names -> proposal network
+    pretraining  scenes with a caption each, and proposals -> the image tower
+
+Which of them a recipe has is its own matter.
 """
 
+from collections import Counter
 from copy import deepcopy
 
-from regionclip.data.icons.batches import BoxBatches, CaptionBatches, PairedBatches
+from regionclip.concepts.noun_phrases import noun_phrases
+from regionclip.data.icons.batches import (
+    BoxBatches,
+    CaptionBatches,
+    CaptionedScenes,
+    PairedBatches,
+    captions_of_scenes,
+)
+from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.loading import region_embedder
 from regionclip.methods.regionclip.learners import CaptionLearner, ProposalLearner, RegionLearner
 from regionclip.methods.regionclip.model import RegionClip
+from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.recipes import IconsRecipe
+from regionclip.training import Optimization
 from regionclip.training.checkpoints import MODEL
 from regionclip.training_run import Run
+from regionclip.vocabulary import Vocabulary
 
 
 def train_icons(recipe: IconsRecipe, run: Run) -> None:
-    """Generated icons: captions, then regions of base classes, then proposals."""
+    """Generated icons: the stages that the recipe has, one after another."""
     model = RegionClip(recipe.model)
     captions = CaptionLearner(model.encoder)
-    regions = RegionLearner(captions, recipe.model)
     run.icons("captions", captions, caption_batches(recipe), recipe.captions)
-    run.icons("regions", regions, region_batches(recipe), recipe.regions)
+    # as the captions leave it: the later stages move the image tower
+    as_captioned = deepcopy(model.encoder).eval().requires_grad_(False)
+    if recipe.regions is not None:
+        regions = RegionLearner(captions, recipe.model)
+        run.icons("regions", regions, region_batches(recipe, recipe.regions), recipe.regions)
     if model.proposer is not None:
         proposals = ProposalLearner(model.proposer, recipe.model)
         run.icons("proposals", proposals, proposal_batches(recipe), recipe.proposals)
+    if recipe.pretraining is not None:
+        plan = recipe.pretraining.optimization
+        learner = pretraining_of(model, as_captioned, recipe, run)
+        run.icons("pretraining", learner, captioned_scenes(recipe, plan), plan)
     half = ReadModel(deepcopy(model).half(), has_text_tower=True, reports=())
     run.on_main(lambda: save_model(run.folder / MODEL, half))
+
+
+def pretraining_of(
+    model: RegionClip, teacher: ClipResNet, recipe: IconsRecipe, run: Run
+) -> PretrainLearner:
+    """The learner of the pretraining stage, with the concepts of captions such as it will see.
+
+    Args:
+        model: Its encoder is the student, its trained proposer gives regions.
+        teacher: The encoder before.
+        recipe: With pretraining.
+        run: Its device and seed.
+
+    Raises:
+        ValueError: The recipe has no pretraining, or the model no proposer.
+    """
+    settings = recipe.pretraining
+    if settings is None or model.proposer is None:
+        raise ValueError("pretraining icons needs the settings [pretraining] and [model.rpn]")
+    captions = captions_of_scenes(settings.pool_captions, seed=recipe.run.seed + 4_000)
+    counts = Counter(each for caption in captions for each in noun_phrases(caption))
+    names = sorted(name for name, count in counts.items() if count >= settings.pool_min_count)
+    teacher = teacher.to(run.device)
+    concepts = Vocabulary.from_names(names, teacher, templates=recipe.model.templates).embeddings
+    proposer = deepcopy(model.proposer).eval().fold_batch_norms().requires_grad_(False)
+    proposer.selection = settings.selection
+    embedder = region_embedder(teacher, settings.teacher_regions)
+    return PretrainLearner(
+        # the text tower was not trained since: both towers read concepts alike
+        model.encoder,
+        concepts,
+        Teacher(embedder, concepts),
+        proposer.to(run.device),
+        settings.learner,
+    )
+
+
+def captioned_scenes(recipe: IconsRecipe, plan: Optimization) -> CaptionedScenes:
+    """What the pretraining stage sees: scenes of other seeds than before, with captions alone."""
+    return CaptionedScenes(
+        seed=recipe.run.seed + 4_000,
+        num_batches=plan.steps,
+        batch_size=plan.batch_size,
+        shortest_side=recipe.model.shortest_side,
+    )
 
 
 def caption_batches(recipe: IconsRecipe) -> CaptionBatches:
@@ -41,9 +109,8 @@ def caption_batches(recipe: IconsRecipe) -> CaptionBatches:
     )
 
 
-def region_batches(recipe: IconsRecipe) -> PairedBatches:
+def region_batches(recipe: IconsRecipe, stage: Optimization) -> PairedBatches:
     """What the regions stage sees: boxes, and captions of other images than before."""
-    stage = recipe.regions
     captions = CaptionBatches(
         seed=recipe.run.seed + 1_000,
         num_batches=stage.steps,

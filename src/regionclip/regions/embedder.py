@@ -1,12 +1,15 @@
 """What the stages ask of anything that turns regions into vectors."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regionclip.structures import PreparedImage
+
+RegionSource = Literal["map", "crops"]
+"""``map``: cut from one map of the image. ``crops``: each region through the whole tower."""
 
 
 @runtime_checkable

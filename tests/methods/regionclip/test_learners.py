@@ -11,7 +11,7 @@ from regionclip.methods.regionclip.learners import (
 )
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.training_icons import caption_batches, region_batches
-from tests.tiny_recipe import RECIPE, TINY, weights_of
+from tests.tiny_recipe import RECIPE, REGIONS, TINY, weights_of
 
 
 def test_repeating_a_batch_lowers_its_loss() -> None:
@@ -34,7 +34,7 @@ def test_the_regions_stage_moves_only_weights_of_the_image_tower() -> None:
     learner = RegionLearner(CaptionLearner(model.encoder), TINY).train()
     before = weights_of(learner)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2, weight_decay=0.0)
-    losses = learner(region_batches(RECIPE)[0])
+    losses = learner(region_batches(RECIPE, REGIONS)[0])
     assert set(losses) == {"captions", "regions"}
     torch.stack([loss.mean() for loss in losses.values()]).sum().backward()
     optimizer.step()
@@ -60,7 +60,7 @@ def test_the_region_loss_is_over_base_names_alone(monkeypatch: pytest.MonkeyPatc
 
 def test_regions_are_labelled_by_the_box_they_overlap_by_half() -> None:
     torch.manual_seed(0)
-    batch = region_batches(RECIPE)[0][1]
+    batch = region_batches(RECIPE, REGIONS)[0][1]
     size = icons.SCENE_SIZE
     regions, index, labels = sample_regions(batch, batch.boxes, size)
     num_boxes = len(batch.boxes)

@@ -6,8 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from regionclip.data.sampling import mixed_seed
+from regionclip.data.transforms import resize_shortest_edge
+from regionclip.structures import CaptionedBatch
 
 from .backgrounds import DOMAINS, Domain
 from .captions import names_in_caption
@@ -122,6 +127,46 @@ class BoxBatches(Dataset[BoxBatch]):
             image_index=torch.arange(len(scenes)).repeat_interleave(counts),
             labels=torch.from_numpy(base_label[np.concatenate([scene.labels for scene in scenes])]),
         )
+
+
+class CaptionedScenes(Dataset[CaptionedBatch]):
+    """Scenes of all classes with a caption each, and nothing else that is known about them."""
+
+    def __init__(self, *, seed: int, num_batches: int, batch_size: int, shortest_side: int) -> None:
+        """Draw nothing yet.
+
+        Args:
+            seed: Of all chance.
+            num_batches: Steps.
+            batch_size: Images per step.
+            shortest_side: Pixels that scenes are resized to, as detection resizes them.
+        """
+        self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
+        self.shortest_side = shortest_side
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __getitem__(self, step: int) -> CaptionedBatch:
+        indices = range(step * self.batch_size, (step + 1) * self.batch_size)
+        scenes = [
+            draw_scene(self.seed, index, domain=_domain(index), split="train") for index in indices
+        ]
+        side = self.shortest_side
+        return CaptionedBatch(
+            images=tuple(
+                resize_shortest_edge(Image.fromarray(each.pixels), shortest=side, longest=side)
+                for each in scenes
+            ),
+            captions=tuple(each.caption for each in scenes),
+            seeds=tuple(mixed_seed(self.seed, index) for index in indices),
+            names=tuple(f"scene {index}" for index in indices),
+        )
+
+
+def captions_of_scenes(count: int, *, seed: int) -> list[str]:
+    """What captions of scenes read like; no scene of :class:`CaptionedScenes` is among them."""
+    return [draw_scene(seed + 1, index, split="train").caption for index in range(count)]
 
 
 class PairedBatches(Dataset[tuple[CaptionBatch, BoxBatch]]):
