@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from regionclip.data.datasets import Dataset
+from regionclip.data.datasets import Dataset, Sample
 from regionclip.detect import DetectOptions, Detector
 from regionclip.detections.select import SelectionOptions
 from regionclip.evaluation.coco import evaluate_coco, evaluate_ov_coco
 from regionclip.evaluation.lvis import evaluate_lvis
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import (
+    Judge,
     Watch,
     judge_objects,
+    judge_proposals,
     object_rules,
     watched,
 )
@@ -104,3 +107,33 @@ def test_base_and_novel_classes_stand_side_by_side(federated: bool) -> None:
     if not federated:
         expected = evaluate_ov_coco(novel_cat, detections).metrics
         assert splits == pytest.approx({name: expected[name] for name in splits})
+
+
+def without_large(sample: Sample) -> Sample:
+    boxes = sample.objects.boxes.clone()
+    boxes[:, 2:] = torch.minimum(boxes[:, 2:], boxes[:, :2] + 50)
+    return replace(sample, objects=replace(sample.objects, boxes=boxes, areas=None))
+
+
+@pytest.mark.parametrize("kinds", [None, FREQUENCIES], ids=["coco", "lvis"])
+@pytest.mark.parametrize("judge", [judge_objects, judge_proposals])
+def test_the_figures_that_may_decide_are_those_that_are_measured(judge: Judge, kinds: Any) -> None:
+    data, detections = random_world(1, names=NAMES)
+    data = replace(data, samples=tuple(map(without_large, data)))
+    data = watched(data if kinds is None else replace(data, categories=kinds), NAMES[1:])
+    measured = judge(data, detections)
+    assert not [name for name in measured if "large" in name]
+    watch = Watch(data, Processes())
+    for name in measured:
+        watch.check_metric(name, judge)
+    with pytest.raises(
+        ValueError, match=r"^measuring\.metric: .* gives no figure 'ap_larg'"
+    ) as error:
+        watch.check_metric("ap_larg", judge)
+    assert str(error.value).endswith(f"expected one of {', '.join(measured)}")
+
+
+def test_a_metric_of_novel_classes_needs_some() -> None:
+    data = watched(dataset([[("cat", BOX), ("dog", BOX), ("cow", BOX)]]), NAMES)
+    with pytest.raises(ValueError, match=r"made\.json gives no figure 'ap50_novel'"):
+        Watch(data, Processes()).check_metric("ap50_novel", judge_objects)

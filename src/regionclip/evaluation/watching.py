@@ -8,7 +8,7 @@ from regionclip.data.datasets import Category, Dataset
 from regionclip.detect import Detector
 from regionclip.structures import Detections
 
-from .finding import data_vocabulary, detect_dataset, find_proposals
+from .finding import data_vocabulary, detect_dataset, find_proposals, nothing_found
 from .lvis import is_federated
 from .naming import plain_name
 from .processes import Processes
@@ -55,6 +55,22 @@ class Watch:
             detector, self._share(), None, find=find_proposals, batch_size=self.batch_size
         )
         return self._judged(found, judge_proposals)
+
+    def check_metric(self, metric: str, judge: Judge) -> None:
+        """Refuse a figure that the data cannot give, before anything is trained.
+
+        Raises:
+            ValueError: ``judge`` gives no ``metric``, whatever is found in the images.
+        """
+        nothing = [nothing_found(self.dataset.class_names)] * len(self.dataset)
+        names = self.processes.from_main(
+            tuple(judge(self.dataset, nothing)) if self.processes.is_main else ()
+        )
+        if metric not in names:
+            raise ValueError(
+                f"measuring.metric: {self.dataset.source} gives no figure {metric!r}; expected one "
+                f"of {', '.join(names)}"
+            )
 
     def _judged(self, own: Iterable[Detections], judge: Judge) -> dict[str, float]:
         found = self._found(own)
