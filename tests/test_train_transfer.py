@@ -152,6 +152,19 @@ def test_a_recipe_with_wrong_paths_is_refused_before_training(recipe: Path) -> N
     refused(recipe, "unknown proposals 'boxes.pth'", *own)
 
 
+def test_a_metric_that_is_not_measured_is_refused_before_training(
+    recipe: Path, tmp_path: Path
+) -> None:
+    expected = "gives no figure 'ap50_nvl'; expected one of ap, ap50, .*, ap50_novel, ap50_base"
+    refused(recipe, f"measuring.metric: .*{expected}", "measuring.metric=ap50_nvl")
+    path = tmp_path / "proposals.toml"
+    path.write_text(PROPOSALS.format(data=json.dumps(str(tmp_path / "data" / "images"))))
+    refused(path, "gives no figure 'ap'; expected one of ar_100, ", "measuring.metric=ap")
+    # nothing is measured, and nothing chosen
+    unmeasured = ['data.val=""', "measuring.metric=ap", "optimization.steps=0"]
+    assert train(read_recipe(path, unmeasured), tmp_path / "unmeasured").exists()
+
+
 def test_images_that_are_not_there_are_counted(recipe: Path) -> None:
     image = next((recipe.parent / "data" / "images").glob("*.png"))
     image.unlink()

@@ -51,8 +51,9 @@ class Measuring:
     every: int = 1000
     """Steps; also before the first and after the last."""
     metric: str = "ap50"
-    """Figure that decides which weights are kept as the best: ``ap``, ``ap50``, ..., and where the
-    data has novel classes also ``ap50_novel`` and ``ap50_base``; ``ar_100`` for proposals."""
+    """Figure that decides which weights are kept as the best: ``ap``, ``ap50``, ..., on LVIS also
+    ``ap_rare``, and where the data has novel classes ``ap50_novel`` and ``ap50_base``; ``ar_100``
+    for proposals."""
     max_images: int | None = None
     """Measure on the first so many images only; ``None`` takes all."""
     batch_size: int = 1

@@ -22,6 +22,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from regionclip.data.datasets import Dataset
+from regionclip.evaluation.watching import judge_objects, judge_proposals
 from regionclip.loading import (
     detector_of,
     find_weights,
@@ -108,6 +109,7 @@ def train(
 def train_transfer(recipe: TransferRecipe, run: Run) -> None:
     """Boxes of base classes -> a detector of any class that the text tower can name."""
     data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
+    run.check_metric(data.val, recipe.measuring, judge_objects)
     read = read_model(find_weights(recipe.start))
     model = read.model.float().to(run.device)
     text = text_encoder_of(read, recipe.text_weights)
@@ -160,6 +162,7 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
 def train_proposals(recipe: ProposalRecipe, run: Run) -> None:
     """Boxes, without their names -> a network that proposes regions."""
     data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
+    run.check_metric(data.val, recipe.measuring, judge_proposals)
     network = RegionProposalNetwork(recipe.rpn).to(run.device)
     if recipe.backbone_weights is not None:
         load_trunk(network, find_weights(recipe.backbone_weights))

@@ -14,7 +14,7 @@ from regionclip.data.augmentation import Augmentation
 from regionclip.data.datasets import Dataset
 from regionclip.data.detection_loading import Loading, detection_batches
 from regionclip.evaluation.processes import Processes
-from regionclip.evaluation.watching import Watch
+from regionclip.evaluation.watching import Judge, Watch
 from regionclip.recipes import Measuring, ProposalRecipe, RunSettings, TransferRecipe
 from regionclip.structures import DetectionBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
@@ -54,6 +54,15 @@ class Run:
         if dataset is None:
             raise ValueError("nothing to measure on; set data.val")
         return Watch(dataset, self.processes, measuring.batch_size)
+
+    def check_metric(self, dataset: Dataset | None, measuring: Measuring, judge: Judge) -> None:
+        """Refuse a metric that measuring will not give, if there is something to measure on.
+
+        Raises:
+            ValueError: The data cannot give it.
+        """
+        if dataset is not None:
+            self.watch(dataset, measuring).check_metric(measuring.metric, judge)
 
     def stage(
         self,

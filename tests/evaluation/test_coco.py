@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from regionclip.data.datasets import Dataset
 from regionclip.data.readers.coco import coco_dictionary
+from regionclip.evaluation import curves
 from regionclip.evaluation.coco import evaluate_coco, evaluate_ov_coco
 from regionclip.evaluation.curves import AREAS, CurveOptions, compute_curves
 from regionclip.evaluation.naming import only_split, with_splits
@@ -44,6 +45,20 @@ def by_pycocotools(data: Dataset, detections: list[Detections]) -> Any:
         evaluator.accumulate()
         evaluator.summarize()
     return evaluator
+
+
+def test_few_classes_at_a_time_give_the_figures_of_all_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, detections = random_world(3, tied_scores=True)
+    options = CurveOptions(is_federated=True)
+    whole = compute_curves(data, detections, options)
+    assert whole.precision.shape[2] == len(data.categories) == 5
+    for num_classes in (1, 2):
+        monkeypatch.setattr(curves, "MAX_PAIRS", num_classes * len(data))
+        parts = compute_curves(data, detections, options)
+        np.testing.assert_array_equal(parts.precision, whole.precision)
+        np.testing.assert_array_equal(parts.recall, whole.recall)
 
 
 @pytest.mark.parametrize("tied_scores", [False, True])

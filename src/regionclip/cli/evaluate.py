@@ -287,11 +287,7 @@ class Evaluate(DetectingOptions):
 
     def _options_for(self, detector: "Detector", rules: "Protocol") -> "DetectOptions":
         """Options given, else the protocol's number of detections, else the model's own."""
-        options = self.options(detector.defaults)
-        if self.max_detections is None and rules.max_detections is not None:
-            selection = replace(options.selection, max_detections=rules.max_detections)
-            options = replace(options, selection=selection)
-        return replace(options, with_masks=True) if rules.with_masks else options
+        return self.options(rules.options(detector.defaults))
 
     def _expectations(self, protocol: str) -> "tuple[Expectation, ...]":
         from regionclip.evaluation.expectations import expectations_of, parse_expectations

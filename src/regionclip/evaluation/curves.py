@@ -4,7 +4,7 @@ Images, classes and boxes are numbered anew for it: its own numbers must be whol
 data sets have names for images, or a box 0.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any, Literal
@@ -28,6 +28,12 @@ AREAS: Mapping[Area, list[float]] = {
 """Square pixels, both ends included. Source: cocodataset.org/#detection-eval."""
 COCO_IOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """Source: cocodataset.org/#detection-eval."""
+
+Row = Mapping[str, Any]
+"""An entry of a COCO json."""
+MAX_PAIRS = 500_000
+"""Images times classes that are evaluated at a time. The evaluator keeps something for each pair:
+LVIS's 19809 images and 1203 classes at once would take more than 20 GB."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,13 +106,56 @@ def compute_curves(
     numbers = image_numbers(dataset)
     truth = _ground_truth(dataset, numbers, options)
     rows = list(_rows(dataset, numbers, detections, options))
-    if not truth["annotations"]:
-        return _undefined(len(dataset.categories), options)
+    size = max(1, MAX_PAIRS // max(1, len(dataset)))
+    categories = truth["categories"]
+    parts = [
+        _curves_of(
+            categories[start : start + size], truth["images"], objects, found, options=options
+        )
+        for start, objects, found in zip(
+            range(0, len(categories), size),
+            _by_classes(truth["annotations"], size, len(categories)),
+            _by_classes(rows, size, len(categories)),
+            strict=True,
+        )
+    ]
+    if not parts:
+        return _undefined(0, options)
+    return Curves(
+        np.concatenate([part.precision for part in parts], axis=2),
+        np.concatenate([part.recall for part in parts], axis=1),
+        options,
+    )
+
+
+def _by_classes(rows: Sequence[Row], size: int, num_classes: int) -> list[list[Row]]:
+    """Rows of the first ``size`` classes, of the next, and so on."""
+    groups: list[list[Row]] = [[] for _ in range(0, num_classes, size)]
+    for row in rows:
+        groups[(row["category_id"] - 1) // size].append(row)
+    return groups
+
+
+def _curves_of(
+    categories: Sequence[Row],
+    images: Sequence[Row],
+    objects: Sequence[Row],
+    found: Sequence[Row],
+    *,
+    options: CurveOptions,
+) -> Curves:
+    """Those of some classes, from all that there is and was found of them."""
+    if not objects:
+        return _undefined(len(categories), options)
+    used = {row["image_id"] for some in (objects, found) for row in some}
+    world = {
+        "images": [each for each in images if each["id"] in used],
+        "categories": list(categories),
+    }
     # a whole data set rather than COCO.loadRes, which refuses an empty list of results
-    found = {key: truth[key] for key in ("images", "categories")} | {"annotations": rows}
     evaluator = COCOeval_faster(
-        COCO(truth),
-        COCO(found),
+        COCO(world | {"annotations": objects}),
+        COCO(world | {"annotations": found}),
         iouType=options.regions,
         lvis_style=options.is_federated,
     )

@@ -51,6 +51,16 @@ def evaluate_lvis_masks(dataset: Dataset, detections: Iterable[Detections]) -> E
     return _evaluate(dataset, detections, "segm")
 
 
+def is_federated(dataset: Dataset) -> bool:
+    """Whether each image was searched for some of the classes only, as LVIS's images were.
+
+    LVIS's jsons tell by the frequencies of their classes, and by lists of classes per image.
+    """
+    return any(each.frequency for each in dataset.categories) or any(
+        sample.negative_labels or sample.not_exhaustive_labels for sample in dataset
+    )
+
+
 def _evaluate(
     dataset: Dataset, detections: Iterable[Detections], regions: Literal["bbox", "segm"]
 ) -> EvaluationReport:

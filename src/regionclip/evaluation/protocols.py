@@ -4,9 +4,10 @@ Another protocol is a function like those here and one entry below.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from regionclip.data.datasets import Dataset
+from regionclip.detect import DetectOptions
 from regionclip.structures import Detections
 
 from .coco import evaluate_coco, evaluate_ov_coco
@@ -61,6 +62,14 @@ class Protocol:
     find: Find = find_objects
     max_detections: int | None = None
     with_masks: bool = False
+
+    def options(self, defaults: DetectOptions) -> DetectOptions:
+        """A model's options, with as many detections as the rules look at, and masks if they do."""
+        options = replace(defaults, with_masks=True) if self.with_masks else defaults
+        if self.max_detections is None:
+            return options
+        selection = replace(options.selection, max_detections=self.max_detections)
+        return replace(options, selection=selection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,23 @@
 """Measuring a model while it learns: what is measured stays the same, the weights change."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from regionclip.data.datasets import Category, Dataset
 from regionclip.detect import Detector
 from regionclip.structures import Detections
 
-from .coco import evaluate_coco, evaluate_ov_coco
-from .finding import data_vocabulary, detect_dataset, find_proposals
-from .lvis import evaluate_lvis
+from .finding import data_vocabulary, detect_dataset, find_proposals, nothing_found
+from .lvis import is_federated
 from .naming import plain_name
 from .processes import Processes
 from .proposals import evaluate_proposals
+from .protocols import PROTOCOLS, Protocol
+from .report import EvaluationReport, mean_of
+
+Judge = Callable[[Dataset, Sequence[Detections]], dict[str, float]]
+"""From a data set and one ``Detections`` per image to the figures that the data can give."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,32 +35,46 @@ class Watch:
     batch_size: int = 1
 
     def detection_figures(self, detector: Detector) -> dict[str, float]:
-        """COCO's figures, or LVIS's; with AP50 of base and novel classes where there are both.
+        """Those of :func:`judge_objects`, in every process.
 
-        The detector names the data set's classes, with the vectors that it carries for them. Every
-        process gets the figures.
+        The detector names the data set's classes, with the vectors that it carries for them, and
+        keeps as many detections as the rules look at.
         """
-        share, vocabulary = self._share(), data_vocabulary(detector, self.dataset)
-        found = self._found(detect_dataset(detector, share, vocabulary, batch_size=self.batch_size))
-        return self.processes.from_main(self._judged(found) if found is not None else {})
+        found = detect_dataset(
+            detector,
+            self._share(),
+            data_vocabulary(detector, self.dataset),
+            object_rules(self.dataset).options(detector.defaults),
+            batch_size=self.batch_size,
+        )
+        return self._judged(found, judge_objects)
 
     def proposal_figures(self, detector: Detector) -> dict[str, float]:
-        """Average recall of the best 100 and 1000 boxes, in every process."""
-        found = self._found(
-            detect_dataset(
-                detector, self._share(), None, find=find_proposals, batch_size=self.batch_size
-            )
+        """Those of :func:`judge_proposals`, in every process."""
+        found = detect_dataset(
+            detector, self._share(), None, find=find_proposals, batch_size=self.batch_size
         )
-        own = {} if found is None else _defined(evaluate_proposals(self.dataset, found).metrics)
-        return self.processes.from_main(own)
+        return self._judged(found, judge_proposals)
 
-    def _judged(self, found: Sequence[Detections]) -> dict[str, float]:
-        if any(each.frequency for each in self.dataset.categories):
-            return _defined(evaluate_lvis(self.dataset, found).metrics)
-        figures = dict(evaluate_coco(self.dataset, found).metrics)
-        if any(each.split == "novel" for each in self.dataset.categories):
-            figures |= evaluate_ov_coco(self.dataset, found).metrics
-        return _defined(figures)
+    def check_metric(self, metric: str, judge: Judge) -> None:
+        """Refuse a figure that the data cannot give, before anything is trained.
+
+        Raises:
+            ValueError: ``judge`` gives no ``metric``, whatever is found in the images.
+        """
+        nothing = [nothing_found(self.dataset.class_names)] * len(self.dataset)
+        names = self.processes.from_main(
+            tuple(judge(self.dataset, nothing)) if self.processes.is_main else ()
+        )
+        if metric not in names:
+            raise ValueError(
+                f"measuring.metric: {self.dataset.source} gives no figure {metric!r}; expected one "
+                f"of {', '.join(names)}"
+            )
+
+    def _judged(self, own: Iterable[Detections], judge: Judge) -> dict[str, float]:
+        found = self._found(own)
+        return self.processes.from_main({} if found is None else judge(self.dataset, found))
 
     def _share(self) -> Dataset:
         samples = self.processes.share(self.dataset.samples, self.batch_size)
@@ -70,6 +88,25 @@ class Watch:
             return None
         by_image = {image: found for part in parts for image, found in part.items()}
         return [by_image[sample.image_id] for sample in self.dataset]
+
+
+def object_rules(dataset: Dataset) -> Protocol:
+    """LVIS's rules for a federated data set, which would make COCO's wrong; else COCO's."""
+    return PROTOCOLS["lvis" if is_federated(dataset) else "coco"]
+
+
+def judge_objects(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:
+    """Figures by :func:`object_rules`, and AP50 of base and novel classes where there are both."""
+    report = object_rules(dataset).evaluate(dataset, found)
+    figures = dict(report.metrics)
+    if any(each.split == "novel" for each in dataset.categories):
+        figures |= _by_split(report)
+    return _defined(figures)
+
+
+def judge_proposals(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:
+    """Average recall of the best 100 and 1000 boxes."""
+    return _defined(evaluate_proposals(dataset, found).metrics)
 
 
 def watched(
@@ -99,6 +136,16 @@ def watched(
 
 def _told(category: Category, known: set[str]) -> Category:
     return replace(category, split="base" if plain_name(category.name) in known else "novel")
+
+
+def _by_split(report: EvaluationReport) -> dict[str, float]:
+    """Those of ``ov-coco``, from the classes' own figures."""
+    return {
+        f"ap50_{split}": mean_of(
+            [row.metrics["ap50"] for row in report.classes if split in ("all", row.split)]
+        )
+        for split in ("novel", "base", "all")
+    }
 
 
 def _defined(figures: Mapping[str, float]) -> dict[str, float]:
