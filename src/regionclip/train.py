@@ -22,7 +22,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from regionclip.data.datasets import Dataset
-from regionclip.evaluation.watching import judge_objects, judge_proposals
+from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
 from regionclip.loading import (
     detector_of,
     find_weights,
@@ -129,10 +129,9 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
     proposer = other or _frozen(_own_proposer(model))
     learner = TransferLearner(model, classes.embeddings, proposer, recipe.learner)
 
-    def figures() -> dict[str, float]:
+    def figures(watch: Watch) -> dict[str, float]:
         _carry(model, named, learner)
-        detector = detector_of(model, text, proposer=other)
-        return run.watch(data.val, recipe.measuring).detection_figures(detector)
+        return watch.detection_figures(detector_of(model, text, proposer=other))
 
     def save(name: str) -> None:
         _carry(model, named, learner)
@@ -146,7 +145,14 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
         repeat_threshold=recipe.repeat_threshold,
         with_polygons=recipe.learner.train_masks,
     )
-    run.stage("transfer", learner, batches, recipe, figures, lambda: save(BEST))
+    stage = Stage(
+        name="transfer",
+        learner=learner,
+        batches=batches,
+        optimization=recipe.optimization,
+        evaluation=run.evaluation(data.val, recipe.measuring, figures, lambda: save(BEST)),
+    )
+    run.trainer.run(stage)
     run.on_main(lambda: save(MODEL))
     if recipe.weight_ensemble is not None:
         # what the start model lacks, such as its own classes, stays as it was trained
@@ -155,8 +161,8 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
         share = recipe.weight_ensemble
         model.load_state_dict(interpolated_weights(start, model.state_dict(), share_of_end=share))
         run.on_main(lambda: save(ENSEMBLE))
-        if data.val is not None:
-            run.trainer.note("ensemble", recipe.optimization.steps, figures())
+        if stage.evaluation is not None:
+            run.trainer.note("ensemble", recipe.optimization.steps, stage.evaluation.run())
 
 
 def train_proposals(recipe: ProposalRecipe, run: Run) -> None:
@@ -166,18 +172,23 @@ def train_proposals(recipe: ProposalRecipe, run: Run) -> None:
     network = RegionProposalNetwork(recipe.rpn).to(run.device)
     if recipe.backbone_weights is not None:
         load_trunk(network, find_weights(recipe.backbone_weights))
-    learner = RpnLearner(network, recipe.learner)
 
-    def figures() -> dict[str, float]:
-        watch = run.watch(data.val, recipe.measuring)
+    def figures(watch: Watch) -> dict[str, float]:
         detector = proposals_only(
             _frozen(network), shortest_side=recipe.shortest_side, longest_side=recipe.longest_side
         )
         return watch.proposal_figures(detector)
 
-    batches = run.detection_batches(data.train, recipe.optimization, recipe.augmentation)
     keep_best = partial(save_rpn, run.folder / BEST, network)
-    run.stage("proposals", learner, batches, recipe, figures, keep_best)
+    run.trainer.run(
+        Stage(
+            name="proposals",
+            learner=RpnLearner(network, recipe.learner),
+            batches=run.detection_batches(data.train, recipe.optimization, recipe.augmentation),
+            optimization=recipe.optimization,
+            evaluation=run.evaluation(data.val, recipe.measuring, figures, keep_best),
+        )
+    )
     run.on_main(lambda: save_rpn(run.folder / MODEL, network))
 
 

@@ -15,7 +15,7 @@ from regionclip.data.datasets import Dataset
 from regionclip.data.detection_loading import Loading, detection_batches
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Judge, Watch
-from regionclip.recipes import Measuring, ProposalRecipe, RunSettings, TransferRecipe
+from regionclip.recipes import Measuring, RunSettings
 from regionclip.structures import DetectionBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
 
@@ -49,10 +49,8 @@ class Run:
             write()
         self.trainer.accelerator.wait_for_everyone()
 
-    def watch(self, dataset: Dataset | None, measuring: Measuring) -> Watch:
+    def watch(self, dataset: Dataset, measuring: Measuring) -> Watch:
         """What is measured, shared among the processes."""
-        if dataset is None:
-            raise ValueError("nothing to measure on; set data.val")
         return Watch(dataset, self.processes, measuring.batch_size)
 
     def check_metric(self, dataset: Dataset | None, measuring: Measuring, judge: Judge) -> None:
@@ -64,32 +62,29 @@ class Run:
         if dataset is not None:
             self.watch(dataset, measuring).check_metric(measuring.metric, judge)
 
-    def stage(
+    def evaluation(
         self,
-        name: str,
-        learner: nn.Module,
-        batches: Callable[[int], Iterable[DetectionBatch]],
-        recipe: TransferRecipe | ProposalRecipe,
-        figures: Callable[[], Mapping[str, float]],
+        dataset: Dataset | None,
+        measuring: Measuring,
+        figures: Callable[[Watch], Mapping[str, float]],
         keep_best: Callable[[], None],
-    ) -> None:
-        """Train on boxes and measure, if there is something to measure on."""
-        evaluation = None
-        if recipe.data.val:
-            evaluation = Evaluation(
-                every=recipe.measuring.every,
-                metric=recipe.measuring.metric,
-                run=figures,
-                keep_best=keep_best,
-            )
-        self.trainer.run(
-            Stage(
-                name=name,
-                learner=learner,
-                batches=batches,
-                optimization=recipe.optimization,
-                evaluation=evaluation,
-            )
+    ) -> Evaluation | None:
+        """How a stage is measured; ``None`` without something to measure on.
+
+        Args:
+            dataset: To measure on.
+            measuring: How often, and by what the best weights are chosen.
+            figures: Measures the weights as they are.
+            keep_best: Saves them.
+        """
+        if dataset is None:
+            return None
+        watch = self.watch(dataset, measuring)
+        return Evaluation(
+            every=measuring.every,
+            metric=measuring.metric,
+            run=lambda: figures(watch),
+            keep_best=keep_best,
         )
 
     def detection_batches(
