@@ -201,6 +201,10 @@ class IconsRecipe:
     """On boxes of base classes, without their names."""
     regions: Optimization | None = None
     """On boxes of base classes with their names."""
+    background_weight: float = 0.2
+    """Factor on background in the regions stage. With 1, the model as the captions left it, which
+    knows no background, is thrown so far off that novel names are lost; 0.2 is what RegionCLIP
+    fine-tunes with on COCO (``CLIP.BG_CLS_LOSS_WEIGHT``)."""
     pretraining: IconsPretraining | None = None
     region_captions: int = 64
     """Captioned images that the regions stage goes on with, per step."""

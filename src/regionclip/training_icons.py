@@ -40,7 +40,7 @@ def train_icons(recipe: IconsRecipe, run: Run) -> None:
     # as the captions leave it: the later stages move the image tower
     as_captioned = deepcopy(model.encoder).eval().requires_grad_(False)
     if recipe.regions is not None:
-        regions = RegionLearner(captions, recipe.model)
+        regions = RegionLearner(captions, recipe.model, background_weight=recipe.background_weight)
         run.icons("regions", regions, region_batches(recipe, recipe.regions), recipe.regions)
     if model.proposer is not None:
         proposals = ProposalLearner(model.proposer, recipe.model)

@@ -6,7 +6,6 @@ from .concepts import concept_contrastive_loss, concept_distillation_loss
 from .contrastive import caption_contrastive_loss, image_text_loss
 from .loss_sum import LossSum
 from .masks import mask_loss
-from .region_text import region_text_loss
 from .rpn import RpnLoss, RpnLossOptions, rpn_loss
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "focal_scaled_cross_entropy",
     "image_text_loss",
     "mask_loss",
-    "region_text_loss",
     "rpn_loss",
     "weighted_cross_entropy",
 ]

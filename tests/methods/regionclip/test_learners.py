@@ -31,7 +31,7 @@ def test_repeating_a_batch_lowers_its_loss() -> None:
 
 def test_the_regions_stage_moves_only_weights_of_the_image_tower() -> None:
     model = RegionClip(TINY)
-    learner = RegionLearner(CaptionLearner(model.encoder), TINY).train()
+    learner = RegionLearner(CaptionLearner(model.encoder), TINY, background_weight=0.5).train()
     before = weights_of(learner)
     optimizer = torch.optim.AdamW(learner.parameters(), lr=1e-2, weight_decay=0.0)
     losses = learner(region_batches(RECIPE, REGIONS)[0])

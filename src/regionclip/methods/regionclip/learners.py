@@ -14,10 +14,11 @@ from regionclip.losses import (
     LossSum,
     RpnLossOptions,
     caption_contrastive_loss,
-    region_text_loss,
+    weighted_cross_entropy,
 )
 from regionclip.losses.loss_sum import counted
 from regionclip.proposals.rpn import RegionProposalNetwork
+from regionclip.scoring.cosine import class_logits
 from regionclip.structures import DetectionBatch, Targets
 
 from .config import RegionClipConfig
@@ -65,9 +66,12 @@ class RegionLearner(nn.Module):
     ones among them, and regions are seen as they are in detection.
     """
 
-    def __init__(self, captions: CaptionLearner, config: RegionClipConfig) -> None:
+    def __init__(
+        self, captions: CaptionLearner, config: RegionClipConfig, *, background_weight: float
+    ) -> None:
         super().__init__()
         self.captions = captions
+        self.background_weight = background_weight
         self.size = config.shortest_side
         self.temperature = config.temperature
 
@@ -85,13 +89,15 @@ class RegionLearner(nn.Module):
         pixels, boxes = at_size(scenes, self.size, encoder.device)
         regions, index, labels = sample_regions(scenes, boxes, self.size)
         maps = encoder.feature_map(normalized(pixels, encoder))
-        loss = region_text_loss(
+        names = base_embeddings(encoder)
+        logits = class_logits(
             region_features(encoder, maps, regions, index),
-            base_embeddings(encoder),
-            labels,
+            names,
             temperature=self.temperature,
+            background_embedding=names.new_zeros(names.shape[1]),
         )
-        return {**self.captions(captions), "regions": counted(loss, 1)}
+        loss = weighted_cross_entropy(logits, labels, background_weight=self.background_weight)
+        return {**self.captions(captions), "regions": loss}
 
 
 ICON_PROPOSALS = RpnTraining(
