@@ -19,6 +19,7 @@ from regionclip.loading import load, open_proposals
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.proposals.grid import SlidingGrid
+from regionclip.proposals.onnx_detector import OnnxDetector, OnnxDetectorConfig
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.regions.crops import CropRegions
 from regionclip.structures import Detections, PreparedImage
@@ -30,6 +31,7 @@ from .tiny_clip import tiny_vit
 # the original's text towers have heads of 64 channels, and shapes tell no other number
 SPEC = replace(TINY_CONFIG.encoder, text_width=64, text_heads=1)
 CONFIG = replace(TINY_CONFIG, encoder=SPEC)
+YOLOX = Path(__file__).parents[2] / "shared" / "data" / "weights" / "yolox_nano.onnx"
 PICTURE = Image.fromarray(np.arange(90 * 70 * 3, dtype=np.uint8).reshape(90, 70, 3))
 
 
@@ -246,6 +248,30 @@ def test_proposals_by_description(localiser: Path) -> None:
     assert isinstance(open_proposals(localiser), RegionProposalNetwork)
 
 
+def test_how_many_boxes_are_kept_may_be_said_of_any_proposals(
+    localiser: Path, tmp_path: Path
+) -> None:
+    limits = {"nms_iou": 0.5, "max_proposals": 2}
+    network = open_proposals(localiser, **limits)
+    assert isinstance(network, RegionProposalNetwork)
+    assert network.selection == replace(network.config.selection, nms_iou=0.5, post_nms_topk=2)
+    (tmp_path / "boxes.csv").write_text("image,x0,y0,x1,y1\n" + "a.jpg,1,2,3,4\n" * 3)
+    image = PreparedImage(torch.zeros(3, 8, 8), (8, 8), "a.jpg")
+    for source in ("grid", "random", tmp_path / "boxes.csv"):
+        (found,) = open_proposals(source, **limits).propose([image])
+        assert len(found) == 2, source
+        (whole,) = open_proposals(source).propose([image])
+        assert torch.equal(found.boxes, whole.boxes[:2]), source
+
+
+def test_an_onnx_detector_takes_limits() -> None:
+    if not YOLOX.is_file():
+        pytest.skip(f"a real detector is missing: {YOLOX}")
+    detector = open_proposals(YOLOX, nms_iou=0.5, max_proposals=3)
+    assert isinstance(detector, OnnxDetector)
+    assert detector.config == OnnxDetectorConfig(nms_iou=0.5, top_k=3)
+
+
 def test_a_file_of_proposals_is_told_by_its_content(localiser: Path, tmp_path: Path) -> None:
     renamed = tmp_path / "boxes.json"
     renamed.write_bytes(localiser.read_bytes())
@@ -291,7 +317,7 @@ def test_a_file_that_gives_no_proposals_is_refused_by_what_it_holds(
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         open_proposals(path)
-    with pytest.raises(ValueError, match="is a folder; give a file inside it"):
+    with pytest.raises(ValueError, match="has no files of boxes"):
         open_proposals(tmp_path)
 
 

@@ -150,6 +150,11 @@ def test_a_recipe_with_wrong_paths_is_refused_before_training(recipe: Path) -> N
     refused(recipe, "exclude each other", "proposals=boxes.pth")
     own = ["proposal_training=none", "proposals=boxes.pth"]
     refused(recipe, "unknown proposals 'boxes.pth'", *own)
+    folder = recipe.parent / "boxes"
+    folder.mkdir()
+    (folder / "images-00000.parquet").touch()
+    own = ["proposal_training=none", f"proposals={folder}"]
+    refused(recipe, "holds boxes of images as they are, and training resizes", *own)
 
 
 def test_a_metric_that_is_not_measured_is_refused_before_training(

@@ -105,6 +105,19 @@ class DetectionBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something that could not be learned from, so that the next sample took its place.
+
+    Attributes:
+        reason: One of a few, to count by: ``unreadable image``, ``no caption``, ...
+        message: One sentence that names it.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class CaptionedBatch:
     """Images of any sizes with a caption each: one step's input to pretraining.
 
@@ -115,6 +128,7 @@ class CaptionedBatch:
         names: What errors and logs call the images.
         proposals: Boxes that were computed ahead, per image, in its pixels; ``None`` leaves it to
             the learner to propose some.
+        left_out: What came up for this batch and could not be used.
     """
 
     images: tuple[Float[Tensor, "3 _ _"], ...]
@@ -122,6 +136,7 @@ class CaptionedBatch:
     seeds: tuple[int, ...]
     names: tuple[str, ...]
     proposals: tuple[Proposals, ...] | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ from regionclip.methods.regionclip.model import RegionClip, carry_classes
 from regionclip.methods.regionclip.proposal_learner import RpnLearner
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.methods.regionclip.transfer import TransferLearner
+from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig
 from regionclip.proposals.rpn_files import load_trunk, save_rpn
@@ -252,7 +253,7 @@ def _take_proposals(model: RegionClip, source: str) -> Proposer | None:
         model.config = replace(model.config, rpn=network.config)
         return None
     other = open_proposals(source, device=str(model.encoder.device))
-    if isinstance(other, BoxTable):
+    if isinstance(other, BoxTable | BoxFolder):
         raise ValueError(
             f"{source} holds boxes of images as they are, and training resizes and mirrors them; "
             "set proposals to a network, such as torchvision, or to grid"

@@ -15,6 +15,15 @@ def test_a_digest_is_blake2b_of_the_whole_file(tmp_path: Path) -> None:
     assert digest_of(tmp_path / "file") != zeros
 
 
+def test_a_folder_is_known_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "boxes").mkdir()
+    (tmp_path / "boxes" / "a.parquet").write_bytes(b"abc")
+    before = digest_of(tmp_path / "boxes")
+    assert digest_of(tmp_path / "boxes") == before
+    (tmp_path / "boxes" / "b.parquet").write_bytes(b"abc")
+    assert digest_of(tmp_path / "boxes") != before
+
+
 def test_what_has_no_file_is_known_by_its_name(tmp_path: Path) -> None:
     assert known_by("grid", None) == "grid"
     (tmp_path / "file").write_bytes(b"abc")

@@ -35,6 +35,14 @@ def test_resizing_is_pils_antialiased_bilinear_on_bytes() -> None:
     assert torch.equal(resized * 255, torch.from_numpy(expected.copy()).permute(2, 0, 1).float())
 
 
+def test_resizing_may_be_bicubic() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    resized = resize_shortest_edge(image, shortest=12, longest=100, interpolation="bicubic")
+    expected = np.asarray(image.resize((20, 12), Image.Resampling.BICUBIC))
+    assert torch.equal(resized * 255, torch.from_numpy(expected.copy()).permute(2, 0, 1).float())
+
+
 def test_an_image_of_the_right_size_keeps_its_pixels() -> None:
     image = Image.new("RGB", (4, 2), (0, 51, 255))
     resized = resize_shortest_edge(image, shortest=2, longest=9)

@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
     "detect": "detect:Detect",
     "embed-regions": "embed_regions:EmbedRegions",
     "embed-concepts": "embed_concepts:EmbedConcepts",
+    "propose": "propose:Propose",
     "models": {
         "list": "models:ModelsList",
         "show": "models:ModelsShow",

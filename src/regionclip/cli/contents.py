@@ -22,7 +22,13 @@ def known_by(name: str, file: Path | None) -> dict[str, str] | str:
 
 
 def digest_of(file: Path) -> str:
-    """BLAKE2b of a whole file, 32 hexadecimal digits."""
+    """BLAKE2b of a whole file, 32 hexadecimal digits; of a folder, of its list of files."""
+    if file.is_dir():
+        listing = [
+            f"{each.name} {each.stat().st_size} {each.stat().st_mtime_ns}"
+            for each in sorted(file.iterdir())
+        ]
+        return _blake2b("\n".join(listing).encode()).hexdigest()
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, _blake2b).hexdigest()
 

@@ -8,9 +8,9 @@ import torch
 
 from regionclip.cli.region_files import Regions
 from regionclip.detect import DetectOptions, Detector
-from regionclip.proposals.proposer import Proposer
+from regionclip.proposals.first import FirstProposals
 from regionclip.scoring.cosine import class_scores
-from regionclip.structures import PreparedImage, Proposals
+from regionclip.structures import PreparedImage
 from regionclip.vocabulary import Vocabulary
 
 
@@ -39,7 +39,7 @@ class ProposalEmbedder:
         """Keep the first ``max_regions`` of each image; the others are not embedded."""
         proposer = detector.parts.proposer
         if proposer is not None:
-            best = _FirstProposals(proposer, max_regions)
+            best = FirstProposals(proposer, max_regions)
             detector = Detector(replace(detector.parts, proposer=best), detector.defaults)
         self.detector = detector
 
@@ -94,20 +94,3 @@ class DetectionEmbedder:
                 )
             )
         return regions
-
-
-class _FirstProposals:
-    """The first rows of another proposer's, which are its best."""
-
-    def __init__(self, proposer: Proposer, count: int) -> None:
-        self._proposer = proposer
-        self._count = count
-
-    def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
-        return [
-            Proposals(
-                each.boxes[: self._count],
-                None if each.objectness is None else each.objectness[: self._count],
-            )
-            for each in self._proposer.propose(images)
-        ]

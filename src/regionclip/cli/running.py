@@ -35,9 +35,10 @@ class ModelCommand:
     """A name that 'regionclip models list' shows, or a checkpoint. The default is OpenAI's CLIP,
     downloaded once; 'icons' comes with the package but knows pictograms, not photographs."""
     proposals: Annotated[str | None, optional("NAME|FILE")] = None
-    """Where boxes come from: 'grid'; 'torchvision', a general proposal network, downloaded once; a
-    file of boxes (.json, .parquet, .csv), any detector (.onnx), or a proposal network (.pth). By
-    default the model's own, or 'torchvision' if it has none."""
+    """Where boxes come from: 'grid'; 'random'; 'torchvision', a general proposal network,
+    downloaded once; a file of boxes (.json, .parquet, .csv), a folder that 'propose' wrote, any
+    detector (.onnx), or a proposal network (.pth). By default the model's own, or 'torchvision' if
+    it has none."""
     text_weights: Annotated[str | None, optional("NAME|FILE")] = None
     """Model to take the text tower from, for fine-tuned originals, which carry none."""
     regions: Literal["map", "crops"] = "map"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
@@ -11,7 +12,7 @@ from regionclip.detections.box_coder import clip_boxes, nonempty
 from regionclip.structures import Targets
 
 from .datasets import Objects, Segmentation
-from .transforms import resize_shortest_edge
+from .transforms import Interpolation, resize_shortest_edge
 
 MIN_SIDE = 1e-5
 """Pixels; objects whose box is no wider or higher after resizing teach nothing.
@@ -35,6 +36,8 @@ class Augmentation:
     """Most pixels of the longer side."""
     flip_share: float = 0.5
     """Fraction of the images that are mirrored, left to right."""
+    interpolation: Interpolation = "bilinear"
+    """Filter that images are resized with; RegionCLIP's pretraining has ``bicubic``."""
 
     def __post_init__(self) -> None:
         if not self.shortest_sides or min(self.shortest_sides) < 1:
@@ -46,6 +49,35 @@ class Augmentation:
             )
         if not 0 <= self.flip_share <= 1:
             raise ValueError(f"flip_share must be in [0, 1], got {self.flip_share}")
+
+
+def resize_and_flip(
+    picture: Image.Image, augmentation: Augmentation, *, generator: torch.Generator
+) -> tuple[Tensor, bool]:
+    """Vary an image alone.
+
+    Args:
+        picture: RGB.
+        augmentation: What may happen.
+        generator: Its chance.
+
+    Returns:
+        ``(3, H, W)`` in [0, 1], and whether it is mirrored.
+    """
+    choice = int(torch.randint(len(augmentation.shortest_sides), (1,), generator=generator))
+    is_flipped = bool(torch.rand(1, generator=generator) < augmentation.flip_share)
+    pixels = resize_shortest_edge(
+        picture,
+        shortest=augmentation.shortest_sides[choice],
+        longest=augmentation.longest_side,
+        interpolation=augmentation.interpolation,
+    )
+    return pixels.flip(2) if is_flipped else pixels, is_flipped
+
+
+def mirrored(boxes: Float[Tensor, "N 4"], width: int) -> Float[Tensor, "N 4"]:
+    """Boxes of an image of that width once it is mirrored, left to right."""
+    return torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
 
 
 def augment(
@@ -70,21 +102,12 @@ def augment(
     Returns:
         ``(3, H, W)`` in [0, 1], and its targets in the same pixels.
     """
-    choice = int(torch.randint(len(augmentation.shortest_sides), (1,), generator=generator))
-    is_flipped = bool(torch.rand(1, generator=generator) < augmentation.flip_share)
-    pixels = resize_shortest_edge(
-        picture,
-        shortest=augmentation.shortest_sides[choice],
-        longest=augmentation.longest_side,
-    )
+    pixels, is_flipped = resize_and_flip(picture, augmentation, generator=generator)
     height, width = int(pixels.shape[1]), int(pixels.shape[2])
     scale = torch.tensor([width / picture.width, height / picture.height])
     boxes = objects.boxes * scale.repeat(2)
     if is_flipped:
-        pixels = pixels.flip(2)
-        boxes = torch.stack(
-            [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1
-        )
+        boxes = mirrored(boxes, width)
     boxes = clip_boxes(boxes, (height, width))
     kept = ~objects.is_crowd & nonempty(boxes, min_side=MIN_SIDE)
     polygons = None

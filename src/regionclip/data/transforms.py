@@ -1,6 +1,7 @@
 """Images to network input: resized as the originals do, normalised, padded to a batch."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,9 +9,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+Interpolation = Literal["bilinear", "bicubic"]
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
 
 def resize_shortest_edge(
-    image: Image.Image, *, shortest: int, longest: int
+    image: Image.Image, *, shortest: int, longest: int, interpolation: Interpolation = "bilinear"
 ) -> Float[Tensor, "3 H W"]:
     """Resize an RGB image so that its shorter side is ``shortest`` and no side above ``longest``.
 
@@ -18,10 +22,11 @@ def resize_shortest_edge(
         image: RGB.
         shortest: Pixels of the shorter side, unless the longer one would exceed ``longest``.
         longest: Most pixels of the longer side.
+        interpolation: PIL's filter.
 
     Returns:
-        RGB in [0, 1]. Resizing happens on ``uint8`` with PIL's antialiasing bilinear filter: other
-        filters give other pixels, and other numbers after them.
+        RGB in [0, 1]. Resizing happens on ``uint8`` with PIL's antialiasing filter: other filters
+        give other pixels, and other numbers after them.
 
     Source:
         facebookresearch/detectron2@e3ee0ab ``detectron2/data/transforms/augmentation_impl.py``
@@ -29,7 +34,7 @@ def resize_shortest_edge(
     """
     new_size = _resized(image.size, shortest, longest)
     if new_size != image.size:
-        image = image.resize(new_size, Image.Resampling.BILINEAR)
+        image = image.resize(new_size, FILTERS[interpolation])
     return pixels_of(image)
 
 

@@ -50,7 +50,7 @@ def download_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     try:
-        _receive(url, part, None if progress is None else partial(progress, path.name))
+        receive(url, part, None if progress is None else partial(progress, path.name))
     except HTTPError as error:
         raise DownloadError(
             f"{url} is answered with '{error.code} {error.reason}'; the file may have moved: get "
@@ -69,8 +69,19 @@ def download_file(
     return path
 
 
-def _receive(url: str, part: Path, progress: Callable[[int, int | None], None] | None) -> None:
-    """Append to ``part`` until it is as long as the server says."""
+def receive(
+    url: str, part: Path, progress: Callable[[int, int | None], None] | None = None
+) -> None:
+    """Append to ``part`` until it is as long as the server says.
+
+    Args:
+        url: ``http``, ``https`` or ``file``.
+        part: What came of an earlier attempt, or no file.
+        progress: Called with the bytes that are there and their final number, if that is known.
+
+    Raises:
+        OSError: The server is out of reach, answers with an error, or stops early.
+    """
     offset = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "regionclip"} | ({"Range": f"bytes={offset}-"} if offset else {})
     try:

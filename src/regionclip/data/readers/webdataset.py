@@ -4,6 +4,7 @@ import json
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ from regionclip.data.sources import IMAGE_SUFFIXES
 
 LARGEST_TEXT = 1 << 24
 """Bytes of a json or text with captions; what is larger is something else."""
+AGAIN = "copy or download it again"
 
 
 def read_webdataset(shards: Sequence[str | Path]) -> Dataset:
@@ -61,40 +63,86 @@ def members_of(shard: Path) -> list[Member]:
     Raises:
         ValueError: It is no uncompressed tar archive, or it is cut off.
     """
-    try:
-        size = shard.stat().st_size
-        with tarfile.open(shard, "r:") as archive:
-            members = [
-                Member(shard, each.name, each.offset_data, each.size)
-                for each in archive
-                if each.isreg() and not each.issparse()
-            ]
-    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"{shard} cannot be read as an uncompressed tar archive: {error}"
-        ) from error
-    for each in members:
-        if each.size < 0 or each.offset + each.size > size:
-            raise ValueError(f"{shard} is cut off in {each.name}; copy or download it again")
+    members, damage = sound_members(shard)
+    if damage is not None:
+        raise ValueError(damage)
     return members
 
 
+def sound_members(shard: Path) -> tuple[list[Member], str | None]:
+    """The regular files of an archive, in its order, up to where it is damaged.
+
+    Returns:
+        Files that are there to their last byte, and what is wrong with the archive, if anything.
+    """
+    members: list[Member] = []
+    try:
+        size = shard.stat().st_size
+        with tarfile.open(shard, "r:") as archive:
+            for each in archive:
+                if each.isreg() and not each.issparse():
+                    if each.size < 0 or each.offset_data + each.size > size:
+                        return members, f"{shard} is cut off in {each.name}; {AGAIN}"
+                    members.append(Member(shard, each.name, each.offset_data, each.size))
+            end = archive.offset
+        with shard.open("rb") as file:
+            file.seek(end)
+            # the archive ends in blocks of zeros; what else is there is a header that was damaged
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                place = f"behind {members[-1].name}" if members else "at its start"
+                return members, f"{shard} is damaged {place}; {AGAIN}"
+    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+        if members:
+            return members, f"{shard} is cut off behind {members[-1].name}; {AGAIN}"
+        return members, f"{shard} cannot be read as an uncompressed tar archive: {error}"
+    return members, None
+
+
 def _images_of(shard: Path) -> list[tuple[Member, str, tuple[str, ...]]]:
+    entries = entries_of(members_of(shard))
+    with shard.open("rb") as archive:
+        return [(each.image, each.key, captions_of(each.texts, archive)) for each in entries]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One image of a shard and the files that may hold its captions.
+
+    Attributes:
+        key: What they have in common.
+        image: Its file.
+        texts: ``.json`` before ``.txt``.
+    """
+
+    key: str
+    image: Member
+    texts: tuple[Member, ...]
+
+
+def entries_of(members: Sequence[Member], *, keep_first: bool = False) -> list[Entry]:
+    """The images of a shard, in its order.
+
+    Args:
+        members: Of one shard.
+        keep_first: Of several images of a key, take the first.
+
+    Raises:
+        ValueError: A key has two images, and ``keep_first`` is not set.
+    """
     images: dict[str, Member] = {}
     texts: dict[str, list[Member]] = defaultdict(list)
-    for member in members_of(shard):
+    for member in members:
         key, suffix = _split(member.name)
         if suffix in IMAGE_SUFFIXES:
-            if key in images:
-                raise ValueError(f"{shard} has two images of the key {key!r}")
-            images[key] = member
+            if key in images and not keep_first:
+                raise ValueError(f"{member.archive} has two images of the key {key!r}")
+            images.setdefault(key, member)
         elif suffix in (".json", ".txt"):
             texts[key].append(member)
-    with shard.open("rb") as archive:
-        return [
-            (image, key, _captions_of(sorted(texts.get(key, ()), key=str), archive))
-            for key, image in images.items()
-        ]
+    return [
+        Entry(key, image, tuple(sorted(texts.get(key, ()), key=str)))
+        for key, image in images.items()
+    ]
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -103,8 +151,16 @@ def _split(name: str) -> tuple[str, str]:
     return str(path.with_name(stem)) if stem else name, (dot + suffix).lower()
 
 
-def _captions_of(texts: Sequence[Member], archive: BinaryIO) -> tuple[str, ...]:
-    """Captions of the first text that has any, ``.json`` before ``.txt``."""
+def captions_of(texts: Sequence[Member], archive: BinaryIO) -> tuple[str, ...]:
+    """Captions of the first text that has any, without blank ones.
+
+    Args:
+        texts: As :class:`Entry` has them.
+        archive: The shard that they are in, open.
+
+    Raises:
+        ValueError: A text is no json, not UTF-8, or something else than captions.
+    """
     for member in texts:
         if member.size > LARGEST_TEXT:
             raise ValueError(f"{member} has {member.size} bytes, which is no caption")

@@ -1,0 +1,205 @@
+"""``regionclip propose``: the regions of many images, found once and stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional
+
+from regionclip.cli.console import UsageError, console, downloads, errors, progress
+from regionclip.cli.contents import known_by
+from regionclip.cli.devices import checked_device
+from regionclip.cli.journal import Journal
+from regionclip.cli.options import optional, value
+from regionclip.cli.running import in_halves
+
+if TYPE_CHECKING:
+    from regionclip.cli.proposal_parts import Part
+    from regionclip.cli.running import Pair
+    from regionclip.detect import Detector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Propose:
+    """Find the regions of images once, for pretraining or any other command's --proposals.
+
+    Writes Parquet files: one row per box, in pixels of the original image. Training then finds an
+    image's boxes by its name, wherever the image lies by then.
+
+    For example:
+
+        regionclip propose "cc3m/*.tar" --proposals rpn_lvis_866.pth --output cc3m_boxes
+
+        regionclip propose captions_train.json --proposals torchvision --output boxes
+    """
+
+    images: Annotated[Positional[tuple[str, ...]], optional("IMAGES...")]
+    """Webdataset shards (a folder, 'cc3m/*.tar'), folders of images, patterns, files, and COCO
+    jsons."""
+    output: Annotated[Path, value("FOLDER")]
+    """Folder for the boxes; the same command again goes on where it stopped."""
+    proposals: Annotated[str, value("NAME|FILE")] = "torchvision"
+    """What finds boxes: 'torchvision', a proposal network (.pth), any detector (.onnx), 'grid',
+    'random', or a file of boxes."""
+    max_proposals: Annotated[int, value("N")] = 300
+    """Most boxes per image, the best first. RegionCLIP's pretraining keeps 300 and draws 100 of
+    them each time."""
+    nms_iou: Annotated[float, value("IOU")] = 0.5
+    """Overlap above which a network's weaker box goes: 0.5 in RegionCLIP's pretraining."""
+    shortest_side: Annotated[int, value("PIXELS")] = 800
+    """What images are resized to before a network sees them."""
+    longest_side: Annotated[int, value("PIXELS")] = 1333
+    """Most pixels of the longer side."""
+    images_per_part: Annotated[int, value("N")] = 1000
+    """Images per file; what a command that is stopped may lose."""
+    image_root: Annotated[Path | None, optional("FOLDER")] = None
+    """Where the images of a COCO json are; by default beside it."""
+    batch_size: Annotated[int, value("N")] = 1
+    """Images computed at a time; more is faster on a GPU."""
+    workers: Annotated[int, value("N")] = 4
+    """Threads that read and resize images ahead."""
+    device: Annotated[str, value("NAME")] = "auto"
+    """cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."""
+    resume: bool = True
+    """Go on with what the output folder has already. --no-resume deletes it first."""
+
+    def run(self) -> int:
+        """Propose and write."""
+        from regionclip.cli.proposal_parts import find_parts, remove_parts
+
+        self._check()
+        detector, settings = self._open()
+        parts = find_parts(
+            self.images,
+            images_per_part=self.images_per_part,
+            image_root=self.image_root,
+            exclude=self.output,
+        )
+        if not self.resume:
+            remove_parts(self.output)
+        tally = _Tally()
+        with Journal(self.output / "parts.jsonl", settings, resume=self.resume) as journal:
+            with progress("Proposing", None) as advance:
+                for part in parts:
+                    tally.name_damage(part)
+                    source = part.as_source(self.output)
+                    if not (source.file.exists() and journal.is_done(source)):
+                        journal.write(source, self._write(part, detector))
+                    advance(len(part.images))
+                    tally.names[source.name] = part.file
+            for entry in journal.entries():
+                tally.add(entry, self.output)
+        return tally.report(self.output)
+
+    def _check(self) -> None:
+        if not self.images:
+            raise UsageError(
+                "no images given; name shards, files, folders, patterns or a COCO json"
+            )
+        if self.output.exists() and not self.output.is_dir():
+            raise UsageError(f"--output {self.output} is a file; give a folder")
+        for name in (
+            *("max_proposals", "images_per_part", "batch_size", "workers"),
+            *("shortest_side", "longest_side"),
+        ):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.nms_iou <= 1:
+            raise UsageError(f"--nms-iou must be in (0, 1], got {self.nms_iou}")
+
+    def _open(self) -> "tuple[Detector, dict[str, Any]]":
+        """What proposes, and what its results depend on."""
+        from regionclip.loading import open_proposals, proposals_file, proposals_only
+
+        with downloads() as show:
+            proposer = open_proposals(
+                self.proposals,
+                device=checked_device(self.device),
+                progress=show,
+                nms_iou=self.nms_iou,
+                max_proposals=self.max_proposals,
+            )
+        settings = {
+            "images": list(self.images),
+            "proposals": known_by(self.proposals, proposals_file(self.proposals)),
+            **{
+                name: getattr(self, name)
+                for name in ("max_proposals", "nms_iou", "shortest_side", "longest_side")
+            },
+            "images_per_part": self.images_per_part,
+        }
+        sides = {"shortest_side": self.shortest_side, "longest_side": self.longest_side}
+        return proposals_only(proposer, **sides), settings
+
+    def _write(self, part: "Part", detector: "Detector") -> dict[str, Any]:
+        """Compute one file; what to remember of it."""
+        from regionclip.cli.proposal_parts import BoxRows
+        from regionclip.data.images import ImageReadError
+        from regionclip.data.loading import prepared_batches
+
+        rows = BoxRows()
+
+        def compute(pairs: "Sequence[Pair]") -> None:
+            found = detector.propose([image for _, image in pairs])
+            for (source, image), proposals in zip(pairs, found, strict=True):
+                rows.add(source.name, image, proposals)
+
+        unreadable: list[str] = []
+        for batch in prepared_batches(
+            part.images, detector.prepare, batch_size=self.batch_size, num_workers=self.workers
+        ):
+            readable: list[Pair] = []
+            for source, image in batch:
+                if isinstance(image, ImageReadError):
+                    unreadable.append(str(image))
+                    errors.print(str(image), markup=False, soft_wrap=True)
+                else:
+                    readable.append((source, image))
+            in_halves(compute, readable)
+        rows.write(self.output / part.file)
+        return {
+            "part": part.file,
+            "num_images": len(part.images) - len(unreadable),
+            "num_boxes": len(rows),
+            "unreadable": unreadable,
+        }
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What a command has to say at its end."""
+
+    names: dict[str, str] = field(default_factory=dict)
+    """Files, by how the journal lists them."""
+    num_images: int = 0
+    num_boxes: int = 0
+    num_unreadable: int = 0
+    damaged: set[str] = field(default_factory=set)
+
+    def name_damage(self, part: "Part") -> None:
+        """Say once what is wrong with a shard."""
+        if part.damage is not None and part.damage not in self.damaged:
+            self.damaged.add(part.damage)
+            errors.print(part.damage, markup=False, soft_wrap=True)
+
+    def add(self, entry: dict[str, Any], folder: Path) -> None:
+        """Count what a file holds; one of images that are no longer there is deleted."""
+        if entry["image"] not in self.names:
+            if entry["part"] not in self.names.values():
+                (folder / entry["part"]).unlink(missing_ok=True)
+            return
+        self.num_images += entry["num_images"]
+        self.num_boxes += entry["num_boxes"]
+        self.num_unreadable += len(entry["unreadable"])
+
+    def report(self, folder: Path) -> int:
+        """Print the last line and return the exit code."""
+        line = f"{self.num_boxes} boxes of {self.num_images} images in {folder}"
+        if self.num_unreadable:
+            line += f"; {self.num_unreadable} could not be read (named when they came up)"
+        if self.damaged:
+            line += f"; {len(self.damaged)} shards are damaged (named above)"
+        console.print(line, markup=False, soft_wrap=True)
+        return 1 if self.num_unreadable or self.damaged else 0

@@ -1,0 +1,330 @@
+"""Images with captions from disk or object storage to batches, ahead of time and in any process.
+
+The order of a run is one sequence of (group, row, seed), a function of the seed and of how many
+images each group has: groups (shards) come in a new order each epoch, and the images of one in a
+new order within it. Every process works this sequence out for itself from the counts alone and
+takes its parts of it by position; workers are handed rows and read them by random access. So the
+number of processes and of workers changes nothing, and a resumed run goes on at the very sample,
+for the price that every machine reads (a share of) every shard. Dealing whole shards out to
+processes or workers, as webdataset does, saves that, but ties the order to their number.
+"""
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from regionclip.proposals.proposer import Proposer
+from regionclip.structures import CaptionedBatch, LeftOut, PreparedImage, Proposals
+
+from .augmentation import Augmentation, mirrored, resize_and_flip
+from .captions import DAMAGED_SHARD, SMALLEST_SIDE, TINY_IMAGE, CaptionedImage, CaptionedImages
+from .sampling import mixed_seed
+
+MOST_IN_A_ROW = 1000
+"""Unusable samples one after another, at which a run stops: the whole source must be wrong."""
+GROUPS_AHEAD = 2
+"""Shards that are fetched while others are read."""
+NAMED = 5
+"""Of each reason to leave something out, so many are named in the log; all are counted."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDraw:
+    """One image of one step.
+
+    Attributes:
+        group: Of the source.
+        row: In the group.
+        seed: Of all chance that concerns it: augmentation, caption, regions.
+    """
+
+    group: int
+    row: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionLoading:
+    """How the images of a run are drawn and read."""
+
+    augmentation: Augmentation
+    batch_size: int
+    """Images per step, over all processes and accumulated parts."""
+    part_size: int
+    """Of these, how many one process computes at a time."""
+    num_parts: int
+    """Parts of the whole run that this process computes."""
+    process_index: int = 0
+    num_processes: int = 1
+    seed: int = 0
+    num_workers: int = 2
+    """Processes that read ahead; 0 reads in this one."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.part_size * self.num_processes):
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide into {self.num_processes} processes "
+                f"with parts of {self.part_size}"
+            )
+
+    def position(self, part: int) -> int:
+        """Where in the run's sequence of images a part of this process begins."""
+        parts_per_step = self.batch_size // (self.part_size * self.num_processes)
+        step, own = divmod(part, parts_per_step)
+        number = own * self.num_processes + self.process_index
+        return step * self.batch_size + number * self.part_size
+
+
+@dataclass(slots=True)
+class LeftOutCounts:
+    """What this process came upon and could not use, since it began.
+
+    Attributes:
+        by_reason: How often; of damaged shards, how many.
+    """
+
+    by_reason: Counter[str] = field(default_factory=Counter)
+    _shards: set[str] = field(default_factory=set)
+
+    def add(self, each: LeftOut) -> None:
+        """Count it, and name the first few of its kind in the log."""
+        if each.reason == DAMAGED_SHARD:
+            if each.message in self._shards:
+                return
+            self._shards.add(each.message)
+        self.by_reason[each.reason] += 1
+        times = self.by_reason[each.reason]
+        if each.reason == DAMAGED_SHARD or times <= NAMED:
+            end = " (more of this kind are only counted)" if times == NAMED else ""
+            _log.warning("%s%s", each.message, end)
+
+    def __str__(self) -> str:
+        """Such as ``2 no caption, 1 unreadable image``; empty if nothing was left out."""
+        return ", ".join(f"{times} {reason}" for reason, times in self.by_reason.most_common())
+
+
+def caption_batches(
+    source: CaptionedImages,
+    loading: CaptionLoading,
+    *,
+    proposer: Proposer | None = None,
+    left_out: LeftOutCounts | None = None,
+) -> Callable[[int], Iterable[CaptionedBatch]]:
+    """This process's batches of a run, from any part of it on.
+
+    Args:
+        source: What to train on.
+        loading: How.
+        proposer: Boxes that were stored, or others that take no network; it is called where
+            images are read.
+        left_out: Counts what cannot be used, as batches are taken.
+
+    Returns:
+        From the number of parts that are done, an iterable of the
+        :class:`~regionclip.structures.CaptionedBatch` that are left. It raises ``ValueError`` if
+        nothing that can be read has a caption.
+    """
+    images = CaptionedTrainingImages(source, loading.augmentation, proposer)
+    counts = LeftOutCounts() if left_out is None else left_out
+
+    def from_part(first: int) -> Iterable[CaptionedBatch]:
+        loader = DataLoader(
+            images,
+            batch_sampler=_Parts(source, loading, first, counts),
+            num_workers=loading.num_workers,
+            collate_fn=collate,
+            # its own: a loader that drew from the global one would shift it
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            if isinstance(batch, ValueError):
+                raise batch
+            for each in batch.left_out:
+                counts.add(each)
+            yield batch
+
+    return from_part
+
+
+class _Parts:
+    """A process's parts of a run, worked out as they are asked for."""
+
+    def __init__(
+        self, source: CaptionedImages, loading: CaptionLoading, first: int, counts: LeftOutCounts
+    ) -> None:
+        self._source, self._loading, self._counts = source, loading, counts
+        self._first = first
+
+    def __iter__(self) -> Iterator[list[GroupDraw]]:
+        loading = self._loading
+        if self._first >= loading.num_parts:
+            return
+        begin = position = loading.position(self._first)
+        drawn = draws(self._source, seed=loading.seed, start=begin, counts=self._counts)
+        for part in range(self._first, loading.num_parts):
+            begin = loading.position(part)
+            yield list(islice(drawn, begin - position, begin - position + loading.part_size))
+            position = begin + loading.part_size
+
+
+def draws(
+    source: CaptionedImages, *, seed: int, start: int = 0, counts: LeftOutCounts | None = None
+) -> Iterator[GroupDraw]:
+    """The sequence of a run, without end; groups that end before ``start`` are only counted.
+
+    Args:
+        source: Groups and their counts.
+        seed: Of the order.
+        start: Images to leave out at the beginning.
+        counts: Takes damages of groups.
+
+    Raises:
+        ValueError: No group has an image.
+    """
+    # another stream than the orders', whose numbers are those of epochs
+    own = mixed_seed(seed, -1)
+    position = 0
+    visits = _visits(len(source), seed)
+    coming: deque[tuple[int, int]] = deque(islice(visits, GROUPS_AHEAD + 1))
+    num_empty = 0
+    while True:
+        group, order_seed = coming.popleft()
+        coming.append(next(visits))
+        num_images = source.count(group)
+        damage = source.damage(group)
+        if damage is not None and counts is not None:
+            counts.add(damage)
+        num_empty = 0 if num_images else num_empty + 1
+        if num_empty == 2 * len(source):  # at least one whole epoch
+            raise ValueError(_nothing_in(source, damage))
+        if position + num_images <= start:
+            position += num_images
+            continue
+        source.expect([each for each, _ in coming if each != group])
+        generator = torch.Generator().manual_seed(order_seed)
+        order = torch.randperm(num_images, generator=generator).tolist()
+        for number in range(max(start - position, 0), num_images):
+            yield GroupDraw(group, order[number], mixed_seed(own, position + number))
+        position += num_images
+
+
+def _visits(num_groups: int, seed: int) -> Iterator[tuple[int, int]]:
+    """Groups without end, a new order in each epoch, with the seed of the order within each."""
+    for epoch in count():
+        epoch_seed = mixed_seed(seed, epoch)
+        generator = torch.Generator().manual_seed(epoch_seed)
+        for group in torch.randperm(num_groups, generator=generator).tolist():
+            yield group, mixed_seed(epoch_seed, group + 1)
+
+
+def _nothing_in(source: CaptionedImages, damage: LeftOut | None) -> str:
+    reason = "" if damage is None else f" (such as: {damage.message})"
+    return f"{source.source} has no image that can be read{reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionedTrainingImage:
+    """One augmented image; see :class:`~regionclip.structures.CaptionedBatch`."""
+
+    name: str
+    pixels: torch.Tensor
+    caption: str
+    seed: int
+    proposals: Proposals | None
+    left_out: tuple[LeftOut, ...]
+
+
+class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError]):
+    """Reads and augments the images of :class:`GroupDraw`s."""
+
+    def __init__(
+        self, source: CaptionedImages, augmentation: Augmentation, proposer: Proposer | None
+    ) -> None:
+        """Read nothing yet; the arguments are those of :func:`caption_batches`."""
+        self.source, self.augmentation, self.proposer = source, augmentation, proposer
+
+    def __getitem__(self, draw: GroupDraw) -> CaptionedTrainingImage | ValueError:
+        """One image; if it cannot be used, the next one of its group that can.
+
+        If nothing can be used, the error is returned: raised here, it would come out of a worker
+        with a page of its own history.
+        """
+        left_out: list[LeftOut] = []
+        for group, row in self._candidates(draw, left_out):
+            read = self.source.read(group, row)
+            if isinstance(read, CaptionedImage):
+                read = self._augmented(read, draw.seed)
+            if isinstance(read, CaptionedTrainingImage):
+                return CaptionedTrainingImage(
+                    read.name, read.pixels, read.caption, draw.seed, read.proposals, (*left_out,)
+                )
+            left_out.append(read)
+            if len(left_out) == MOST_IN_A_ROW:
+                break
+        last = left_out[-1].message if left_out else "it is empty"
+        return ValueError(
+            f"{self.source.source}: {len(left_out)} samples one after another cannot be used, the "
+            f"last of them because {last}; is it images with captions?"
+        )
+
+    def _candidates(self, draw: GroupDraw, left_out: list[LeftOut]) -> Iterator[tuple[int, int]]:
+        """The image drawn, then those after it, in its group and in the next ones."""
+        for shift in range(len(self.source)):
+            group = (draw.group + shift) % len(self.source)
+            num_images = self.source.num_readable(group)
+            damage = self.source.damage(group)
+            if damage is not None and draw.row >= num_images:
+                left_out.append(damage)
+            for other in range(num_images):
+                yield group, (draw.row + other) % num_images
+
+    def _augmented(self, image: CaptionedImage, seed: int) -> CaptionedTrainingImage | LeftOut:
+        pixels, is_flipped = resize_and_flip(
+            image.picture, self.augmentation, generator=torch.Generator().manual_seed(seed)
+        )
+        height, width = int(pixels.shape[1]), int(pixels.shape[2])
+        if min(height, width) < min(SMALLEST_SIDE, *self.augmentation.shortest_sides):
+            return LeftOut(
+                TINY_IMAGE,
+                f"{image.name} is {image.picture.width}x{image.picture.height} pixels, too narrow: "
+                f"{width}x{height} to learn from",
+            )
+        # another stream than the augmentation's
+        generator = torch.Generator().manual_seed(mixed_seed(seed, 1))
+        choice = int(torch.randint(len(image.captions), (1,), generator=generator))
+        proposals = None
+        if self.proposer is not None:
+            size_hw = (image.picture.height, image.picture.width)
+            (proposals,) = self.proposer.propose([PreparedImage(pixels, size_hw, image.name)])
+            if is_flipped:
+                proposals = Proposals(mirrored(proposals.boxes, width), proposals.objectness)
+        return CaptionedTrainingImage(
+            image.name, pixels, image.captions[choice], seed, proposals, ()
+        )
+
+
+def collate(
+    images: Sequence[CaptionedTrainingImage | ValueError],
+) -> CaptionedBatch | ValueError:
+    """Images of any sizes as one batch; the first error, if there is one."""
+    read = [each for each in images if isinstance(each, CaptionedTrainingImage)]
+    for each in images:
+        if isinstance(each, ValueError):
+            return each
+    proposals = tuple(each.proposals for each in read if each.proposals is not None)
+    return CaptionedBatch(
+        images=tuple(each.pixels for each in read),
+        captions=tuple(each.caption for each in read),
+        seeds=tuple(each.seed for each in read),
+        names=tuple(each.name for each in read),
+        proposals=proposals if len(proposals) == len(read) else None,
+        left_out=tuple(left_out for each in read for left_out in each.left_out),
+    )

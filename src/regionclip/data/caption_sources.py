@@ -1,0 +1,78 @@
+"""From what a recipe says about captioned images to a source that a training stream reads."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from regionclip.weights.registry import default_cache_folder
+
+from .caption_shards import CaptionShards
+from .captions import CaptionedDataset, CaptionedImages
+from .readers import open_dataset
+from .readers.opening import locate
+from .shard_cache import ShardCache
+from .shards import are_shards, expand_braces, find_shards
+
+COUNTS = "shard_counts.json"
+"""Beside a run: how many images its shards have."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionSource:
+    """Where images with captions are."""
+
+    train: str = ""
+    """Webdataset shards: a folder, a pattern (``cc3m/*.tar``), or addresses in object storage
+    (``s3://bucket/cc3m/{00000..00331}.tar``). Or any data set with captions that ``regionclip data
+    check`` reads."""
+    split: str | None = None
+    """Which part of a folder that holds several, as ``train-00000.tar`` and ``val-00000.tar``."""
+    image_root: str | None = None
+    """Folder of the images of a json or table; ``None`` finds them beside it."""
+    proposals: str | None = None
+    """Boxes computed ahead: the folder that ``regionclip propose`` wrote, or a file of boxes.
+    ``None`` leaves it to the run to propose some."""
+    cache: str | None = None
+    """Folder for shards from object storage; ``None`` is one in the home folder."""
+    cache_gb: float = 50.0
+    """Most gigabytes (1e9 bytes) kept in it; room for four shards at least."""
+
+    def __post_init__(self) -> None:
+        if self.cache_gb <= 0:
+            raise ValueError(f"cache_gb must be positive, got {self.cache_gb}")
+
+
+def open_captions(
+    source: CaptionSource, *, run_folder: Path | None = None, resume: bool, is_main: bool
+) -> CaptionedImages:
+    """Open what a run learns from; of shards, nothing is read yet.
+
+    Args:
+        source: Says where it is.
+        run_folder: Remembers how many images shards have, so that a resumed run need not count
+            anew what it is beyond; ``None`` does not remember.
+        resume: Go on with what the folder remembers; else that is begun anew.
+        is_main: Whether this process writes into the folder; of several, one should.
+
+    Raises:
+        ValueError: There is no such source, it has no captions, or the folder is of another one.
+    """
+    if not source.train:
+        raise ValueError("the recipe names no captions to learn from; set data.train")
+    if not are_shards(expand_braces(source.train)):
+        return CaptionedDataset(
+            open_dataset(source.train, image_root=source.image_root, split=source.split)
+        )
+    folder = default_cache_folder() / "shards" if source.cache is None else Path(source.cache)
+    cache = ShardCache(folder, int(source.cache_gb * 1e9))
+    shards = CaptionShards(_shards_of(source), cache)
+    if run_folder is not None:
+        shards.remember(run_folder / COUNTS, resume=resume, is_writer=is_main)
+    return shards
+
+
+def _shards_of(source: CaptionSource) -> tuple[str, ...]:
+    if source.split is None:
+        return find_shards([source.train])
+    if not Path(source.train).is_dir():
+        raise ValueError(f"split {source.split!r} goes with a folder, not with {source.train}")
+    return tuple(map(str, locate(Path(source.train), source.split).shards))

@@ -1,0 +1,134 @@
+"""Shards from object storage, each fetched whole into a folder of bounded size."""
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from urllib.error import HTTPError
+
+from filelock import FileLock
+
+from regionclip.weights.download import receive
+
+from .shards import WEB, is_address, no_driver, shard_name
+
+WORTH_WAITING = (408, 429, 500, 502, 503, 504)
+"""Answers of a web server that is busy (RFC 9110, sec. 15)."""
+
+_log = logging.getLogger(__name__)
+
+
+class FetchError(OSError):
+    """A shard cannot be had; the message names it, the reason and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCache:
+    """Local files of shards, for any number of processes on one machine.
+
+    A shard is fetched under a lock, gets its name when it is whole, and is deleted again when it
+    is the one used longest ago and there is no room. Local shards are used where they are.
+
+    Attributes:
+        folder: For copies; made when one is fetched.
+        max_bytes: Of all copies. The newest stays whatever its size, so give room for at least
+            four shards: those in use and those that are fetched ahead.
+        waits: Seconds before a fetch that failed is tried again, one after the other.
+        sleep: Waits.
+    """
+
+    folder: Path
+    max_bytes: int
+    waits: tuple[float, ...] = (1.0, 5.0, 25.0)
+    sleep: Callable[[float], None] = time.sleep
+
+    def local(self, shard: str) -> Path:
+        """The shard's file, fetched if need be; it counts as used just now.
+
+        Raises:
+            FetchError: It cannot be fetched.
+        """
+        if not is_address(shard):
+            return Path(shard)
+        path = self._path(shard)
+        if _touch(path):
+            return path
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if _touch(path):  # another process was first
+                return path
+            part = path.with_name(f".{path.name}.part")
+            self._fetch(shard, part)
+            part.replace(path)
+        self._make_room(path)
+        return path
+
+    def _path(self, shard: str) -> Path:
+        digest = blake2b(shard.encode(), digest_size=6).hexdigest()
+        return self.folder / f"{digest}-{shard_name(shard)}"
+
+    def _fetch(self, shard: str, part: Path) -> None:
+        for wait in (*self.waits, None):
+            try:
+                return (_from_web if shard.startswith(WEB) else _from_storage)(shard, part)
+            except FileNotFoundError as error:
+                raise FetchError(f"{shard}: there is no such file; check the address") from error
+            except HTTPError as error:
+                if wait is None or error.code not in WORTH_WAITING:
+                    raise FetchError(
+                        f"{shard} is answered with '{error.code} {error.reason}'; check the address"
+                    ) from error
+                self.sleep(wait)
+            except ImportError as error:
+                raise FetchError(no_driver(shard, error)) from error
+            except Exception as error:  # every storage has errors of its own
+                if wait is None:
+                    raise FetchError(
+                        f"{shard} cannot be fetched ({error}); check address, login and network"
+                    ) from error
+                _log.info("%s could not be fetched (%s); trying again", shard, error)
+                self.sleep(wait)
+
+    def _make_room(self, newest: Path) -> None:
+        with FileLock(self.folder / ".room.lock"):
+            copies = []
+            for path in self.folder.glob("*"):
+                if path == newest or path.name.startswith("."):
+                    continue
+                state = path.stat()
+                copies.append((state.st_mtime_ns, state.st_size, path))
+            total = newest.stat().st_size + sum(size for _, size, _ in copies)
+            for _, size, path in sorted(copies):
+                if total <= self.max_bytes:
+                    return
+                path.unlink()
+                total -= size
+
+
+def _touch(path: Path) -> bool:
+    """Whether the file is there; if so, it is the one used last."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _from_web(address: str, part: Path) -> None:
+    receive(address, part)
+
+
+def _from_storage(address: str, part: Path) -> None:
+    import fsspec
+
+    filesystem, path = fsspec.url_to_fs(address)
+    with filesystem.open(path, "rb") as remote, part.open("wb") as file:
+        shutil.copyfileobj(remote, file, 1 << 20)
+    size = filesystem.info(path).get("size")
+    received = part.stat().st_size
+    if size is not None and received != size:
+        raise OSError(f"it broke off after {received} of {size} bytes")

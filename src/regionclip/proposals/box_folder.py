@@ -1,0 +1,106 @@
+"""Boxes of many images in a folder of Parquet files, of which few are read at a time."""
+
+import json
+import re
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import torch
+from pyarrow import parquet
+
+from regionclip.structures import PreparedImage, Proposals
+
+from .box_files import ImageBoxes, read_columns_file
+from .table import BoxTable
+
+SHARD = ".tar"
+IMAGES = "images"
+"""How files of images begin that are in no shard."""
+SHARDS_KEPT = 2
+"""Shards whose boxes are held: 10 000 images with 300 boxes each are 60 MB."""
+_PART = re.compile(r"(.+)-(\d{5,})\.parquet")
+
+
+WITHOUT_BOXES = b"images_without_boxes"
+"""Key of a Parquet file's metadata: a json list of images in which nothing was found."""
+NO_BOXES = ImageBoxes(torch.zeros(0, 4), None)
+
+
+class BoxFolder:
+    """A proposer that looks images up in what ``regionclip propose`` wrote.
+
+    An image of a shard (its name has the part ``00012.tar``) is looked for in that shard's files
+    (``00012-00000.parquet``, ``00012-00001.parquet``, ...), which are read when the first of its
+    images comes up. Other images are looked for in ``images-*.parquet``, all of which are held. For
+    how an image is found there, and what becomes of images without boxes, see
+    :class:`~regionclip.proposals.table.BoxTable`.
+
+    Attributes:
+        source: How messages call the folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """List the files; none is read yet.
+
+        Raises:
+            ValueError: There is none of that form.
+        """
+        self.source = str(folder)
+        self._files: defaultdict[str, list[Path]] = defaultdict(list)
+        for path in sorted(Path(folder).glob("*.parquet")):
+            match = _PART.fullmatch(path.name)
+            if match is not None:
+                self._files[match[1]].append(path)
+        if not self._files:
+            raise ValueError(
+                f"{folder} has no files of boxes ({IMAGES}-00000.parquet, <shard>-00000.parquet); "
+                "'regionclip propose' writes such a folder"
+            )
+        self._tables: OrderedDict[str, BoxTable] = OrderedDict()
+
+    def check_shards(self, names: Sequence[str]) -> None:
+        """Refuse shards of which no image has boxes.
+
+        Args:
+            names: File names, such as ``00012.tar``.
+
+        Raises:
+            ValueError: Some have none.
+        """
+        missing = [name for name in names if name.removesuffix(SHARD) not in self._files]
+        if missing:
+            raise ValueError(
+                f"{self.source} has boxes for {len(names) - len(missing)} of {len(names)} shards "
+                f"(none for {missing[0]}); run 'regionclip propose' for all of them"
+            )
+
+    def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
+        """The boxes of each image, best first where they have objectness.
+
+        Raises:
+            ValueError: A file is damaged, or several entries fit an image equally well.
+        """
+        return [self._table(_group_of(image.name)).propose([image])[0] for image in images]
+
+    def _table(self, group: str) -> BoxTable:
+        if group not in self._tables:
+            found: dict[str, ImageBoxes] = {}
+            for path in self._files.get(group, ()):
+                found.update(read_columns_file(path))
+                found.update(dict.fromkeys(_images_without_boxes(path), NO_BOXES))
+            self._tables[group] = BoxTable(found, source=self.source)
+            if len(self._tables) > SHARDS_KEPT:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(group)
+        return self._tables[group]
+
+
+def _group_of(name: str) -> str:
+    """How the files begin that an image's boxes are in."""
+    shards = [part for part in PurePosixPath(name).parts[:-1] if part.endswith(SHARD)]
+    return shards[-1].removesuffix(SHARD) if shards else IMAGES
+
+
+def _images_without_boxes(path: Path) -> list[str]:
+    return json.loads((parquet.read_schema(path).metadata or {}).get(WITHOUT_BOXES, b"[]"))
