@@ -23,6 +23,7 @@ REACH_METHODS = (
     "recipes.py",
     "train.py",
     "training_icons.py",
+    "training_models.py",
     "cli",
     "evaluation",
 )

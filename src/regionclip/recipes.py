@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from regionclip.data.augmentation import Augmentation
+from regionclip.data.caption_sources import CaptionSource
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.methods.regionclip.proposal_learner import RpnTraining
@@ -168,6 +169,49 @@ class ProposalRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
 
+ORIGINAL_SELECTION = RpnSelection(nms_iou=0.5, post_nms_topk=300)
+"""Which of a network's proposals pretraining draws regions from; microsoft/RegionCLIP@4b8513b
+``pretrain.sh``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PretrainRecipe:
+    """Teach an image tower what regions show, from images with captions.
+
+    Source: RegionCLIP (arXiv:2112.09106), sec. 3 and 4.1.
+    """
+
+    task: ClassVar[str] = "pretrain"
+
+    start: str
+    """Student to begin with: a known name or a file, with a text tower."""
+    data: CaptionSource
+    concepts: str
+    """File of the concept pool, from 'regionclip concepts build'."""
+    optimization: Optimization
+    learner: PretrainConfig = field(default_factory=PretrainConfig)
+    augmentation: Augmentation = field(
+        default_factory=lambda: Augmentation(shortest_sides=(800,), interpolation="bicubic")
+    )
+    teacher: str | None = None
+    """What regions are matched to concepts by: a known name, a file, or an open_clip model.
+    ``None`` is the teacher in the start's file or, if it has none, the start itself."""
+    teacher_regions: RegionSource = "map"
+    """``crops`` lets the teacher look at each region as a picture of its own: slow, and the only
+    way for other towers than CLIP's ResNets."""
+    proposals: str | None = None
+    """Where regions come from if ``data.proposals`` has none: a name or file of a network,
+    ``grid`` or ``random``; ``None`` is the start's own network. The model keeps a network."""
+    selection: RpnSelection = ORIGINAL_SELECTION
+    """Which of a network's proposals regions are drawn from."""
+    val: str = ""
+    """Data set with boxes to measure detection by name on; empty measures nothing."""
+    val_split: str = "val"
+    val_image_root: str | None = None
+    measuring: Measuring = field(default_factory=Measuring)
+    run: RunSettings = field(default_factory=RunSettings)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IconsPretraining:
     """Region-text pretraining of the small detector, on scenes with captions alone."""
@@ -176,10 +220,8 @@ class IconsPretraining:
     learner: PretrainConfig = field(default_factory=PretrainConfig)
     teacher_regions: RegionSource = "crops"
     """What the teacher, the model as the captions left it, looks at."""
-    selection: RpnSelection = field(
-        default_factory=lambda: RpnSelection(nms_iou=0.5, post_nms_topk=300)
-    )
-    """Which proposals regions are drawn from (microsoft/RegionCLIP@4b8513b ``pretrain.sh``)."""
+    selection: RpnSelection = ORIGINAL_SELECTION
+    """Which proposals regions are drawn from."""
     pool_captions: int = 2000
     """Captions that the concept pool is taken from."""
     pool_min_count: int = 5
@@ -215,9 +257,9 @@ class IconsRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
 
-Recipe = TransferRecipe | ProposalRecipe | IconsRecipe
+Recipe = TransferRecipe | ProposalRecipe | PretrainRecipe | IconsRecipe
 TASKS: Mapping[str, type[Recipe]] = {
-    kind.task: kind for kind in (TransferRecipe, ProposalRecipe, IconsRecipe)
+    kind.task: kind for kind in (TransferRecipe, ProposalRecipe, PretrainRecipe, IconsRecipe)
 }
 
 
@@ -254,16 +296,32 @@ def read_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
         ValueError: It is not TOML, a key is unknown or missing, or a value does not fit.
     """
     path = recipe_file(name)
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML recipe: {error}") from error
+    content = _content(path)
     for change in changes:
         _change(content, change)
     task = content.pop("task", None)
     if task not in TASKS:
         raise ValueError(f"{path}: task must be one of {', '.join(TASKS)}, got {task!r}")
     return settings_from(TASKS[task], content, source=str(path))
+
+
+def recipe_task(name: str | Path) -> str:
+    """The kind of a recipe, one of :data:`TASKS` if it is one.
+
+    Args:
+        name: As :func:`recipe_file` takes it.
+
+    Raises:
+        ValueError: It is not TOML.
+    """
+    return str(_content(recipe_file(name)).get("task"))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML recipe: {error}") from error
 
 
 def _change(content: dict[str, Any], change: str) -> None:

@@ -1,5 +1,6 @@
 """From images with captions or boxes to the weights of a detector: a recipe, stage by stage.
 
+    pretrain   captions -> regions paired with concepts by a teacher -> losses -> image tower
     transfer   boxes of base classes -> regions paired with names -> losses -> fine-tuned detector
     proposals  boxes without names -> anchors on objects -> losses -> proposal network
     icons      generated captions, then boxes -> a small detector from nothing
@@ -10,8 +11,8 @@ batches, and the engine in ``training/`` that runs them. What a run reads and wr
 ``training_icons.py``.
 """
 
+import logging
 from collections.abc import Callable, Mapping
-from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,9 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
+from regionclip.concepts.pool import ConceptPool
+from regionclip.data.caption_loading import LeftOutCounts
+from regionclip.data.caption_sources import open_captions
 from regionclip.data.datasets import Dataset
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
 from regionclip.loading import (
@@ -29,20 +33,18 @@ from regionclip.loading import (
     open_proposals,
     proposals_only,
     text_encoder_of,
-    trainable_rpn,
 )
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.model import RegionClip, carry_classes
+from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.proposal_learner import RpnLearner
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.methods.regionclip.transfer import TransferLearner
-from regionclip.proposals.box_folder import BoxFolder
-from regionclip.proposals.proposer import Proposer
-from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig
+from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import load_trunk, save_rpn
-from regionclip.proposals.table import BoxTable
 from regionclip.recipes import (
     IconsRecipe,
+    PretrainRecipe,
     ProposalRecipe,
     Recipe,
     TransferRecipe,
@@ -52,10 +54,25 @@ from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
 from regionclip.training.engine import make_accelerator
-from regionclip.training_data import open_training_data, test_vocabulary, training_vocabulary
+from regionclip.training_data import (
+    open_training_data,
+    open_val,
+    test_vocabulary,
+    training_vocabulary,
+)
 from regionclip.training_icons import train_icons
+from regionclip.training_models import (
+    frozen,
+    other_proposals,
+    own_proposer,
+    selecting,
+    take_proposals,
+    teacher_of,
+)
 from regionclip.training_run import Run
 from regionclip.vocabulary import Vocabulary
+
+LOGGER = logging.getLogger(__name__)
 
 
 def train(
@@ -123,11 +140,11 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
     named = test_vocabulary(classes, data.val, text, templates=recipe.templates)
     other = None
     if recipe.proposals is not None:
-        other = _take_proposals(model, recipe.proposals)
+        other = take_proposals(model, recipe.proposals)
     if recipe.proposal_training is not None:
-        own = _own_proposer(model, recipe.proposal_training.rpn)
+        own = own_proposer(model, recipe.proposal_training.rpn)
         _train_proposals_of(own, recipe, data.train, run)
-    proposer = other or _frozen(_own_proposer(model))
+    proposer = other or frozen(own_proposer(model))
     learner = TransferLearner(model, classes.embeddings, proposer, recipe.learner)
 
     def figures(watch: Watch) -> dict[str, float]:
@@ -166,6 +183,60 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
             run.trainer.note("ensemble", recipe.optimization.steps, stage.evaluation.run())
 
 
+def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
+    """Images with captions -> an image tower whose regions a text tower can name."""
+    captions = open_captions(
+        recipe.data,
+        run_folder=run.folder,
+        resume=run.trainer.resume,
+        is_main=run.processes.is_main,
+    )
+    val = open_val(recipe)
+    run.check_metric(val, recipe.measuring, judge_objects)
+    start = find_weights(recipe.start)
+    read = read_model(start)
+    model = read.model.float().to(run.device)
+    pool = ConceptPool.load(recipe.concepts)
+    teacher, teacher_id = teacher_of(recipe, start, model, run.device)
+    pool.check_encoders(text_encoder_of(read).encoder_id, teacher_id)
+    stored = None if recipe.data.proposals is None else open_proposals(recipe.data.proposals)
+    other = other_proposals(model, recipe)
+    proposer = other
+    if other is None and (stored is None or val is not None):
+        proposer = selecting(own_proposer(model), recipe.selection)
+    learner = PretrainLearner(
+        model.encoder,
+        pool.student.embeddings,
+        Teacher(teacher, pool.teacher_vocabulary.embeddings),
+        proposer if stored is None else None,
+        recipe.learner,
+    )
+    left_out = LeftOutCounts()
+
+    def figures(watch: Watch) -> dict[str, float]:
+        own = other if model.proposer is None else None
+        return watch.detection_figures(detector_of(model, model.encoder, proposer=own))
+
+    def save(name: str) -> None:
+        save_model(run.folder / name, ReadModel(model, has_text_tower=True, reports=()))
+
+    stage = Stage(
+        name="pretraining",
+        learner=learner,
+        batches=run.caption_batches(
+            captions, recipe.optimization, recipe.augmentation, proposer=stored, left_out=left_out
+        ),
+        optimization=recipe.optimization,
+        evaluation=run.evaluation(val, recipe.measuring, figures, lambda: save(BEST)),
+    )
+    LOGGER.info("pretraining on %s, with %d concepts", captions.source, len(pool))
+    run.announce(stage, num_regions=recipe.learner.regions_per_image)
+    run.trainer.run(stage)
+    run.on_main(lambda: save(MODEL))
+    if left_out.by_reason:
+        LOGGER.warning("left out: %s", left_out)
+
+
 def train_proposals(recipe: ProposalRecipe, run: Run) -> None:
     """Boxes, without their names -> a network that proposes regions."""
     data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
@@ -176,7 +247,7 @@ def train_proposals(recipe: ProposalRecipe, run: Run) -> None:
 
     def figures(watch: Watch) -> dict[str, float]:
         detector = proposals_only(
-            _frozen(network), shortest_side=recipe.shortest_side, longest_side=recipe.longest_side
+            frozen(network), shortest_side=recipe.shortest_side, longest_side=recipe.longest_side
         )
         return watch.proposal_figures(detector)
 
@@ -196,6 +267,7 @@ def train_proposals(recipe: ProposalRecipe, run: Run) -> None:
 FLOWS: Mapping[str, Callable[..., None]] = {
     TransferRecipe.task: train_transfer,
     ProposalRecipe.task: train_proposals,
+    PretrainRecipe.task: train_pretrain,
     IconsRecipe.task: train_icons,
 }
 """By the recipe's task."""
@@ -215,19 +287,6 @@ def _at_test_time(config: RegionClipConfig, recipe: TransferRecipe) -> RegionCli
     )
 
 
-def _own_proposer(model: RegionClip, shape: RpnConfig | None = None) -> RegionProposalNetwork:
-    """The model's proposal network; a new one in its place, if a shape is given."""
-    if shape is not None:
-        model.proposer = RegionProposalNetwork(shape).to(model.encoder.device)
-        model.config = replace(model.config, rpn=shape)
-    if model.proposer is None:
-        raise ValueError(
-            "the start model has no proposal network; set proposals to a name or file of one, or "
-            "train one first ([proposal_training.rpn], or 'regionclip train proposals')"
-        )
-    return model.proposer
-
-
 def _train_proposals_of(
     network: RegionProposalNetwork, recipe: TransferRecipe, train_set: Dataset, run: Run
 ) -> None:
@@ -239,34 +298,6 @@ def _train_proposals_of(
     batches = run.detection_batches(train_set, plan, recipe.augmentation)
     learner = RpnLearner(network, training.learner)
     run.trainer.run(Stage(name="proposals", learner=learner, batches=batches, optimization=plan))
-
-
-def _take_proposals(model: RegionClip, source: str) -> Proposer | None:
-    """Give a model a proposal network in place of its own; what is no such network is returned.
-
-    Raises:
-        ValueError: ``source`` is a file of boxes, or none of what proposals come from.
-    """
-    network = trainable_rpn(source)
-    if network is not None:
-        model.proposer = network.to(model.encoder.device)
-        model.config = replace(model.config, rpn=network.config)
-        return None
-    other = open_proposals(source, device=str(model.encoder.device))
-    if isinstance(other, BoxTable | BoxFolder):
-        raise ValueError(
-            f"{source} holds boxes of images as they are, and training resizes and mirrors them; "
-            "set proposals to a network, such as torchvision, or to grid"
-        )
-    # its own would propose other regions than those it was trained on
-    model.proposer = None
-    model.config = replace(model.config, rpn=None)
-    return other
-
-
-def _frozen(network: RegionProposalNetwork) -> RegionProposalNetwork:
-    """A copy for inference, in which batch norms are part of the convolutions."""
-    return deepcopy(network).eval().fold_batch_norms().requires_grad_(False)
 
 
 def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

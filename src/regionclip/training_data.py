@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.finding import prompt_names
 from regionclip.evaluation.naming import only_annotated, plain_name, with_categories
 from regionclip.evaluation.watching import watched
-from regionclip.recipes import DataSource, TransferRecipe
+from regionclip.recipes import DataSource, PretrainRecipe, TransferRecipe
 from regionclip.vocabulary import Vocabulary
 
 LOGGER = logging.getLogger(__name__)
@@ -60,6 +60,21 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
             val.source,
         )
     return TrainingData(train, watched(val, train.class_names, max_images=max_val_images))
+
+
+def open_val(recipe: PretrainRecipe) -> Dataset | None:
+    """Read and check what pretraining is measured on, if anything.
+
+    Raises:
+        ValueError: A path is wrong, the set is empty, or an image is missing.
+    """
+    if not recipe.val:
+        return None
+    val = _opened(recipe.val, recipe.val_split, recipe.val_image_root)
+    _check_images(val, "val_image_root")
+    if len(val) == 0:
+        raise ValueError(f"{val.source} has no image to measure on; leave out val")
+    return replace(val, samples=val.samples[: recipe.measuring.max_images])
 
 
 def training_vocabulary(

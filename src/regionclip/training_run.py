@@ -1,5 +1,6 @@
 """What the stages of a training run share: processes, batches, and when it is measured."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,19 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.data.augmentation import Augmentation
+from regionclip.data.caption_loading import CaptionLoading, LeftOutCounts, caption_batches
+from regionclip.data.captions import CaptionedImages
 from regionclip.data.datasets import Dataset
 from regionclip.data.detection_loading import Loading, detection_batches
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Judge, Watch
+from regionclip.proposals.proposer import Proposer
 from regionclip.recipes import Measuring, RunSettings
-from regionclip.structures import DetectionBatch
+from regionclip.structures import CaptionedBatch, DetectionBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
+from regionclip.training.trial import try_stage
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,59 @@ class Run:
             keep_best=keep_best,
         )
 
+    def announce(self, stage: Stage, *, num_regions: int) -> None:
+        """Say what a stage will take, from its first batches, which are computed for that alone.
+
+        Args:
+            stage: About to run; nothing is said of one that goes on.
+            num_regions: Most regions of an image.
+        """
+        plan = stage.optimization
+        if self.trainer.is_begun(stage):
+            return
+        trial = try_stage(stage, self.trainer.accelerator)
+        per_second = plan.batch_size * num_regions / max(trial.seconds, 1e-9)
+        LOGGER.info(
+            "%s: %d steps of %d images with up to %d regions each, in %d processes; %.2f s a step, "
+            "%.0f regions per second, about %s in all; peak memory so far %.1f GB per process",
+            stage.name,
+            plan.steps,
+            plan.batch_size,
+            num_regions,
+            self.processes.count,
+            trial.seconds,
+            per_second,
+            _duration(plan.steps * trial.seconds),
+            trial.peak_memory_mb / 1024,
+        )
+
+    def caption_batches(
+        self,
+        source: CaptionedImages,
+        plan: Optimization,
+        augmentation: Augmentation,
+        *,
+        proposer: Proposer | None,
+        left_out: LeftOutCounts,
+    ) -> Callable[[int], Iterable[CaptionedBatch]]:
+        """This process's share of captioned images."""
+        processes = self.processes
+        return caption_batches(
+            source,
+            CaptionLoading(
+                augmentation=augmentation,
+                batch_size=plan.batch_size,
+                part_size=plan.part_size(processes.count),
+                num_parts=plan.steps * plan.accumulate,
+                process_index=processes.rank,
+                num_processes=processes.count,
+                seed=self.settings.seed,
+                num_workers=self.settings.num_workers,
+            ),
+            proposer=proposer,
+            left_out=left_out,
+        )
+
     def detection_batches(
         self,
         dataset: Dataset,
@@ -134,6 +194,12 @@ class Run:
             )
 
         self.trainer.run(Stage(name=name, learner=learner, batches=from_step, optimization=plan))
+
+
+def _duration(seconds: float) -> str:
+    """Such as ``3 h 20 min``."""
+    minutes = max(round(seconds / 60), 1)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _as_it_is(batch: Any) -> Any:

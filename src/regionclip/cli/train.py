@@ -81,7 +81,11 @@ class Train:
     def _data_settings(self) -> tuple[str, ...]:
         if self.data is None:
             return ()
+        from regionclip.recipes import PretrainRecipe, recipe_task
+
         train = f"data.train={json.dumps(self.data)}"
+        if recipe_task(self.recipe) == PretrainRecipe.task:
+            return (train,)  # measured on boxes, which captions are none of
         is_one_split = Path(self.data).is_file() and Path(self.data).suffix not in YOLO_SUFFIXES
         return (train,) if is_one_split else (train, f"data.val={json.dumps(self.data)}")
 

@@ -51,6 +51,7 @@ class Trainer:
     Attributes:
         accelerator: Device, precision and processes.
         folder: Checkpoints and logs.
+        resume: Whether it goes on with what the folder has.
     """
 
     def __init__(
@@ -81,12 +82,19 @@ class Trainer:
         if accelerator.is_main_process and resume:
             check_folder(folder, settings)
         accelerator.wait_for_everyone()
-        self._settings, self._resume = settings, resume
+        self._settings, self.resume = settings, resume
         self.folder, self.accelerator = folder, accelerator
         self._seed = seed
         self._books = books
         self._progress = progress
         self._logs: Logs | None = None
+
+    def is_begun(self, stage: Stage) -> bool:
+        """Whether the folder has a checkpoint that the stage will go on from."""
+        return self.resume and self._checkpoint(stage).exists()
+
+    def _checkpoint(self, stage: Stage) -> Path:
+        return self.folder / CHECKPOINTS / f"{stage.name}.pt"
 
     def run(self, stage: Stage) -> None:
         """Train one stage to its end.
@@ -97,7 +105,7 @@ class Trainer:
         """
         running = RunningStage(stage, self.accelerator)
         self._claim()
-        path = self.folder / CHECKPOINTS / f"{stage.name}.pt"
+        path = self._checkpoint(stage)
         first = running.restore(load_state(path))
         plan = stage.optimization
         if self._logs is not None:
@@ -131,7 +139,7 @@ class Trainer:
     def _claim(self) -> None:
         """Make the folder this run's, before its first stage."""
         if self.accelerator.is_main_process and self._logs is None:
-            if not self._resume:
+            if not self.resume:
                 remove_run(self.folder)
             claim_folder(self.folder, self._settings)
             self._logs = Logs(self.folder, tensorboard=self._books.tensorboard)

@@ -1,0 +1,111 @@
+"""Where a run's models come from: teachers, and what proposes regions."""
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from regionclip.loading import DTYPES, load, open_proposals, region_embedder, trainable_rpn
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.methods.regionclip.reading import read_teacher
+from regionclip.proposals.box_folder import BoxFolder
+from regionclip.proposals.proposer import Proposer
+from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig, RpnSelection
+from regionclip.proposals.table import BoxTable
+from regionclip.recipes import PretrainRecipe
+from regionclip.regions.embedder import RegionEmbedder
+
+
+def teacher_of(
+    recipe: PretrainRecipe, start: Path, model: RegionClip, device: torch.device
+) -> tuple[RegionEmbedder, str]:
+    """What matches regions to concepts, and the joint space that it matches them in."""
+    dtype = DTYPES[recipe.run.precision]
+    if recipe.teacher is not None:
+        found = load(
+            recipe.teacher,
+            device=str(device),
+            precision=recipe.run.precision,
+            regions=recipe.teacher_regions,
+        )
+        return found.parts.regions, found.encoder_id
+    own = read_teacher(start) or deepcopy(model.encoder)
+    if own.spec != model.encoder.spec:
+        raise ValueError(
+            f"the teacher in {recipe.start} is a {own.spec.name} without a text tower; set teacher "
+            f"to a model that has one, such as openai:{own.spec.name}"
+        )
+    own = own.to(device).requires_grad_(False)
+    embedder = region_embedder(own, recipe.teacher_regions, dtype=dtype)
+    return embedder, model.encoder.encoder_id
+
+
+def other_proposals(model: RegionClip, recipe: PretrainRecipe) -> Proposer | None:
+    """What proposes regions in place of the model's own network.
+
+    A network of the kind that a model can keep becomes its own; it then is not returned.
+    """
+    if recipe.proposals is None or take_network(model, recipe.proposals):
+        return None
+    return open_proposals(
+        recipe.proposals,
+        device=str(model.encoder.device),
+        nms_iou=recipe.selection.nms_iou,
+        max_proposals=recipe.selection.post_nms_topk,
+    )
+
+
+def take_proposals(model: RegionClip, source: str) -> Proposer | None:
+    """Give a model a proposal network in place of its own; what is no such network is returned.
+
+    Raises:
+        ValueError: ``source`` is a file of boxes, or none of what proposals come from.
+    """
+    if take_network(model, source):
+        return None
+    other = open_proposals(source, device=str(model.encoder.device))
+    if isinstance(other, BoxTable | BoxFolder):
+        raise ValueError(
+            f"{source} holds boxes of images as they are, and training resizes and mirrors them; "
+            "set proposals to a network, such as torchvision, or to grid"
+        )
+    # its own would propose other regions than those it was trained on
+    model.proposer = None
+    model.config = replace(model.config, rpn=None)
+    return other
+
+
+def take_network(model: RegionClip, source: str) -> bool:
+    """Give a model the proposal network of a file in place of its own, if that is what it is."""
+    network = trainable_rpn(source)
+    if network is None:
+        return False
+    model.proposer = network.to(model.encoder.device)
+    model.config = replace(model.config, rpn=network.config)
+    return True
+
+
+def own_proposer(model: RegionClip, shape: RpnConfig | None = None) -> RegionProposalNetwork:
+    """The model's proposal network; a new one in its place, if a shape is given."""
+    if shape is not None:
+        model.proposer = RegionProposalNetwork(shape).to(model.encoder.device)
+        model.config = replace(model.config, rpn=shape)
+    if model.proposer is None:
+        raise ValueError(
+            "the start model has no proposal network; set proposals to a name or file of one, or "
+            "train one first ([proposal_training.rpn], or 'regionclip train proposals')"
+        )
+    return model.proposer
+
+
+def selecting(network: RegionProposalNetwork, selection: RpnSelection) -> RegionProposalNetwork:
+    """A frozen copy that gives other proposals."""
+    network = frozen(network)
+    network.selection = selection
+    return network
+
+
+def frozen(network: RegionProposalNetwork) -> RegionProposalNetwork:
+    """A copy for inference, in which batch norms are part of the convolutions."""
+    return deepcopy(network).eval().fold_batch_norms().requires_grad_(False)
