@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Category, Dataset
 from regionclip.detect import Detector
 from regionclip.structures import Detections
@@ -11,7 +12,6 @@ from regionclip.structures import Detections
 from .coco import evaluate_coco, evaluate_ov_coco
 from .finding import data_vocabulary, detect_dataset, find_proposals
 from .lvis import evaluate_lvis
-from .naming import plain_name
 from .processes import Processes
 from .proposals import evaluate_proposals
 
