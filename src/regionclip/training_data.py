@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Dataset, Member
 from regionclip.data.readers import open_dataset
 from regionclip.data.readers.yolo_folders import is_yolo
 from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.finding import prompt_names
-from regionclip.evaluation.naming import only_annotated, plain_name, with_categories
+from regionclip.evaluation.naming import only_annotated, with_categories
 from regionclip.evaluation.watching import watched
 from regionclip.recipes import DataSource, PretrainRecipe, TransferRecipe
 from regionclip.vocabulary import Vocabulary

@@ -192,20 +192,32 @@ class Vocabulary:
                 f"{entries.get('format', 'none')!r}); 'regionclip embed-concepts' makes one"
             )
         try:
-            names, templates = json.loads(entries["names"]), json.loads(entries["templates"])
-            return cls(tuple(names), rows, tuple(templates), entries["encoder_id"])
+            return cls.from_entries(entries, rows)
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); encode the names again") from error
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file with everything; an old one stays until the new is whole."""
-        entries = {
+        save_tensors(path, {"embeddings": self.embeddings}, self.entries())
+
+    def entries(self) -> dict[str, str]:
+        """All but the embeddings, as metadata of a safetensors file."""
+        return {
             "format": FORMAT,
             "names": json.dumps(self.names, ensure_ascii=False),
             "templates": json.dumps(self.templates, ensure_ascii=False),
             "encoder_id": self.encoder_id,
         }
-        save_tensors(path, {"embeddings": self.embeddings}, entries)
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, str], embeddings: Tensor) -> "Vocabulary":
+        """What :meth:`entries` describes.
+
+        Raises:
+            KeyError, TypeError, ValueError: The entries are damaged.
+        """
+        names, templates = json.loads(entries["names"]), json.loads(entries["templates"])
+        return cls(tuple(names), embeddings, tuple(templates), entries["encoder_id"])
 
     def check_encoder(self, encoder_id: str) -> None:
         """Refuse a model whose vectors live in another space.

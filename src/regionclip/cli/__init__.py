@@ -31,6 +31,10 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
         "split": "data_split:DataSplit",
         "icons": "data:DataIcons",
     },
+    "concepts": {
+        "build": "concepts:ConceptsBuild",
+        "show": "concepts:ConceptsShow",
+    },
     "train": "train:Train",
     "evaluate": "evaluate:Evaluate",
 }
@@ -39,6 +43,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
 GROUPS = {
     "models": "List, describe, download and convert weights.",
     "data": "Check, convert, split and make data sets.",
+    "concepts": "Make and show the concept pools that pretraining matches regions to.",
 }
 DESCRIPTION = (
     "Detect anything by name, and embed any region. Every command has --help with an example."

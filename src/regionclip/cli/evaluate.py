@@ -216,7 +216,7 @@ class Evaluate(DetectingOptions):
 
     def _all_prompts(self, sets: "Mapping[str, Dataset]", protocol: str) -> list[Prompts]:
         """Every way of writing the classes' names that is reported."""
-        from regionclip.evaluation.synonyms import BUILTIN_SYNONYMS, check_synonyms, read_synonyms
+        from regionclip.concepts.synonyms import BUILTIN_SYNONYMS, check_synonyms, read_synonyms
 
         synonyms: dict[str, str] = {}
         if self.synonyms is not None:

@@ -199,9 +199,9 @@ class Vocabularies:
             ValueError: The model carries neither these classes nor a text tower.
         """
         from regionclip.cli.classes import open_vocabulary
+        from regionclip.concepts.synonyms import renamed
         from regionclip.evaluation.diverse_weather import WEATHER_PROMPTS
         from regionclip.evaluation.finding import carried_vocabulary, prompt_names
-        from regionclip.evaluation.synonyms import renamed
 
         if self._classes is not None and not isinstance(self._classes, tuple):
             return _in_order(open_vocabulary(self._detector, self._classes, None), dataset)
@@ -233,7 +233,7 @@ class NoVocabularies(Vocabularies):
 
 def _in_order(vocabulary: "Vocabulary", dataset: "Dataset") -> "Vocabulary":
     """Rows in the order of the data set's classes, which were chosen by these names."""
-    from regionclip.evaluation.naming import plain_name
+    from regionclip.concepts.class_names import plain_name
 
     rows = {plain_name(name): row for row, name in enumerate(vocabulary.names)}
     chosen = [rows[plain_name(name)] for name in dataset.class_names]

@@ -111,6 +111,11 @@ def checked_names(names: Sequence[str], *, source: str = "the class names") -> t
     return stripped
 
 
+def plain_name(name: str) -> str:
+    """A name without what data sets differ in: underscores, blanks, upper case."""
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
 def _shipped_lists() -> dict[str, tuple[str, ...]]:
     return {name: names for name, names in _shipped().items() if name in BUILTIN_LISTS}
 

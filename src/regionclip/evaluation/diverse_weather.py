@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from regionclip.concepts.class_names import builtin_names
+from regionclip.concepts.class_names import builtin_names, plain_name
 from regionclip.data.datasets import Category, Dataset
 from regionclip.structures import Detections
 
 from .coco import DIFFICULT_COUNT
 from .counts import boxes_by_class, split_counts
 from .curves import CurveOptions, compute_curves
-from .naming import plain_name, with_categories
+from .naming import with_categories
 from .report import ClassFigures, EvaluationReport, SplitCounts, Table, mean_of, percent
 from .voc import eleven_point_ap, positive_labels, voc_verdicts
 

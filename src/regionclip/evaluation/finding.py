@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Dataset, Member, Sample
 from regionclip.data.images import ImageReadError
 from regionclip.data.loading import prepared_batches
@@ -19,7 +20,6 @@ from regionclip.scoring.regions import score_classes
 from regionclip.structures import Detections, PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
 
-from .naming import plain_name
 from .proposals import OBJECT
 from .region_accuracy import LVIS_RULES, RANKS
 

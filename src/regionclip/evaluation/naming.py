@@ -6,13 +6,8 @@ from functools import cache
 
 import torch
 
-from regionclip.concepts.class_names import builtin_names
+from regionclip.concepts.class_names import builtin_names, plain_name
 from regionclip.data.datasets import Category, Dataset, Objects, Sample, Split
-
-
-def plain_name(name: str) -> str:
-    """A name without what data sets differ in: underscores, blanks, upper case."""
-    return " ".join(name.replace("_", " ").split()).casefold()
 
 
 def label_finder(dataset: Dataset) -> Callable[[tuple[str, ...]], tuple[int, ...]]:

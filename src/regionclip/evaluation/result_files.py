@@ -12,10 +12,10 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
+from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Dataset, Sample
 from regionclip.structures import Detections
 
-from .naming import plain_name
 from .records import decoded_masks
 
 OtherNames = Literal["refuse", "drop"]

@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Category, Dataset
 from regionclip.detect import Detector
 from regionclip.structures import Detections
 
 from .finding import data_vocabulary, detect_dataset, find_proposals, nothing_found
 from .lvis import is_federated
-from .naming import plain_name
 from .processes import Processes
 from .proposals import evaluate_proposals
 from .protocols import PROTOCOLS, Protocol

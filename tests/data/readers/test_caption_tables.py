@@ -42,6 +42,20 @@ def test_a_caption_in_quotes_may_have_several_lines(tmp_path: Path) -> None:
     assert dataset.samples[0].captions == ("a dog\nand a cat",)
 
 
+def test_captions_in_another_encoding_are_kept_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "captions.csv"
+    path.write_bytes(b"image,caption\na.jpg,a caf\xe9\nb.jpg,a caf\xc3\xa9\nc.jpg,th\xe9,\n")
+    dataset = read_caption_table(path)
+    assert [each.captions for each in dataset] == [
+        ("a caf\ufffd",),
+        ("a caf\u00e9",),
+        ("th\ufffd",),
+    ]
+    assert caplog.messages == [f"{path}: 2 captions are not in UTF-8; they are kept"]
+
+
 def test_a_table_without_rows_is_an_empty_data_set(tmp_path: Path) -> None:
     assert len(read_caption_table(table(tmp_path, "image,caption\n"))) == 0
 
@@ -54,7 +68,7 @@ def test_a_table_without_rows_is_an_empty_data_set(tmp_path: Path) -> None:
         (b"image,words\n", "no column of captions; expected one of caption, title, text"),
         (b"image,caption\na.jpg,x\nb.jpg\n", r"captions\.csv:3: the row has no image"),
         (b"image,caption\n ,x\n", r"captions\.csv:2: the row has no image"),
-        (b"image,caption\n\xff,x\n", "cannot be read as a table"),
+        (b"image,caption\n\xff,x\n", r"captions\.csv:2: the image '\ufffd' is not named in UTF-8"),
         (b'image,caption\na,"' + b"x" * 200_000, "cannot be read as a table: field larger"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from regionclip.concepts.class_names import builtin_names
 from regionclip.data.readers import open_dataset
-from regionclip.data.readers.coco import coco_dictionary, lvis_words
+from regionclip.data.readers.coco import coco_dictionary, lvis_words, read_coco
 
 CONTENT: dict[str, Any] = {
     "images": [
@@ -195,3 +195,18 @@ def test_a_file_that_cannot_be_used_is_refused_by_name(
     with pytest.raises(ValueError, match=message) as error:
         open_dataset(path)
     assert "instances.json" in str(error.value)
+
+
+def test_captions_in_another_encoding_are_kept_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "captions.json"
+    path.write_bytes(
+        b'{"images": [{"id": 1, "file_name": "a.jpg"}],'
+        b' "annotations": [{"id": 1, "image_id": 1, "caption": "a caf\xe9"}]}'
+    )
+    assert read_coco(path).samples[0].captions == ("a caf\ufffd",)
+    (message,) = caplog.messages
+    assert message.endswith(
+        "(first at byte 104); U+FFFD stands in 1 places for what cannot be read"
+    )

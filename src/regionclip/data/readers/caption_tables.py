@@ -1,6 +1,7 @@
 """Captions in a csv or tsv: one row per image and caption."""
 
 import csv
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -10,6 +11,8 @@ from regionclip.data.sources import find_image_root
 
 IMAGE_COLUMNS = ("image", "file", "filepath", "file_name", "filename", "image_path", "path")
 CAPTION_COLUMNS = ("caption", "title", "text")
+
+_log = logging.getLogger(__name__)
 
 
 def read_caption_table(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
@@ -23,15 +26,16 @@ def read_caption_table(path: str | Path, *, image_root: str | Path | None = None
 
     Returns:
         Images in the order of their first rows, without categories. Blank captions are left out,
-        their images are not.
+        their images are not. In captions that are not in UTF-8, U+FFFD stands for what cannot be
+        read, and a warning is logged with their number.
 
     Raises:
-        ValueError: It is no such table, or a row names no image.
+        ValueError: It is no such table, or a row names no image, or not in UTF-8.
     """
     path = Path(path)
     try:
         # newline="": a caption in quotes may have several lines
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             captions = _captions_in(file, path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as a table: {error}") from error
@@ -71,13 +75,26 @@ def _captions_in(file: TextIO, path: Path) -> dict[str, list[str]]:
             )
         places.append(place)
     captions: dict[str, list[str]] = {}
+    num_damaged = 0
     for row in rows:
         if not row:
             continue
         if len(row) <= max(places) or not row[places[0]].strip():
             raise ValueError(f"{path}:{rows.line_num}: the row has no image or no caption")
-        name, caption = (row[place].strip() for place in places)
+        name, caption = (_mended(row[place]).strip() for place in places)
+        if name != row[places[0]].strip():
+            raise ValueError(f"{path}:{rows.line_num}: the image {name!r} is not named in UTF-8")
+        num_damaged += caption != row[places[1]].strip()
         captions.setdefault(name, [])
         if caption:
             captions[name].append(caption)
+    if num_damaged:
+        _log.warning("%s: %d captions are not in UTF-8; they are kept", path, num_damaged)
     return captions
+
+
+def _mended(text: str) -> str:
+    """Text with U+FFFD for bytes that are no UTF-8, which ``surrogateescape`` has let in."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

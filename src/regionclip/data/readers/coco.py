@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ CLASS_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 """What LVIS says of an image about classes."""
 ID = int | str
 """What may be the id of an image."""
+
+_log = logging.getLogger(__name__)
 
 
 def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
@@ -68,16 +71,35 @@ def read_content(path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> Any:
     """Read a json file.
 
+    Where it is not in UTF-8, U+FFFD stands for what cannot be read, and a warning is logged:
+    captions from the web are like that.
+
     Raises:
         ValueError: It is not there or no json.
     """
     try:
         with _without_collections():
-            return json.loads(path.read_text(encoding="utf-8-sig"))
+            return json.loads(_decoded(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as json: {error}") from error
     except RecursionError as error:
         raise ValueError(f"{path} cannot be read as json: it is nested too deeply") from error
+
+
+def _decoded(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = content.decode("utf-8-sig", errors="replace")
+        _log.warning(
+            "%s is not all in UTF-8 (first at byte %d); U+FFFD stands in %d places for what cannot "
+            "be read",
+            path,
+            error.start,
+            text.count("\ufffd"),
+        )
+        return text
 
 
 @contextmanager

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from regionclip.concepts.class_names import builtin_names
-from regionclip.evaluation.synonyms import check_synonyms, read_synonyms, renamed
+from regionclip.concepts.synonyms import check_synonyms, read_synonyms, renamed
 
 
 def test_a_file_gives_other_names(tmp_path: Path) -> None:

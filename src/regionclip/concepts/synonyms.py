@@ -1,10 +1,10 @@
-"""Other names of a data set's classes, for prompts: ``bike = bicycle``."""
+"""Other names of classes and concepts: ``bike = bicycle``."""
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from .naming import plain_name
+from .class_names import plain_name
 
 BUILTIN_SYNONYMS = ("diverse_weather7",)
 """Lists that come with the package."""

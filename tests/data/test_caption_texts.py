@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from regionclip.data.caption_texts import read_captions
+from tests.data.readers.test_webdataset import captions, png, write_shard
+
+
+def shards(folder: Path) -> None:
+    first = {"a.png": png(1), "a.json": captions("a dog", "a cat"), "b.png": png(2)}
+    write_shard(folder / "train-0.tar", first)
+    write_shard(folder / "train-1.tar", {"a.png": png(1), "a.txt": b"a bird"})
+
+
+def test_captions_of_all_shards_follow_each_other(tmp_path: Path) -> None:
+    shards(tmp_path)
+    steps: list[int] = []
+    found = read_captions(tmp_path, progress=steps.append)
+    assert found.texts == ("a dog", "a cat", "a bird")
+    assert (found.num_images, found.num_uncaptioned, found.failures) == (3, 1, ())
+    assert steps == [1, 1]
+
+
+def test_a_shard_that_cannot_be_read_is_left_out_by_name(tmp_path: Path) -> None:
+    shards(tmp_path)
+    cut = (tmp_path / "train-0.tar").read_bytes()[:700]
+    (tmp_path / "train-0.tar").write_bytes(cut)
+    found = read_captions(tmp_path, split="train")
+    assert found.texts == ("a bird",)
+    (failure,) = found.failures
+    assert "train-0.tar" in failure
+    (tmp_path / "train-1.tar").write_bytes(cut)
+    with pytest.raises(ValueError, match=r"none of the 2 shards can be read; the first: .*-0\.tar"):
+        read_captions(tmp_path)
+
+
+def test_a_single_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    shards(tmp_path)
+    path = tmp_path / "train-0.tar"
+    path.write_bytes(path.read_bytes()[:700])
+    with pytest.raises(ValueError, match=r"train-0\.tar"):
+        read_captions(path)
+
+
+def test_blank_captions_are_kept_and_their_images_counted(tmp_path: Path) -> None:
+    path = tmp_path / "captions.json"
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2, 3)]
+    rows = [{"id": 1, "image_id": 1, "caption": "a dog"}, {"id": 2, "image_id": 2, "caption": " "}]
+    path.write_text(json.dumps({"images": images, "annotations": rows}))
+    found = read_captions(path)
+    assert found.texts == ("a dog", " ")
+    assert (found.num_images, found.num_uncaptioned) == (3, 2)
+
+
+def test_data_without_captions_is_refused(tmp_path: Path) -> None:
+    write_shard(tmp_path / "train-0.tar", {"a.png": png(1)})
+    with pytest.raises(ValueError, match=r"has 1 images and no caption; give a COCO captions json"):
+        read_captions(tmp_path)
