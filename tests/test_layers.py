@@ -20,6 +20,7 @@ STAGES = (
 REACH_METHODS = (
     "detect.py",
     "loading.py",
+    "proposal_loading.py",
     "recipes.py",
     "train.py",
     "training_icons.py",

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
 from regionclip.encoders.crop_encoder import OpenClipEncoder
-from regionclip.loading import load, open_proposals
+from regionclip.loading import load
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
+from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.onnx_detector import OnnxDetector, OnnxDetectorConfig
 from regionclip.proposals.rpn import RegionProposalNetwork
@@ -341,7 +342,8 @@ def test_progress_tells_of_every_file_that_is_downloaded(
         "words": entry(pretrained, "words.pth"),
     }
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("regionclip.loading.known_weights", lambda: entries)
+    for module in ("methods", "loading", "proposal_loading"):
+        monkeypatch.setattr(f"regionclip.{module}.known_weights", lambda: entries)
     last: dict[str, tuple[int, int | None]] = {}
 
     def progress(name: str, received: int, total: int | None) -> None:

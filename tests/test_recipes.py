@@ -95,7 +95,10 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (("measuring.every=0",), "every must be at least 1, got 0"),
         (("run.log_every=0",), "log_every must be at least 1, got 0"),
         (("proposal_training.optimization.steps=1",), "is missing|exclude each other"),
-        (("task=juggle",), "task must be one of transfer, proposals, icons, got 'juggle'"),
+        (
+            ("task=juggle",),
+            "one of transfer, proposals, pretrain, icons, got 'juggle'",
+        ),
     ],
 )
 def test_a_change_that_does_not_fit_is_refused(changes: tuple[str, ...], message: str) -> None:

@@ -7,7 +7,8 @@ if TYPE_CHECKING:
     from .data.images import ImageReadError
     from .detect import DetectOptions, Detector, DetectorParts
     from .detections.select import SelectionOptions
-    from .loading import load, open_proposals
+    from .loading import load
+    from .proposal_loading import open_proposals
     from .structures import Detections, Proposals
     from .vocabulary import Vocabulary
 
@@ -35,7 +36,7 @@ _HOMES = {
     "SelectionOptions": "detections.select",
     "Vocabulary": "vocabulary",
     "load": "loading",
-    "open_proposals": "loading",
+    "open_proposals": "proposal_loading",
 }
 
 

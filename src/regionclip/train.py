@@ -27,19 +27,15 @@ from regionclip.data.caption_loading import LeftOutCounts
 from regionclip.data.caption_sources import open_captions
 from regionclip.data.datasets import Dataset
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
-from regionclip.loading import (
-    detector_of,
-    find_weights,
-    open_proposals,
-    proposals_only,
-    text_encoder_of,
-)
+from regionclip.loading import detector_of, proposals_only, text_encoder_of
+from regionclip.methods import find_weights
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.model import RegionClip, carry_classes
 from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.proposal_learner import RpnLearner
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.methods.regionclip.transfer import TransferLearner
+from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import load_trunk, save_rpn
 from regionclip.recipes import (

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
-from regionclip.loading import DTYPES, load, open_proposals, region_embedder, trainable_rpn
+from regionclip.loading import DTYPES, load, region_embedder
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import read_teacher
+from regionclip.proposal_loading import open_proposals, trainable_rpn
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig, RpnSelection

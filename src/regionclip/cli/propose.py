@@ -111,7 +111,8 @@ class Propose:
 
     def _open(self) -> "tuple[Detector, dict[str, Any]]":
         """What proposes, and what its results depend on."""
-        from regionclip.loading import open_proposals, proposals_file, proposals_only
+        from regionclip.loading import proposals_only
+        from regionclip.proposal_loading import open_proposals, proposals_file
 
         with downloads() as show:
             proposer = open_proposals(

@@ -100,7 +100,7 @@ class ModelCommand:
             ValueError: The model, the proposals or the device cannot be had.
         """
         from regionclip.detect import Detector
-        from regionclip.loading import open_proposals
+        from regionclip.proposal_loading import open_proposals
 
         detector = self.load_model()
         if detector.parts.proposer is not None:
@@ -117,7 +117,9 @@ class ModelCommand:
         Args:
             proposals: Those used; ``None`` for the model's own.
         """
-        from regionclip.loading import find_weights, model_file, proposals_file
+        from regionclip.loading import model_file
+        from regionclip.methods import find_weights
+        from regionclip.proposal_loading import proposals_file
 
         words = self.text_weights
         return {

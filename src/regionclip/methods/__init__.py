@@ -3,7 +3,13 @@
 from importlib import import_module
 from pathlib import Path
 
-from regionclip.weights import WeightsEntry, shared_weights
+from regionclip.weights import (
+    Progress,
+    WeightsEntry,
+    fetch_weights,
+    find_entry,
+    shared_weights,
+)
 
 
 def list_methods() -> tuple[str, ...]:
@@ -18,3 +24,19 @@ def known_weights() -> dict[str, WeightsEntry]:
     for method in list_methods():
         entries |= import_module(f"regionclip.methods.{method}").WEIGHTS
     return entries | shared_weights()
+
+
+def find_weights(name: str | Path, *, progress: Progress | None = None) -> Path:
+    """The file of a path or of a known name, downloaded if need be.
+
+    Args:
+        name: A file, or a name that ``regionclip models list`` shows.
+        progress: Called while it is downloaded; see :func:`regionclip.load`.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+        ConnectionError: It has to be downloaded and cannot be.
+    """
+    if Path(name).exists():
+        return Path(name)
+    return fetch_weights(find_entry(str(name), known_weights()), progress=progress)

@@ -1,0 +1,241 @@
+import json
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import regionclip
+from regionclip.cli import main
+from regionclip.recipes import PretrainRecipe, read_recipe
+from regionclip.train import train
+from tests.tiny_pretrain import write_pool, write_pretrain_recipe
+from tests.tiny_transfer import write_start
+
+VISUAL = "encoder.clip.visual."
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_pretrain_recipe(tmp_path)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums in a fixed order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def entries(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder: Path) -> list[float]:
+    return [each["loss"] for each in entries(folder) if "loss" in each]
+
+
+def test_pretraining_leaves_a_model_that_names_anything(recipe: Path, tmp_path: Path) -> None:
+    before = load_file(tmp_path / "start.safetensors")
+    weights = train(read_recipe(recipe), tmp_path / "run")
+    after = load_file(weights)
+    moved = {name for name, own in before.items() if not torch.equal(own, after[name])}
+    assert moved
+    assert all(name.startswith(VISUAL) for name in moved)
+    assert not [name for name in moved if name.startswith((f"{VISUAL}conv1", f"{VISUAL}layer1"))]
+    logged = entries(tmp_path / "run")
+    assert {"image_text", "distillation", "contrastive"} <= logged[-1].keys()
+    image = next((tmp_path / "captioned" / "images").glob("*.png"))
+    found = regionclip.load(weights).detect(image, ["a word that nobody trained"])
+    assert isinstance(found, regionclip.Detections)
+
+
+def test_what_it_will_take_is_said_before_the_first_step(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="regionclip"):
+        train(read_recipe(recipe), tmp_path / "run")
+    messages = [each.getMessage() for each in caplog.records]
+    plan = next(each for each in messages if "regions per second" in each)
+    assert "6 steps of 4 images with up to 8 regions each, in 1 processes" in plan
+    assert "1 min in all" in plan
+    assert messages.index(plan) < next(
+        row for row, each in enumerate(messages) if each.startswith("pretraining 1/6")
+    )
+    assert any("with 12 concepts" in each for each in messages)
+
+
+def test_it_is_measured_on_boxes_while_it_learns(recipe: Path, tmp_path: Path) -> None:
+    changes = [f"val={tmp_path / 'boxes' / 'images'}", "measuring.every=3"]
+    train(read_recipe(recipe, changes), tmp_path / "run")
+    measured = [each["step"] for each in entries(tmp_path / "run") if "evaluation" in each]
+    assert measured == [0, 3, 6]
+    assert (tmp_path / "run" / "best.safetensors").exists()
+
+
+@pytest.mark.parametrize("proposals", ["grid", "random"])
+def test_regions_of_no_network_leave_the_model_its_own(
+    proposals: str, recipe: Path, tmp_path: Path
+) -> None:
+    weights = train(read_recipe(recipe, [f"proposals={proposals}"]), tmp_path / "run")
+    before, after = load_file(tmp_path / "start.safetensors"), load_file(weights)
+    own = [name for name in before if name.startswith("proposer.")]
+    assert own
+    assert all(torch.equal(before[name], after[name]) for name in own)
+
+
+def test_stored_boxes_take_the_proposers_place(recipe: Path, tmp_path: Path) -> None:
+    images = str(tmp_path / "captioned" / "images")
+    assert main(["propose", images, "--proposals", "grid", "--output", str(tmp_path / "b")]) == 0
+    stored = train(read_recipe(recipe, [f"data.proposals={tmp_path / 'b'}"]), tmp_path / "stored")
+    drawn = train(read_recipe(recipe, ["proposals=grid"]), tmp_path / "drawn")
+    own, other = load_file(stored), load_file(drawn)
+    assert own.keys() == other.keys()
+    assert losses(tmp_path / "stored")[0] != pytest.approx(0)
+
+
+def test_a_teacher_of_another_file_matches_regions_in_its_own_space(
+    recipe: Path, tmp_path: Path
+) -> None:
+    teacher = write_start(tmp_path / "teacher.safetensors")
+    own = train(read_recipe(recipe), tmp_path / "own")
+    other = train(read_recipe(recipe, [f"teacher={teacher}"]), tmp_path / "other")
+    # the same weights, so the same teacher
+    for name, tensor in load_file(own).items():
+        torch.testing.assert_close(load_file(other)[name], tensor, msg=name)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(recipe: Path, tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def interrupt(stage: str, step: int, steps: int, loss: float) -> None:
+        if step == 5:
+            raise StoppedError
+
+    whole = load_file(train(read_recipe(recipe), tmp_path / "whole"))
+    with pytest.raises(StoppedError):
+        train(read_recipe(recipe), tmp_path / "broken", progress=interrupt)
+    resumed = load_file(train(read_recipe(recipe), tmp_path / "broken"))
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    for name, own in whole.items():
+        assert torch.equal(own, resumed[name]), name
+
+
+def command(recipe: Path, output: Path, *, processes: int) -> list[str]:
+    launcher = [sys.executable, "-m", "regionclip"]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        launcher += [f"--nproc-per-node={processes}", "-m", "regionclip"]
+    return [*launcher, "train", str(recipe), "--output", str(output), "--device", "cpu"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_two_processes_equal_one_and_survive_a_kill(recipe: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(read_recipe(recipe), one)
+    running = subprocess.Popen(
+        command(recipe, two, processes=2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    checkpoint = two / "checkpoints" / "pretraining.pt"
+    give_up = monotonic() + 150
+    while not checkpoint.exists() and running.poll() is None and monotonic() < give_up:
+        sleep(0.02)
+    children = subprocess.run(
+        ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=False
+    )
+    if children.stdout:
+        subprocess.run(["kill", f"-{signal.SIGKILL}", children.stdout.split()[0]], check=False)
+    running.wait(timeout=120)
+    assert checkpoint.exists()
+    subprocess.run(command(recipe, two, processes=2), check=True, capture_output=True)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    own, other = (load_file(run / "model.safetensors") for run in (one, two))
+    for name, tensor in own.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_what_cannot_be_used_is_left_out_and_counted(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = sorted((tmp_path / "captioned" / "images").glob("*.png"))
+    images[0].write_bytes(images[0].read_bytes()[:60])
+    Image.new("RGB", (1, 1)).save(images[1])
+    path = tmp_path / "captioned" / "captions.json"
+    content = json.loads(path.read_text())
+    content["annotations"][2]["caption"] = "  "
+    content["annotations"][3]["caption"] = "an umbrella " * 500
+    path.write_text(json.dumps(content))
+    with caplog.at_level(logging.INFO, logger="regionclip"):
+        train(read_recipe(recipe), tmp_path / "run")
+    summary = caplog.records[-1].getMessage()
+    assert summary.startswith("left out: ")
+    assert "unreadable image" in summary
+    assert "tiny image" in summary
+
+
+def refused(recipe: Path, message: str, *changes: str) -> None:
+    """One sentence, before anything is written."""
+    run = recipe.parent / "refused"
+    with pytest.raises(ValueError, match=message):
+        train(read_recipe(recipe, changes), run)
+    assert not (run / "metrics.jsonl").exists()
+
+
+def test_a_pool_of_another_encoder_is_refused(recipe: Path, tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    other = write_start(tmp_path / "other.safetensors")
+    weights = load_file(other)
+    weights["encoder.clip.token_embedding.weight"] += 1
+    changed = regionclip.load(other)
+    changed.parts.encoder.clip.load_state_dict(  # type: ignore[attr-defined]
+        {
+            name.removeprefix("encoder.clip."): each
+            for name, each in weights.items()
+            if name.startswith("encoder.clip.")
+        }
+    )
+    pool = write_pool(tmp_path / "pool2.safetensors", tmp_path / "start.safetensors")
+    content = pool.read_bytes().replace(b"tiny:", b"tinx:")
+    pool.write_bytes(content)
+    refused(recipe, "has a student with encoder tinx:.*make the pool with it", f"concepts={pool}")
+
+
+def test_a_source_without_captions_is_refused(recipe: Path, tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes" / "images" / "instances_train.json"
+    refused(recipe, "has no captions", f"data.train={boxes}")
+
+
+def test_a_start_without_proposals_is_refused(recipe: Path, tmp_path: Path) -> None:
+    weights = load_file(tmp_path / "start.safetensors")
+    assert any(name.startswith("proposer.") for name in weights)
+    from dataclasses import replace
+
+    from regionclip.methods.regionclip.model import RegionClip
+    from regionclip.methods.regionclip.reading import ReadModel, save_model
+    from tests.tiny_recipe import TINY
+
+    torch.manual_seed(0)
+    bare = RegionClip(replace(TINY, rpn=None))
+    path = tmp_path / "bare.safetensors"
+    save_model(path, ReadModel(bare, has_text_tower=True, reports=()))
+    pool = write_pool(tmp_path / "bare_pool.safetensors", path)
+    refused(recipe, "has no proposal network; set proposals", f"start={path}", f"concepts={pool}")
+
+
+def test_a_recipe_is_read_with_all_of_its_settings(recipe: Path) -> None:
+    read = read_recipe(recipe, ['learner.losses=["distillation"]', "teacher_regions=crops"])
+    assert isinstance(read, PretrainRecipe)
+    assert read.learner.losses == ("distillation",)
+    assert read.teacher_regions == "crops"
