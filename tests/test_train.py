@@ -52,6 +52,18 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> N
         assert torch.equal(one, others[key]), key
 
 
+def test_weights_between_captions_and_regions(tmp_path: Path) -> None:
+    alone = weights_of(read_model(train(replace(RECIPE, regions=None), tmp_path / "a")).model)
+    after = weights_of(read_model(train(RECIPE, tmp_path / "b")).model)
+    mixed = train(replace(RECIPE, weight_ensemble=0.25), tmp_path / "c")
+    key = "encoder.clip.visual.layer4.0.conv1.weight"
+    assert not torch.equal(alone[key], after[key])
+    expected = 0.75 * alone[key].float() + 0.25 * after[key].float()
+    # files hold half precision
+    found = weights_of(read_model(mixed).model)[key].float()
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-4)
+
+
 def test_pretraining_moves_the_image_tower_and_nothing_else(tmp_path: Path) -> None:
     captions_only = replace(RECIPE, regions=None)
     before = weights_of(read_model(train(captions_only, tmp_path / "without")).model)

@@ -247,6 +247,9 @@ class IconsRecipe:
     """Factor on background in the regions stage. With 1, the model as the captions left it, which
     knows no background, is thrown so far off that novel names are lost; 0.2 is what RegionCLIP
     fine-tunes with on COCO (``CLIP.BG_CLS_LOSS_WEIGHT``)."""
+    weight_ensemble: float | None = None
+    """After the regions stage, take weights between those before it (0) and after it (1), which
+    keep more of what captions alone taught: WiSE-FT. ``None`` takes those after it."""
     pretraining: IconsPretraining | None = None
     region_captions: int = 64
     """Captioned images that the regions stage goes on with, per step."""
@@ -255,6 +258,10 @@ class IconsRecipe:
     scene_share: float = 0.1
     """Fraction of the captioned images that are whole scenes."""
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        if self.weight_ensemble is not None and not 0 <= self.weight_ensemble <= 1:
+            raise ValueError(f"weight_ensemble must be in [0, 1], got {self.weight_ensemble}")
 
 
 Recipe = TransferRecipe | ProposalRecipe | PretrainRecipe | IconsRecipe

@@ -27,6 +27,7 @@ from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.recipes import IconsRecipe
 from regionclip.training import Optimization
+from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import MODEL
 from regionclip.training_run import Run
 from regionclip.vocabulary import Vocabulary
@@ -42,6 +43,10 @@ def train_icons(recipe: IconsRecipe, run: Run) -> None:
     if recipe.regions is not None:
         regions = RegionLearner(captions, recipe.model, background_weight=recipe.background_weight)
         run.icons("regions", regions, region_batches(recipe, recipe.regions), recipe.regions)
+        if recipe.weight_ensemble is not None:
+            ends = as_captioned.to(run.device).state_dict(), model.encoder.state_dict()
+            mixed = interpolated_weights(*ends, share_of_end=recipe.weight_ensemble)
+            model.encoder.load_state_dict(mixed)
     if model.proposer is not None:
         proposals = ProposalLearner(model.proposer, recipe.model)
         run.icons("proposals", proposals, proposal_batches(recipe), recipe.proposals)
