@@ -32,6 +32,8 @@ class Options:
     """Photographs in which the effect of objectness is counted."""
     num_training_regions: int = 256
     """Regions of the image that the training step learns from; recipes have 512."""
+    num_loaded_images: int = 64
+    """Photographs that the training step's loading is timed on, in each pass."""
     num_names: int = 4
     """Class names that the text comparisons' loop encodes, with 81 prompts each."""
 
@@ -53,7 +55,10 @@ def main(options: Options) -> int:
             device=device,
         ),
         "training_step": lambda: training_step.run(
-            num_regions=options.num_training_regions, repeats=repeats, device=device
+            num_regions=options.num_training_regions,
+            num_loaded=options.num_loaded_images,
+            repeats=repeats,
+            device=device,
         ),
         "text": lambda: text.run(num_names=options.num_names, repeats=repeats, device=device),
         "text_all": lambda: text.run_all(num_names=options.num_names, device=device),

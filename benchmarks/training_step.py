@@ -1,8 +1,10 @@
 """One step of transfer learning against the same mathematics written plainly."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -18,17 +20,22 @@ from regionclip.methods.regionclip.transfer_config import (
     TransferConfig,
 )
 from regionclip.pairs import LabelledRegions
+from regionclip.recipes import RunSettings
 from regionclip.regions.region_head import STRIDE
 from regionclip.scoring.cosine import class_logits
 from regionclip.structures import DetectionBatch, PreparedImage, Proposals, Targets
 
-from .measure import Report, interleaved, peak_megabytes
+from .data_loading import PHOTOGRAPH_HW, LoadingOptions, time_loading
+from .measure import Report, Timing, interleaved, peak_megabytes
 from .stand_ins import IMAGE_HW, fill, picture, random_boxes
 
 NUM_CLASSES, NUM_OBJECTS = 866, 8
 BUDGET = 1 << 28
 """Bytes of activations in the run that computes regions twice."""
+NUM_WORKERS = RunSettings().num_workers
+"""Processes that read images ahead, as recipes have it."""
 PLAIN, OURS, HALF, TWICE = "plain fp32", "ours fp32", "ours bf16", "ours fp32, regions twice"
+READERS = {0: "in one process", NUM_WORKERS: f"by {NUM_WORKERS} processes that read ahead"}
 
 
 class GivenRegions:
@@ -71,10 +78,22 @@ class PlainLearner(TransferLearner):
         return RegionOutputs(logits, self.get_submodule("box_regressor")(vectors), masks)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """What one way of computing a step gave and took."""
+
+    losses: Tensor
+    gradients: Tensor
+    memory: float
+    """Megabytes at most, above those before the step."""
+    peak: float
+    """Megabytes at most, in all."""
+
+
 @torch.inference_mode(False)
 @torch.enable_grad()
-def run(*, num_regions: int, repeats: int, device: torch.device) -> Report:
-    """RN50 on LVIS's classes with masks, one 800x1199 image, forward and backward."""
+def run(*, num_regions: int, num_loaded: int, repeats: int, device: torch.device) -> Report:
+    """RN50 on LVIS's classes with masks, one 800x1199 image, forward and backward; and loading."""
     config, batch, model = _config(num_regions), _batch(), _model(device)
     twice = replace(config, activation_budget=BUDGET)
     plain = _learner(PlainLearner, model, config)
@@ -85,53 +104,79 @@ def run(*, num_regions: int, repeats: int, device: torch.device) -> Report:
         HALF: partial(_half_precision_step, ours, batch),
         TWICE: partial(_step, frugal, batch),
     }
-    losses, gradients, memory = {}, {}, {}
-    for name, function in functions.items():
-        model.zero_grad()
-        losses[name], memory[name] = _measured(function, device)
-        gradients[name] = _gradients(ours)
+    steps = {name: _measured(function, ours, device) for name, function in functions.items()}
     timings = interleaved(functions, repeats=repeats, device=device)
-    rows, ratios, differences = [], {}, {}
-    for name, timing in timings.items():
-        ratios[name] = timings[PLAIN].seconds / timing.seconds
-        differences[name] = _relative(gradients[name], gradients[PLAIN])
-        rows.append(
-            {
-                "training step": name,
-                "seconds": f"{timing.seconds:.2f}",
-                "images per second": f"{1 / timing.seconds:.3f}",
-                "ratio": f"{ratios[name]:.2f}",
-                "losses off by": f"{_relative(losses[name], losses[PLAIN]):.1e}",
-                "gradients off by": f"{differences[name]:.1e}",
-                "memory": f"{memory[name]:.0f} MB",
-                "cores busy": f"{timing.busy_cores:.2f}",
-                "core seconds": f"{timing.seconds * timing.busy_cores:.1f}",
-            }
-        )
+    loading = _loading(num_loaded, repeats)
+    ratio = timings[PLAIN].seconds / timings[OURS].seconds
+    difference = _relative(steps[OURS].gradients, steps[PLAIN].gradients)
     return Report(
         name="training_step",
         title=f"Forward and backward pass of {num_regions} regions of an 800x1199 image, RN50",
-        rows=rows,
+        rows=[_row(name, timings, steps, loading[NUM_WORKERS]) for name in functions],
         notes=[
             "plain: torchvision's ROIAlign, all of layer4 on each region, attention of all tokens, "
             "batch norms as modules; both sides with masks, losses and frozen stem and layer1, "
             "without the frozen localiser and the optimiser",
             "off by: norm of the difference over the norm, of all losses and of all gradients",
-            "memory: the highest above that before the step; regions twice: activations of at "
-            f"most {BUDGET >> 20} MB of regions at a time are kept, computed again going backward",
+            "memory: the highest above that before the step; peak: the highest in all, on a CPU of "
+            "the whole process; regions twice: activations of at most "
+            f"{BUDGET >> 20} MB of regions at a time are kept, computed again going backward",
+            "loading alone: "
+            + ", ".join(
+                f"{1 / timing.seconds:.1f} images per second {READERS[num_workers]}"
+                for num_workers, timing in loading.items()
+            )
+            + f"; JPEGs of {PHOTOGRAPH_HW[1]}x{PHOTOGRAPH_HW[0]} with {NUM_OBJECTS} outlined "
+            "objects, resized and mirrored as recipes do, from the system's file cache",
+            "loading/step: seconds per image of loading alone, by the processes that recipes have, "
+            "over seconds of the step; below 100% no step waits for images, as long as readers "
+            "have cores of their own",
         ],
         targets={
-            "at least 1.8x in fp32 with gradients within 1e-4": ratios[OURS] >= 1.8
-            and differences[OURS] < 1e-4,
+            "at least 1.8x in fp32 with gradients within 1e-4": ratio >= 1.8 and difference < 1e-4,
         },
     )
 
 
-def _measured(function: Callable[[], Tensor], device: torch.device) -> tuple[Tensor, float]:
-    """What a function gives, and the megabytes that it takes at most."""
+def _loading(num_loaded: int, repeats: int) -> dict[int, Timing]:
+    """Seconds per image of loading alone, by the number of processes that read ahead."""
+    options = LoadingOptions(num_images=num_loaded, num_objects=NUM_OBJECTS)
+    timings = {}
+    for num_workers in READERS:
+        with TemporaryDirectory() as folder:
+            timings[num_workers] = time_loading(
+                Path(folder), options, num_workers=num_workers, repeats=repeats
+            )
+    return timings
+
+
+def _row(
+    name: str, timings: Mapping[str, Timing], steps: Mapping[str, Step], loading: Timing
+) -> dict[str, str]:
+    timing, step, plain = timings[name], steps[name], steps[PLAIN]
+    return {
+        "training step": name,
+        "seconds": f"{timing.seconds:.2f}",
+        "images per second": f"{1 / timing.seconds:.3f}",
+        "ratio": f"{timings[PLAIN].seconds / timing.seconds:.2f}",
+        "losses off by": f"{_relative(step.losses, plain.losses):.1e}",
+        "gradients off by": f"{_relative(step.gradients, plain.gradients):.1e}",
+        "memory": f"{step.memory:.0f} MB",
+        "peak": f"{step.peak:.0f} MB",
+        "loading/step": f"{loading.seconds / timing.seconds:.1%}",
+        "cores busy": f"{timing.busy_cores:.2f}",
+        "core seconds": f"{timing.seconds * timing.busy_cores:.1f}",
+    }
+
+
+def _measured(
+    function: Callable[[], Tensor], learner: TransferLearner, device: torch.device
+) -> Step:
+    """A step from nothing; all ways share the model that ``learner`` has."""
+    learner.zero_grad()
     results = []
     before, peak = peak_megabytes(lambda: results.append(function()), device)
-    return results[0], peak - before
+    return Step(losses=results[0], gradients=_gradients(learner), memory=peak - before, peak=peak)
 
 
 def _batch() -> DetectionBatch:

@@ -19,7 +19,7 @@ PAGES = ("training", "open_vocabulary", "cross_domain", "evaluation")
 NOT_HERE = {
     "torchrun": "several processes: tests/test_train_transfer.py and "
     "tests/cli/test_evaluate_processes.py start them",
-    "accelerate": "several processes: tests/test_train_transfer.py starts them",
+    "accelerate": "several processes: tests/test_train_transfer.py starts them so",
     "srun": "needs a cluster",
     "python": "takes an hour: tests/test_examples.py runs the script with fewer steps",
 }

@@ -2,7 +2,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -18,6 +18,7 @@ from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import save_rpn
 from regionclip.recipes import read_recipe
 from regionclip.train import train
+from regionclip.training.engine import make_accelerator
 from tests.tiny_recipe import TINY
 from tests.tiny_transfer import write_recipe
 
@@ -101,21 +102,28 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(recipe: Path, tmp_pa
         assert torch.equal(own, resumed[name]), name
 
 
-def command(recipe: Path, output: Path, *, processes: int) -> list[str]:
-    launcher = [sys.executable, "-m", "regionclip"]
-    if processes > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        launcher += [f"--nproc-per-node={processes}", "-m", "regionclip"]
-    return [*launcher, "train", str(recipe), "--output", str(output), "--device", "cpu"]
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
+ACCELERATE = (
+    *("accelerate.commands.launch", "--num_processes=2", "--num_machines=1", "--multi_gpu"),
+    # what it would ask for, and any port that is free
+    *("--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0", "--tee=3"),
+)
+"""``--multi_gpu`` starts several processes on CPUs too, where one is started without it."""
+
+
+def command(launcher: Sequence[str], recipe: Path, output: Path) -> list[str]:
+    train = ("train", str(recipe), "--output", str(output), "--device", "cpu")
+    return [sys.executable, "-m", *launcher, "-m", "regionclip", *train]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_equal_one_and_survive_a_kill(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    subprocess.run(command(recipe, one, processes=1), check=True, capture_output=True)
+    train(read_recipe(recipe), one, accelerator=make_accelerator("fp32", device="cpu"))
     running = subprocess.Popen(
-        command(recipe, two, processes=2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(TORCHRUN, recipe, two), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     checkpoint = two / "checkpoints" / "transfer.pt"
     give_up = monotonic() + 150
@@ -129,7 +137,11 @@ def test_two_processes_equal_one_and_survive_a_kill(recipe: Path, tmp_path: Path
         subprocess.run(["kill", f"-{signal.SIGKILL}", children.stdout.split()[0]], check=False)
     running.wait(timeout=120)
     assert checkpoint.exists()
-    subprocess.run(command(recipe, two, processes=2), check=True, capture_output=True)
+    # another launcher goes on
+    logs = tmp_path / "logs"
+    again = command((*ACCELERATE, f"--log_dir={logs}"), recipe, two)
+    subprocess.run(again, check=True, capture_output=True)
+    assert sorted(path.parent.name for path in logs.rglob("stderr.log")) == ["0", "1"]
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     assert losses(two, "proposals") == pytest.approx(losses(one, "proposals"), rel=1e-4)
     own, other = (load_file(run / "model.safetensors") for run in (one, two))

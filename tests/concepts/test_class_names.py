@@ -11,7 +11,7 @@ from regionclip.concepts.class_names import (
     checked_names,
     read_names,
 )
-from tests.parity.regionclip.golden import parity_folder
+from tests.parity.comparing import parity_folder
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "clip_text_embeddings"
 

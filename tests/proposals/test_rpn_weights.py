@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from regionclip.proposals.rpn import RPN_FORMS, RegionProposalNetwork, RpnConfig
 from regionclip.proposals.rpn_weights import has_rpn, load_rpn, map_rpn_weights
 from regionclip.structures import PreparedImage
-from tests.parity.regionclip.golden import parity_folder
+from tests.parity.comparing import parity_folder
 
 NARROW = {
     "c4": replace(RPN_FORMS["c4"], layers=(1, 2, 1), width=8),

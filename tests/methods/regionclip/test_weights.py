@@ -13,7 +13,7 @@ from regionclip.checkpoints import BARE_TENSOR, CheckpointError, load_strict, re
 from regionclip.encoders.clip_resnet import SPECS, ClipResNet, ClipResNetSpec
 from regionclip.methods.regionclip.config import VARIANTS
 from regionclip.methods.regionclip.weights import WEIGHTS, recognise_checkpoint
-from tests.parity.regionclip.golden import parity_folder
+from tests.parity.comparing import parity_folder
 
 TINY = ClipResNetSpec(
     name="tiny",

@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from regionclip.data.datasets import Dataset
 from regionclip.data.readers.coco import read_coco
 from regionclip.evaluation.coco import evaluate_coco, evaluate_ov_coco
 from regionclip.structures import Detections
-from tests.parity.regionclip.golden import check, parity_folder
+from tests.parity import comparing
 
 CASE = "evaluator"
+check = partial(comparing.check, "cora", CASE)
 SPLITS = ("ap50_base", "ap50_novel", "ar50_base", "ar50_novel")
 """CORA's figures 13 to 16, in percent; the original names novel classes ``target``."""
 
@@ -25,11 +27,7 @@ NOVEL_IDS = {5, 6, 17, 18, 21, 22, 28, 32, 36, 41, 47, 49, 61, 63, 76, 81, 87}
 
 @pytest.fixture(scope="module")
 def arrays() -> dict[str, np.ndarray]:
-    path = parity_folder() / "cora" / "goldens" / f"{CASE}.npz"
-    if not path.is_file():
-        pytest.skip(f"no golden numbers: {path.name} is not in {path.parent}")
-    with np.load(path) as file:
-        return dict(file)
+    return comparing.golden("cora", CASE)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +61,7 @@ def test_the_figures_of_coco_are_the_originals(
     metrics = evaluate_coco(*case).metrics
     # the original writes -1 for what the data cannot say
     ours = [-1.0 if math.isnan(value) else value for value in metrics.values()]
-    check(CASE, "stats[:12]", ours, arrays["stats"][:12], rtol=0.0, atol=1e-6)
+    check("stats[:12]", ours, arrays["stats"][:12], rtol=0.0, atol=1e-6)
 
 
 def test_the_figures_of_base_and_novel_classes_are_the_originals(
@@ -71,7 +69,7 @@ def test_the_figures_of_base_and_novel_classes_are_the_originals(
 ) -> None:
     report = evaluate_ov_coco(*case)
     ours = [report.metrics[name] for name in SPLITS]
-    check(CASE, "stats[12:]", ours, arrays["stats"][12:] / 100, rtol=0.0, atol=1e-6)
+    check("stats[12:]", ours, arrays["stats"][12:] / 100, rtol=0.0, atol=1e-6)
     assert [(each.name, each.num_classes) for each in report.splits] == [
         ("all", 65),
         ("base", 48),
@@ -83,4 +81,4 @@ def test_the_figure_of_all_classes_is_that_of_coco(
     arrays: dict[str, np.ndarray], case: tuple[Dataset, list[Detections]]
 ) -> None:
     ours = evaluate_ov_coco(*case).metrics["ap50_all"]
-    check(CASE, "stats[1]", ours, arrays["stats"][1], rtol=0.0, atol=1e-6)
+    check("stats[1]", ours, arrays["stats"][1], rtol=0.0, atol=1e-6)

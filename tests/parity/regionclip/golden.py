@@ -1,55 +1,27 @@
-"""The originals' numbers, where they are, and the one way to compare with them.
-
-The folder is ``REGIONCLIP_PARITY_DIR``; without it ``../shared/parity`` beside the project; without
-that the subset in ``tests/parity/golden``. Weights and images follow the seed in its ``meta.json``.
-"""
+"""RegionCLIP's numbers, and the weights and images that they were made with."""
 
 import importlib.util
 import json
-import os
 import sys
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 from torchvision.ops import box_iou
 
 from regionclip.structures import Detections
+from tests.parity import comparing
+from tests.parity.comparing import parity_folder
 
-PROJECT = Path(__file__).parents[3]
-PLACES = (PROJECT.parent / "shared" / "parity", PROJECT / "tests" / "parity" / "golden")
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One comparison, for the report."""
-
-    case: str
-    array: str
-    absolute: float
-    relative: float
-    tolerance: str
-    passed: bool
-
-
-RECORDS: list[Record] = []
-"""Everything compared in this process."""
-
-
-def parity_folder() -> Path:
-    """The folder of golden numbers; skips the test where there is none."""
-    named = os.environ.get("REGIONCLIP_PARITY_DIR")
-    places = (Path(named),) if named else PLACES
-    for place in places:
-        if (place / "meta.json").is_file():
-            return place
-    pytest.skip(f"no golden numbers: none of {', '.join(map(str, places))} has a meta.json")
+SYSTEM = "regionclip"
+golden = partial(comparing.golden, SYSTEM)
+"""See :func:`tests.parity.comparing.golden`."""
+check = partial(comparing.check, SYSTEM)
+"""See :func:`tests.parity.comparing.check`."""
 
 
 def seed() -> int:
@@ -74,37 +46,9 @@ def pixels(height: int, width: int, *, seed_offset: int = 0) -> torch.Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).float() / 255
 
 
-@cache
-def golden(case: str) -> dict[str, np.ndarray]:
-    """Arrays of ``goldens/<case>.npz``; skips the test where the file is not there."""
-    path = parity_folder() / "regionclip" / "goldens" / f"{case}.npz"
-    if not path.is_file():
-        pytest.skip(f"no golden numbers: {path.name} is not in {path.parent}")
-    with np.load(path) as file:
-        return dict(file)
-
-
 def checkpoint(name: str, **kwargs: Any) -> dict[str, torch.Tensor]:
     """Stand-in weights in the layout of an original file; see ``golden_inputs.checkpoint``."""
     return inputs().checkpoint(name, seed(), **kwargs)
-
-
-def check(
-    case: str, array: str, ours: Any, golden: Any, *, rtol: float = 1e-4, atol: float = 0.0
-) -> None:
-    """Compare and record: ``|ours - golden| <= atol + rtol * max |golden|`` everywhere."""
-    ours_array = np.asarray(ours, dtype=np.float64)
-    golden_array = np.asarray(golden, dtype=np.float64)
-    assert ours_array.shape == golden_array.shape, f"{case}/{array}"
-    scale = float(np.abs(golden_array).max(initial=0.0))
-    absolute = float(np.abs(ours_array - golden_array).max(initial=0.0))
-    relative = absolute / scale if scale > 0 else absolute
-    tolerance = " + ".join(
-        text for value, text in ((rtol, f"{rtol:g} rel"), (atol, f"{atol:g} abs")) if value
-    )
-    passed = absolute <= atol + rtol * scale
-    RECORDS.append(Record(case, array, absolute, relative, tolerance or "exact", passed))
-    assert passed, f"{case}/{array}: off by {absolute:g} (tolerance {tolerance or 'exact'})"
 
 
 def stats(tensor: torch.Tensor) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Whole detectors, read from files in the original layout by the public loader."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from regionclip.data.transforms import resize_shortest_edge
 from regionclip.detect import DetectOptions, Detector
 from regionclip.detections.box_coder import decode_boxes
 from regionclip.detections.select import SelectionOptions
-from regionclip.proposals.rpn import RegionProposalNetwork, RpnSelection
+from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.scoring.regions import score_classes
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
@@ -37,9 +38,11 @@ RECOGNISER = ("backbone.", "lang_encoder.")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     parity_folder()
-    return tmp_path_factory.mktemp("original_files")
+    yield tmp_path_factory.mktemp("original_files")
+    for cached in (pretrained, fine_tuned):
+        cached.cache_clear()
 
 
 def written(folder: Path, name: str, *, only: Sequence[str] = (), **kwargs: object) -> Path:
@@ -73,6 +76,16 @@ def with_few_proposals(detector: Detector, nms_iou: float) -> Detector:
     return detector
 
 
+@lru_cache(maxsize=2)
+def pretrained(folder: Path, architecture: str) -> Detector:
+    """The recogniser that was pretrained, with LVIS's localiser; tests share it."""
+    detector = regionclip.load(
+        written(folder, f"regionclip_pretrained-cc_{architecture}", only=RECOGNISER),
+        proposals=written(folder, "rpn_lvis_866"),
+    )
+    return with_few_proposals(detector, nms_iou=0.9)
+
+
 def small_image(output_hw: tuple[int, int] = (320, 480)) -> PreparedImage:
     return PreparedImage(pixels(320, 480), output_hw, "small")
 
@@ -91,9 +104,7 @@ ZERO_SHOT_LVIS = options(min_score=0.02, max_detections=300)
 def test_zero_shot_with_given_boxes_coco(folder: Path, architecture: str) -> None:
     case = f"{architecture}_zs_gt_coco"
     expected = golden(case)
-    detector = regionclip.load(
-        written(folder, f"regionclip_pretrained-cc_{architecture}", only=RECOGNISER)
-    )
+    detector = pretrained(folder, architecture)
     height, width = expected["output_hw"].tolist()
     found = detector.detect_prepared(
         [small_image((height, width))],
@@ -106,7 +117,7 @@ def test_zero_shot_with_given_boxes_coco(folder: Path, architecture: str) -> Non
 
 def test_zero_shot_with_given_boxes_lvis(folder: Path) -> None:
     expected = golden("rn50_zs_gt_lvis")
-    detector = regionclip.load(written(folder, "regionclip_pretrained-cc_rn50", only=RECOGNISER))
+    detector = pretrained(folder, "rn50")
     found = detector.detect_prepared(
         [small_image((640, 960))],  # as the COCO case, parity/regionclip/README.md
         vocabulary(detector, "rn50", 1203),
@@ -146,13 +157,7 @@ def check_regions(
 @pytest.mark.parametrize("architecture", ["rn50", "rn50x4"])
 def test_zero_shot_with_proposals_lvis(folder: Path, architecture: str) -> None:
     case = f"{architecture}_zs_rpn_lvis"
-    detector = with_few_proposals(
-        regionclip.load(
-            written(folder, f"regionclip_pretrained-cc_{architecture}", only=RECOGNISER),
-            proposals=written(folder, "rpn_lvis_866"),
-        ),
-        nms_iou=0.9,
-    )
+    detector = pretrained(folder, architecture)
     names = vocabulary(detector, architecture, 1203)
     found = detector.detect_prepared([small_image()], names, ZERO_SHOT_LVIS)[0]
     check_detections(case, found, golden(case))
@@ -173,13 +178,7 @@ def test_custom_images_with_the_localiser_inside_the_file(folder: Path) -> None:
 
 def test_a_photograph_of_real_size(folder: Path) -> None:
     case = "rn50_zs_rpn_coco_real"
-    detector = with_few_proposals(
-        regionclip.load(
-            written(folder, "regionclip_pretrained-cc_rn50", only=RECOGNISER),
-            proposals=written(folder, "rpn_lvis_866"),
-        ),
-        nms_iou=0.9,
-    )
+    detector = pretrained(folder, "rn50")
     picture = Image.fromarray(image(427, 640))
     prepared = PreparedImage(
         resize_shortest_edge(picture, shortest=800, longest=1333), (427, 640), "real"
@@ -191,22 +190,13 @@ def test_a_photograph_of_real_size(folder: Path) -> None:
     if "proposals" in golden(case):
         check_regions(case, detector, prepared, names.embeddings, deltas=False)
     # the same picture through the front door
-    detector.parts.proposer.selection = RpnSelection(  # type: ignore[union-attr]
-        nms_iou=0.9, post_nms_topk=NUM_PROPOSALS
-    )
     check_detections(case, detector.detect(picture, names, options=coco), golden(case))  # type: ignore[arg-type]
 
 
 def test_exported_regions_of_proposals(folder: Path) -> None:
     case = "rn50_extract_rpn"
     expected = golden(case)
-    detector = with_few_proposals(
-        regionclip.load(
-            written(folder, "regionclip_pretrained-cc_rn50", only=RECOGNISER),
-            proposals=written(folder, "rpn_lvis_866"),
-        ),
-        nms_iou=0.9,
-    )
+    detector = pretrained(folder, "rn50")
     proposals, features = detector.propose_and_embed([small_image()])[0]
     check(case, "boxes", proposals.boxes, expected["boxes"], rtol=0.0, atol=0.02)
     check(case, "feats", features[::3], expected["feats"])
@@ -215,13 +205,7 @@ def test_exported_regions_of_proposals(folder: Path) -> None:
 def test_exported_regions_of_detections(folder: Path) -> None:
     case = "rn50_extract_det"
     expected = golden(case)
-    detector = with_few_proposals(
-        regionclip.load(
-            written(folder, "regionclip_pretrained-cc_rn50", only=RECOGNISER),
-            proposals=written(folder, "rpn_lvis_866"),
-        ),
-        nms_iou=0.9,
-    )
+    detector = pretrained(folder, "rn50")
     names = vocabulary(detector, "rn50", 1203)
     kept = replace(options(min_score=0.02, max_detections=100), with_features=True)
     found = detector.detect_prepared([small_image()], names, kept)[0]
@@ -243,7 +227,7 @@ def test_exported_regions_of_detections(folder: Path) -> None:
 @pytest.mark.parametrize("architecture", ["rn50", "rn50x4"])
 def test_fine_tuned_on_coco(folder: Path, architecture: str, nms: str) -> None:
     case = f"{architecture}_ovd_coco_{nms}"
-    detector = fine_tuned(folder, "coco", architecture, (48, 65))
+    detector = fine_tuned(folder, "coco", architecture)
     own = detector.parts.class_vocabulary
     assert own is not None
     assert own.names[:3] == ("person", "bicycle", "car")
@@ -258,12 +242,12 @@ def test_fine_tuned_on_coco(folder: Path, architecture: str, nms: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "nms"), [("rn50", "hard"), ("rn50x4", "hard"), ("rn50", "soft")]
+    ("architecture", "nms"), [("rn50", "hard"), ("rn50", "soft"), ("rn50x4", "hard")]
 )
 def test_fine_tuned_on_lvis_with_masks(folder: Path, architecture: str, nms: str) -> None:
     case = f"{architecture}_ovd_lvis_{nms}"
     expected = golden(case)
-    detector = fine_tuned(folder, "lvis", architecture, (866, 1203))
+    detector = fine_tuned(folder, "lvis", architecture)
     own = detector.parts.class_vocabulary
     assert own is not None
     method = "soft_gaussian" if nms == "soft" else "hard"
@@ -296,7 +280,10 @@ MAX_FLIPPED = 3
 """Pixels of a mask whose value lies within float32's noise of the threshold."""
 
 
-def fine_tuned(folder: Path, dataset: str, architecture: str, counts: tuple[int, int]) -> Detector:
+@lru_cache(maxsize=1)
+def fine_tuned(folder: Path, dataset: str, architecture: str) -> Detector:
+    """A recogniser that was fine-tuned, with the localiser of its data; tests share it."""
+    counts = {"coco": (48, 65), "lvis": (866, 1203)}[dataset]
     rows = {
         "box_predictor.cls_score.weight": embeddings(architecture, counts[0]),
         "box_predictor.test_cls_score.weight": embeddings(architecture, counts[1]),
