@@ -1,6 +1,7 @@
 """What the documentation takes for granted, made small: data sets, models, photographs."""
 
 import json
+import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ MODEL = "tiny.safetensors"
 RPN = "rpn.safetensors"
 PRETRAINED = "regionclip_pretrained-cc_rn50.pth"
 SIDE = 64
+CAPTION = "a small dog and a cat on a table"
 BOXES = ((4, 6, 28, 30), (30, 20, 60, 56), (10, 34, 34, 60), (2, 2, 62, 62))
 """``xyxy`` in pixels; each image has all."""
 
@@ -36,7 +38,9 @@ def write_world(folder: Path) -> None:
             images = folder / name / split
             content = _annotated(_categories(own), _write_images(images, 4))
             (folder / name / f"instances_{split}.json").write_text(json.dumps(content))
-    _write_images(folder / "new_photos", 2)
+    for name in ("new_photos", "photos"):
+        _write_images(folder / name, 2)
+    _write_shard(folder / "my_captions" / "00000.tar", folder / "captioned")
     for split in ("train", "val"):
         name = f"{split}2017"
         content = _coco(_write_images(folder / "coco" / name, 4))
@@ -68,6 +72,17 @@ def _write_images(folder: Path, count: int) -> list[dict[str, Any]]:
         named = {"id": number, "file_name": f"{number}.jpg", "width": SIDE, "height": SIDE}
         images.append(named)
     return images
+
+
+def _write_shard(path: Path, images: Path) -> None:
+    """Six images with the same caption, which is enough to make its nouns concepts."""
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as shard:
+        for each in _write_images(images, 6):
+            text = images / f"{each['id']}.txt"
+            text.write_text(CAPTION)
+            for file in (images / each["file_name"], text):
+                shard.add(file, file.name)
 
 
 def _coco(images: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from regionclip.cli import main
 from tests.documented import MODEL, RPN, write_world
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("training", "open_vocabulary", "cross_domain", "evaluation")
+PAGES = ("training", "open_vocabulary", "cross_domain", "evaluation", "pretraining")
 NOT_HERE = {
     "torchrun": "several processes: tests/test_train_transfer.py and "
     "tests/cli/test_evaluate_processes.py start them",
@@ -24,8 +24,16 @@ NOT_HERE = {
     "python": "takes an hour: tests/test_examples.py runs the script with fewer steps",
 }
 """Why a command is left out, by its first word."""
-MODELS = {"MODEL": MODEL, "regionclip-cc-rn50": MODEL, "icons": MODEL}
-"""What stands where a model is named."""
+STAND_INS = {
+    "MODEL": MODEL,
+    "regionclip-cc-rn50": MODEL,
+    "icons": MODEL,
+    "openai:RN50": MODEL,
+    "torchvision": RPN,
+}
+"""What stands where a model or a proposal network is named."""
+NAMING = ("--model", "--proposals", "--student")
+PRETRAIN = "regionclip-pretrain-small"
 SHORT = (
     "templates=photo",
     "shortest_side=64",
@@ -38,6 +46,11 @@ SHORT = (
     "optimization.milestones=[]",
     "run.precision=fp32",
     "run.num_workers=0",
+)
+SHORT_PRETRAINING = tuple(
+    each
+    for each in SHORT
+    if each.split("=")[0] not in ("templates", "shortest_side", "longest_side")
 )
 OWN_PROPOSALS = {
     "finetune-small": (
@@ -64,14 +77,18 @@ def commands(page: str) -> list[list[str]]:
 def made_small(words: list[str]) -> list[str]:
     """The same command with other models, and for training with few steps on small images."""
     command, *rest = words
+    if command == "train" and rest[0] == PRETRAIN:
+        settings = [*SHORT_PRETRAINING, f"start={MODEL}", "learner.min_concept_score=0.0"]
+        return [*words, *(f"--set={each}" for each in settings)]
     if command == "train":
         settings = [*SHORT, *OWN_PROPOSALS.get(rest[0], [f"proposals={RPN}"])]
         if not any(each.startswith("start=") for each in rest):
             settings.append(f"start={MODEL}")
         return [*words, *(f"--set={each}" for each in settings)]
-    place = rest.index("--model") + 1 if "--model" in rest else 0
-    if command in ("evaluate", "detect"):
-        rest[place] = MODELS.get(rest[place], rest[place])
+    named = [rest.index(option) + 1 for option in NAMING if option in rest]
+    named += [0] if command == "evaluate" else []
+    for place in named:
+        rest[place] = STAND_INS.get(rest[place], rest[place])
     return [command, *rest]
 
 
