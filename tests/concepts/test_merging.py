@@ -38,6 +38,12 @@ def test_a_rare_compound_counts_as_what_it_is_a_kind_of() -> None:
     assert merged.num_rare == 2
 
 
+def test_a_compound_inside_a_rare_one_goes_as_a_whole() -> None:
+    counts = {"dining room table": 2, "german shepherd dog": 1, "table": 1, "dog": 2}
+    merged = merge_concepts(counts, MergeRules(min_count=3))
+    assert merged.counts == {"dog": 3, "table": 3}
+
+
 def test_a_shortened_compound_counts_as_its_synonym() -> None:
     rules = MergeRules(min_count=3, synonyms={"puppy": "dog"})
     assert merge_concepts({"poodle puppy": 2, "dog": 1}, rules).counts == {"dog": 3}

@@ -1,1 +1,1 @@
-"""Names of things: class lists and prompt templates."""
+"""Names of things: class lists, prompt templates, and the concepts that captions name."""

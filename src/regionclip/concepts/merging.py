@@ -106,5 +106,18 @@ def _shorten_rare(counts: Counter[str], rules: MergeRules, synonyms: Mapping[str
     for num_words in range(longest, 1, -1):
         for name in [each for each in counts if len(each.split()) == num_words]:
             if counts[name] < rules.min_count and name not in rules.compounds:
-                shorter = name.split(maxsplit=1)[1]
+                shorter = _shortened(name, rules.compounds)
                 counts[synonyms.get(shorter, shorter)] += counts.pop(name)
+
+
+def _shortened(name: str, compounds: frozenset[str]) -> str:
+    """A compound without its first word, or without the compound that it begins with.
+
+    So a ``dining room table`` is a table, and not a ``room table``.
+    """
+    words = name.split()
+    first = 1
+    for count in range(2, len(words)):
+        if " ".join(words[:count]) in compounds:
+            first = count
+    return " ".join(words[first:])
