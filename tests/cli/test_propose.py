@@ -11,7 +11,7 @@ from regionclip import open_proposals
 from regionclip.cli import main
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_loading import CaptionLoading, caption_batches
-from regionclip.data.caption_sources import CaptionSource, open_captions
+from regionclip.data.caption_sources import CaptionSource, open_captions, stored_boxes
 from regionclip.structures import PreparedImage
 from tests.data.made_shards import members, tar, write_shards
 
@@ -55,21 +55,24 @@ def test_stored_boxes_are_proposals_of_any_command(photos: Path) -> None:
 
 
 def test_shards_have_files_of_their_own_that_training_finds(workspace: Path) -> None:
-    shards = write_shards(workspace, [3, 1])
+    write_shards(workspace, [3, 1])
     assert propose("[01].tar", "--max-proposals", "2", "--images-per-part", "2") == 0
     assert files() == ["0-00000.parquet", "0-00001.parquet", "1-00000.parquet"]
     assert {row["image"] for row in rows("1-00000.parquet")} == {"1.tar/b0.png"}
-    source = open_captions(CaptionSource(train=str(workspace)), resume=True, is_main=True)
+    source = CaptionSource(train=str(workspace), proposals="out")
+    images = open_captions(source, resume=True, is_main=True)
     loading = CaptionLoading(
         augmentation=Augmentation(shortest_sides=(40,), longest_side=80, flip_share=0.0),
         **{"batch_size": 4, "part_size": 4, "num_parts": 1, "num_workers": 0},
     )
-    (batch,) = caption_batches(source, loading, proposer=open_proposals("out"))(0)
+    (batch,) = caption_batches(images, loading, proposer=stored_boxes(source, images))(0)
     assert batch.proposals is not None
     assert sorted(batch.names) == ["0.tar/a0.png", "0.tar/a1.png", "0.tar/a2.png", "1.tar/b0.png"]
     # the whole image comes first in a grid: 30x20 pixels, twice as large
     assert [each.boxes[0].tolist() for each in batch.proposals] == [[0, 0, 60, 40]] * 4
-    assert len(shards) == 2
+    (OUTPUT / "1-00000.parquet").unlink()
+    with pytest.raises(ValueError, match=r"out has boxes for 1 of 2 shards \(none for 1\.tar\)"):
+        stored_boxes(source, images)
 
 
 def test_a_command_that_was_stopped_goes_on(

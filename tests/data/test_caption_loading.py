@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from regionclip.data.caption_loading import (
     draws,
 )
 from regionclip.data.caption_shards import CaptionShards
-from regionclip.data.caption_sources import CaptionSource, open_captions
+from regionclip.data.caption_sources import CaptionSource, open_captions, stored_boxes
 from regionclip.data.captions import CaptionedDataset
 from regionclip.data.datasets import Dataset, Sample
 from regionclip.proposals.given import GivenBoxes
@@ -132,6 +133,22 @@ def test_worker_processes_change_nothing(shards: CaptionShards, num_workers: int
     assert_equal(one, other)
     assert [batch.left_out for batch in one] == [batch.left_out for batch in other]
     assert counts[0].by_reason == counts[1].by_reason
+
+
+def test_shards_in_object_storage_give_the_same_batches(
+    shards: CaptionShards, tmp_path: Path
+) -> None:
+    memory = fsspec.filesystem("memory")
+    for path in shards.shards:
+        memory.pipe(f"/batches/{Path(path).name}", Path(path).read_bytes())
+    addresses = [f"memory://batches/{number}.tar" for number in range(3)]
+    here = list(caption_batches(shards, LOADING)(2))
+    cache = tmp_path / "copies"
+    for num_workers in (0, 2):  # the second without anything in the cache, and no room in it
+        own = replace(LOADING, num_workers=num_workers)
+        remote = opened(addresses, cache / str(num_workers), max_bytes=1)
+        assert_equal(list(caption_batches(remote, own)(2)), here)
+        assert len(list((cache / str(num_workers)).glob("*.tar"))) == 3
 
 
 def damage(shards: CaptionShards) -> None:
@@ -287,6 +304,24 @@ def test_a_recipe_names_shards_or_data_sets(tmp_path: Path) -> None:
         open_captions(CaptionSource(), resume=True, is_main=True)
     with pytest.raises(ValueError, match="cache_gb must be positive"):
         CaptionSource(cache_gb=0.0)
+
+
+def test_stored_boxes_may_be_in_a_file_or_missing(tmp_path: Path) -> None:
+    images = opened(write_shards(tmp_path, [1]), tmp_path)
+    path = tmp_path / "boxes.csv"
+    source = CaptionSource(train=str(tmp_path), proposals=str(path))
+    with pytest.raises(ValueError, match=r"boxes\.csv does not exist; 'regionclip propose' makes"):
+        stored_boxes(source, images)
+    path.write_text("image,x0,y0,x1,y1\n0.tar/a0.png,3,2,6,4\n")
+    loading = replace(
+        LOADING,
+        augmentation=Augmentation(shortest_sides=(20,), longest_side=40, flip_share=0.0),
+        num_parts=1,
+    )
+    (batch,) = caption_batches(images, loading, proposer=stored_boxes(source, images))(0)
+    assert batch.proposals is not None
+    assert [each.boxes.tolist() for each in batch.proposals] == [[[3, 2, 6, 4]]] * 4
+    assert stored_boxes(replace(source, proposals=None), images) is None
 
 
 def test_of_a_folder_with_several_splits_one_may_be_named(tmp_path: Path) -> None:

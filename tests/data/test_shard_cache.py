@@ -9,9 +9,9 @@ from tests.file_server import file_server
 
 
 def cache(folder: Path, *, max_bytes: int = 1000) -> tuple[ShardCache, list[float]]:
-    """A cache, and the seconds that it would have waited."""
+    """A cache that spares nothing, and the seconds that it would have waited."""
     waited: list[float] = []
-    return ShardCache(folder, max_bytes, waits=(1.0, 5.0), sleep=waited.append), waited
+    return ShardCache(folder, max_bytes, 0.0, waits=(1.0, 5.0), sleep=waited.append), waited
 
 
 def put(name: str, content: bytes) -> str:
@@ -52,6 +52,17 @@ def test_what_was_used_longest_ago_makes_room(tmp_path: Path) -> None:
     assert not paths[0].exists()
     assert not third.exists()
     assert own.local("memory://cached/b.tar").exists()
+
+
+def test_what_is_in_use_stays_though_there_is_no_room(tmp_path: Path) -> None:
+    own = ShardCache(tmp_path, max_bytes=1)
+    first = own.local(put("a.tar", bytes(100)))
+    second = own.local(put("b.tar", bytes(100)))
+    assert first.exists()
+    os.utime(first, (0, 0))
+    own.local(put("c.tar", bytes(100)))
+    assert not first.exists()
+    assert second.exists()
 
 
 def test_a_shard_that_is_not_there_is_named_at_once(tmp_path: Path) -> None:

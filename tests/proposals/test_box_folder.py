@@ -63,6 +63,7 @@ def test_an_image_in_which_nothing_was_found_is_no_surprise(
 def test_few_shards_are_held_at_a_time(tmp_path: Path) -> None:
     for shard in range(SHARDS_KEPT + 1):
         write(tmp_path / f"{shard}-00000.parquet", {f"{shard}.tar/a.jpg": shard + 1.0})
+    write(tmp_path / "images-00000.parquet", {"a.jpg": 9.0})
     folder = BoxFolder(tmp_path)
     for shard in range(SHARDS_KEPT + 1):
         found(folder, f"{shard}.tar/a.jpg")
@@ -70,6 +71,7 @@ def test_few_shards_are_held_at_a_time(tmp_path: Path) -> None:
         path.unlink()
     for shard in range(1, SHARDS_KEPT + 1):
         assert found(folder, f"{shard}.tar/a.jpg").boxes[0, 2] == shard + 1
+    assert found(folder, "a.jpg").boxes[0, 2] == 9  # those of images in no shard always are
     with pytest.raises(FileNotFoundError):
         found(folder, "0.tar/a.jpg")
 

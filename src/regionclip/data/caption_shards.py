@@ -46,6 +46,7 @@ class CaptionShards:
     Attributes:
         shards: Paths and addresses.
         source: What errors call them.
+        shard_names: The last parts of their paths.
     """
 
     def __init__(self, shards: Sequence[str], cache: ShardCache) -> None:
@@ -59,10 +60,10 @@ class CaptionShards:
         Raises:
             ValueError: There is no shard, or two have one name.
         """
-        names = [shard_name(each) for each in shards]
-        if not names:
+        self.shard_names = tuple(shard_name(each) for each in shards)
+        if not shards:
             raise ValueError("no shards are given")
-        name, times = Counter(names).most_common(1)[0]
+        name, times = Counter(self.shard_names).most_common(1)[0]
         if times > 1:
             raise ValueError(f"two shards are called {name}, which names their images; rename one")
         self.shards = tuple(shards)
@@ -131,7 +132,7 @@ class CaptionShards:
     def read(self, group: int, row: int) -> CaptionedImage | LeftOut:
         """See :class:`~regionclip.data.captions.CaptionedImages`."""
         entry = self._table(group)[row]
-        name = f"{shard_name(self.shards[group])}/{entry.image.name}"
+        name = f"{self.shard_names[group]}/{entry.image.name}"
         try:
             # fetched again, should another process have needed the room
             with self._cache.local(self.shards[group]).open("rb") as archive:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from regionclip.proposals.box_folder import BoxFolder
+from regionclip.proposals.proposer import Proposer
+from regionclip.proposals.table import read_box_table
 from regionclip.weights.registry import default_cache_folder
 
 from .caption_shards import CaptionShards
@@ -68,6 +71,33 @@ def open_captions(
     if run_folder is not None:
         shards.remember(run_folder / COUNTS, resume=resume, is_writer=is_main)
     return shards
+
+
+def stored_boxes(source: CaptionSource, images: CaptionedImages) -> Proposer | None:
+    """Open the boxes that were computed ahead; a training stream looks them up by image.
+
+    Args:
+        source: Names them.
+        images: What they must be of.
+
+    Returns:
+        ``None`` if the source names none.
+
+    Raises:
+        ValueError: They cannot be read, or a shard has none.
+    """
+    if source.proposals is None:
+        return None
+    path = Path(source.proposals)
+    if path.is_dir():
+        folder = BoxFolder(path)
+        folder.check_shards(images.shard_names)
+        return folder
+    if not path.is_file():
+        raise ValueError(
+            f"data.proposals {source.proposals} does not exist; 'regionclip propose' makes it"
+        )
+    return read_box_table(path)
 
 
 def _shards_of(source: CaptionSource) -> tuple[str, ...]:

@@ -48,6 +48,8 @@ class CaptionedImages(Protocol):
 
     source: str
     """What errors call it."""
+    shard_names: tuple[str, ...]
+    """File names of shards, by which stored boxes are found; none if it has no shards."""
 
     def __len__(self) -> int:
         """Groups."""
@@ -76,6 +78,8 @@ class CaptionedImages(Protocol):
 
 class CaptionedDataset:
     """A data set whose images are listed in memory, as one group."""
+
+    shard_names: tuple[str, ...] = ()
 
     def __init__(self, dataset: Dataset) -> None:
         """Take the images that have a caption.

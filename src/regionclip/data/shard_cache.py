@@ -35,14 +35,16 @@ class ShardCache:
 
     Attributes:
         folder: For copies; made when one is fetched.
-        max_bytes: Of all copies. The newest stays whatever its size, so give room for at least
-            four shards: those in use and those that are fetched ahead.
+        max_bytes: Of all copies. Those in use stay whatever their size, so give room for at least
+            four shards: those being read and those that are fetched ahead.
+        spared_seconds: A copy that was asked for so lately is in use, and stays.
         waits: Seconds before a fetch that failed is tried again, one after the other.
         sleep: Waits.
     """
 
     folder: Path
     max_bytes: int
+    spared_seconds: float = 60.0
     waits: tuple[float, ...] = (1.0, 5.0, 25.0)
     sleep: Callable[[float], None] = time.sleep
 
@@ -95,6 +97,7 @@ class ShardCache:
 
     def _make_room(self, newest: Path) -> None:
         with FileLock(self.folder / ".room.lock"):
+            spared_ns = time.time_ns() - int(self.spared_seconds * 1e9)
             copies = []
             for path in self.folder.glob("*"):
                 if path == newest or path.name.startswith("."):
@@ -102,8 +105,8 @@ class ShardCache:
                 state = path.stat()
                 copies.append((state.st_mtime_ns, state.st_size, path))
             total = newest.stat().st_size + sum(size for _, size, _ in copies)
-            for _, size, path in sorted(copies):
-                if total <= self.max_bytes:
+            for used_ns, size, path in sorted(copies):
+                if total <= self.max_bytes or used_ns > spared_ns:
                     return
                 path.unlink()
                 total -= size

@@ -32,7 +32,8 @@ class BoxFolder:
 
     An image of a shard (its name has the part ``00012.tar``) is looked for in that shard's files
     (``00012-00000.parquet``, ``00012-00001.parquet``, ...), which are read when the first of its
-    images comes up. Other images are looked for in ``images-*.parquet``, all of which are held. For
+    images comes up. Other images are looked for in ``images-*.parquet``, which are read at once:
+    processes that are forked later share them. For
     how an image is found there, and what becomes of images without boxes, see
     :class:`~regionclip.proposals.table.BoxTable`.
 
@@ -41,10 +42,10 @@ class BoxFolder:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        """List the files; none is read yet.
+        """List the files, and read those of images in no shard.
 
         Raises:
-            ValueError: There is none of that form.
+            ValueError: There is none of that form, or one is damaged.
         """
         self.source = str(folder)
         self._files: defaultdict[str, list[Path]] = defaultdict(list)
@@ -58,6 +59,7 @@ class BoxFolder:
                 "'regionclip propose' writes such a folder"
             )
         self._tables: OrderedDict[str, BoxTable] = OrderedDict()
+        self._of_images = self._read(IMAGES)
 
     def check_shards(self, names: Sequence[str]) -> None:
         """Refuse shards of which no image has boxes.
@@ -84,16 +86,21 @@ class BoxFolder:
         return [self._table(_group_of(image.name)).propose([image])[0] for image in images]
 
     def _table(self, group: str) -> BoxTable:
+        if group == IMAGES:
+            return self._of_images
         if group not in self._tables:
-            found: dict[str, ImageBoxes] = {}
-            for path in self._files.get(group, ()):
-                found.update(read_columns_file(path))
-                found.update(dict.fromkeys(_images_without_boxes(path), NO_BOXES))
-            self._tables[group] = BoxTable(found, source=self.source)
+            self._tables[group] = self._read(group)
             if len(self._tables) > SHARDS_KEPT:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(group)
         return self._tables[group]
+
+    def _read(self, group: str) -> BoxTable:
+        found: dict[str, ImageBoxes] = {}
+        for path in self._files.get(group, ()):
+            found.update(read_columns_file(path))
+            found.update(dict.fromkeys(_images_without_boxes(path), NO_BOXES))
+        return BoxTable(found, source=self.source)
 
 
 def _group_of(name: str) -> str:
