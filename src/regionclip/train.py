@@ -24,7 +24,7 @@ from torch import Tensor
 
 from regionclip.concepts.pool import ConceptPool
 from regionclip.data.caption_loading import LeftOutCounts
-from regionclip.data.caption_sources import open_captions
+from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.datasets import Dataset
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
 from regionclip.loading import detector_of, proposals_only, text_encoder_of
@@ -35,7 +35,6 @@ from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.proposal_learner import RpnLearner
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.methods.regionclip.transfer import TransferLearner
-from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import load_trunk, save_rpn
 from regionclip.recipes import (
@@ -195,7 +194,7 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
     pool = ConceptPool.load(recipe.concepts)
     teacher, teacher_id = teacher_of(recipe, start, model, run.device)
     pool.check_encoders(text_encoder_of(read).encoder_id, teacher_id)
-    stored = None if recipe.data.proposals is None else open_proposals(recipe.data.proposals)
+    stored = stored_boxes(recipe.data, captions)
     other = other_proposals(model, recipe)
     proposer = other
     if other is None and (stored is None or val is not None):
