@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,7 @@ from tests.parity import comparing
 from tests.parity.comparing import parity_folder
 
 SYSTEM = "regionclip"
+TOWER = "backbone."
 golden = partial(comparing.golden, SYSTEM)
 """See :func:`tests.parity.comparing.golden`."""
 check = partial(comparing.check, SYSTEM)
@@ -32,7 +34,9 @@ def seed() -> int:
 @cache
 def inputs() -> ModuleType:
     """The folder's ``golden_inputs.py``: builds checkpoints, boxes and embeddings."""
-    return _module("golden_inputs", parity_folder() / "regionclip" / "golden_inputs.py")
+    module = _module("golden_inputs", parity_folder() / "regionclip" / "golden_inputs.py")
+    module.sc.values_for = _sharing_towers(module.sc.values_for)
+    return module
 
 
 def image(height: int, width: int, *, seed_offset: int = 0) -> np.ndarray:
@@ -55,6 +59,22 @@ def stats(tensor: torch.Tensor) -> np.ndarray:
     """``*_stats`` arrays: mean, unbiased standard deviation, L2 norm, smallest, largest."""
     flat = tensor.detach().double().flatten()
     return np.array([flat.mean(), flat.std(), flat.norm(), flat.min(), flat.max()])
+
+
+def _sharing_towers(
+    values_for: Callable[[str, tuple[int, ...], int], np.ndarray],
+) -> Callable[[str, tuple[int, ...], int], np.ndarray]:
+    """The same, and once only for the image towers, of which every pretrained or fine-tuned file of
+    an architecture has the same: they are most of the time that a file takes.
+    """
+    kept = cache(values_for)
+
+    def shared(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+        if name.startswith(TOWER):
+            return kept(name, shape, seed).copy()
+        return values_for(name, shape, seed)
+
+    return shared
 
 
 def _module(name: str, path: Path) -> ModuleType:
