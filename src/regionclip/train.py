@@ -228,8 +228,7 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
     run.announce(stage, num_regions=recipe.learner.regions_per_image)
     run.trainer.run(stage)
     run.on_main(lambda: save(MODEL))
-    if left_out.by_reason:
-        LOGGER.warning("left out: %s", left_out)
+    run.say_what_was_left_out(left_out)
 
 
 def train_proposals(recipe: ProposalRecipe, run: Run) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -146,6 +147,14 @@ class Run:
             proposer=proposer,
             left_out=left_out,
         )
+
+    def say_what_was_left_out(self, counts: LeftOutCounts) -> None:
+        """Log what all processes came upon and could not use, since they began."""
+        total = LeftOutCounts()
+        for each in gather_object([counts.by_reason]):
+            total.by_reason.update(each)
+        if total.by_reason and self.processes.is_main:
+            LOGGER.warning("left out: %s", total)
 
     def detection_batches(
         self,

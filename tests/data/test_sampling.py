@@ -45,6 +45,9 @@ def test_seeds_differ_for_every_number_and_seed() -> None:
     seeds = {mixed_seed(seed, number) for seed in range(20) for number in range(500)}
     assert len(seeds) == 10_000
     assert all(0 <= seed < 2**63 for seed in seeds)
+    # every bit matters: also the lowest, which a seed modulo something reads
+    for bit in range(63):
+        assert 4_000 < sum(seed >> bit & 1 for seed in seeds) < 6_000
 
 
 def test_a_data_set_without_objects_repeats_nothing() -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import floor, sqrt
+from math import sqrt
 
 import torch
 
@@ -95,4 +95,4 @@ def mixed_seed(seed: int, number: int) -> int:
     mixed = (seed * 0x9E3779B97F4A7C15 + number + 0x9E3779B97F4A7C15) % 2**64
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) % 2**64
-    return floor((mixed ^ (mixed >> 31)) / 2)
+    return (mixed ^ (mixed >> 31)) >> 1
