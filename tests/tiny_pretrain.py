@@ -44,12 +44,20 @@ log_every = 1
 """
 
 
-def write_pool(path: Path, start: Path) -> Path:
-    """Twelve icon names, in the space of a model."""
-    encoder = read_model(start).model.encoder
-    names = Vocabulary.from_names(CLASS_NAMES[:12], encoder, templates="photo")
-    ConceptPool(names, counts=(1,) * 12).save(path)
+def write_pool(path: Path, start: Path, teacher: Path | None = None) -> Path:
+    """Twelve icon names, in the space of a model, and in a teacher's."""
+    pool = ConceptPool(
+        _names_of(start),
+        counts=(1,) * 12,
+        teacher=None if teacher is None else _names_of(teacher),
+    )
+    pool.save(path)
     return path
+
+
+def _names_of(weights: Path) -> Vocabulary:
+    encoder = read_model(weights).model.encoder
+    return Vocabulary.from_names(CLASS_NAMES[:12], encoder, templates="photo")
 
 
 def write_pretrain_recipe(folder: Path) -> Path:

@@ -70,9 +70,9 @@ def write_data(folder: Path, *, num_scenes: int = 6) -> Path:
     return folder / "images"
 
 
-def write_start(path: Path) -> Path:
+def write_start(path: Path, *, seed: int = 0) -> Path:
     """A tiny model with random weights."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     save_model(path, ReadModel(RegionClip(TINY), has_text_tower=True, reports=()))
     return path
 

@@ -262,6 +262,8 @@ class IconsRecipe:
     def __post_init__(self) -> None:
         if self.weight_ensemble is not None and not 0 <= self.weight_ensemble <= 1:
             raise ValueError(f"weight_ensemble must be in [0, 1], got {self.weight_ensemble}")
+        if self.pretraining is not None and self.model.rpn is None:
+            raise ValueError("[pretraining] draws regions from [model.rpn], which is missing")
 
 
 Recipe = TransferRecipe | ProposalRecipe | PretrainRecipe | IconsRecipe

@@ -12,7 +12,7 @@ batches, and the engine in ``training/`` that runs them. What a run reads and wr
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +45,7 @@ from regionclip.recipes import (
     TransferRecipe,
 )
 from regionclip.settings import settings_to_dict
+from regionclip.structures import CaptionedBatch
 from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
@@ -206,7 +207,6 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
         proposer if stored is None else None,
         recipe.learner,
     )
-    left_out = LeftOutCounts()
 
     def figures(watch: Watch) -> dict[str, float]:
         own = other if model.proposer is None else None
@@ -215,18 +215,28 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
     def save(name: str) -> None:
         save_model(run.folder / name, ReadModel(model, has_text_tower=True, reports=()))
 
+    def batches(counts: LeftOutCounts) -> Callable[[int], Iterable[CaptionedBatch]]:
+        return run.caption_batches(
+            captions, recipe.optimization, recipe.augmentation, proposer=stored, left_out=counts
+        )
+
+    left_out = LeftOutCounts()
     stage = Stage(
         name="pretraining",
         learner=learner,
-        batches=run.caption_batches(
-            captions, recipe.optimization, recipe.augmentation, proposer=stored, left_out=left_out
-        ),
+        batches=batches(left_out),
         optimization=recipe.optimization,
         evaluation=run.evaluation(val, recipe.measuring, figures, lambda: save(BEST)),
     )
     LOGGER.info("pretraining on %s, with %d concepts", captions.source, len(pool))
-    run.announce(stage, num_regions=recipe.learner.regions_per_image)
-    run.trainer.run(stage)
+    # with counts of its own: what the trial comes upon will come again
+    trial = replace(stage, batches=batches(LeftOutCounts()))
+    run.announce(trial, num_regions=recipe.learner.regions_per_image)
+    try:
+        run.trainer.run(stage)
+    except KeyboardInterrupt:
+        run.say_what_was_left_out(left_out)
+        raise
     run.on_main(lambda: save(MODEL))
     run.say_what_was_left_out(left_out)
 

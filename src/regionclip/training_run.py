@@ -23,7 +23,7 @@ from regionclip.proposals.proposer import Proposer
 from regionclip.recipes import Measuring, RunSettings
 from regionclip.structures import CaptionedBatch, DetectionBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
-from regionclip.training.trial import try_stage
+from regionclip.training.trial import optimizer_bytes, try_stage
 
 LOGGER = logging.getLogger(__name__)
 
@@ -106,19 +106,22 @@ class Run:
         if self.trainer.is_begun(stage):
             return
         trial = try_stage(stage, self.trainer.accelerator)
-        per_second = plan.batch_size * num_regions / max(trial.seconds, 1e-9)
+        images_per_second = plan.batch_size / max(trial.seconds, 1e-9)
         LOGGER.info(
             "%s: %d steps of %d images with up to %d regions each, in %d processes; %.2f s a step, "
-            "%.0f regions per second, about %s in all; peak memory so far %.1f GB per process",
+            "%.1f images and up to %.0f regions per second, about %s in all; %.1f GB of memory per "
+            "process so far, and %.1f GB for the optimizer",
             stage.name,
             plan.steps,
             plan.batch_size,
             num_regions,
             self.processes.count,
             trial.seconds,
-            per_second,
+            images_per_second,
+            images_per_second * num_regions,
             _duration(plan.steps * trial.seconds),
             trial.peak_memory_mb / 1024,
+            optimizer_bytes(stage.learner, plan) / 2**30,
         )
 
     def caption_batches(

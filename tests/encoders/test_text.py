@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regionclip.encoders import class_embeddings
-from regionclip.encoders.text import encode_texts
+from regionclip.encoders.text import encode_texts, without_padding
 from tests.tiny_clip import TINY, tiny_clip
 
 NAMES = ["cat", "remote control", "dog"]
@@ -31,6 +31,14 @@ def test_class_embeddings_are_means_over_templates_of_raw_vectors() -> None:
     # "a cat": 2 of 5, "cat": 1 of 3; "a dog": 1 of 5, "dog": 0 of 3
     found = class_embeddings(LetterCounts(), ["cat", "dog"], ["a {}", "{}"])
     assert found.tolist() == [[1.5, 4.0], [0.5, 4.0]]
+
+
+def test_an_exclamation_mark_in_a_text_is_no_padding() -> None:
+    # ids: start, !, a letter, end, padding
+    tokens = torch.tensor([[8, 0, 5, 9, 0, 0], [8, 0, 9, 0, 0, 0]])
+    assert torch.equal(without_padding(tokens), tokens[:, :4])
+    assert torch.equal(without_padding(tokens[1:]), tokens[1:, :3])
+    assert without_padding(tokens[:0]).shape[0] == 0
 
 
 def test_class_embeddings_equal_encoding_one_prompt_at_a_time() -> None:

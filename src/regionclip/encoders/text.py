@@ -91,6 +91,14 @@ def class_embeddings(
     return vectors.reshape(len(names), len(templates), -1).mean(dim=1) if prompts else vectors
 
 
+def without_padding(tokens: Int[Tensor, "N T"]) -> Int[Tensor, "N t"]:
+    """The columns up to the last that is not padding in every row.
+
+    An id of 0 is padding at the end of a row only: inside, it is ``!``.
+    """
+    return tokens[:, : int(_used_columns(tokens).max())] if len(tokens) else tokens
+
+
 def _used_columns(tokens: Tensor) -> Tensor:
     """``(N,)`` columns up to the last one that is not padding: the causal mask reads no further."""
     positions = torch.arange(1, tokens.shape[1] + 1)

@@ -1,5 +1,6 @@
 """Regions learn the concepts that a teacher saw in them: all of its opinion, or its choice."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -24,8 +25,7 @@ def concept_distillation_loss(
         where ``log_softmax`` is not.
     """
     log_scores = logits.float().log_softmax(dim=1)
-    # x log x is 0 at 0, and its slope is not needed
-    own = (teacher_scores * teacher_scores.clamp(min=1e-38).log()).sum()
+    own = torch.xlogy(teacher_scores, teacher_scores).sum()
     return counted(own - (teacher_scores * log_scores).sum(), len(logits))
 
 

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.ops import box_iou
 
+from regionclip.data.sampling import mixed_seed
 from regionclip.structures import Targets
 
 Permutation = Callable[[int], Tensor]
@@ -77,7 +78,8 @@ def in_chunks(
 
 def random_permutation(seed: int) -> Permutation:
     """Random orders, drawn one after another from a generator that nothing else draws from."""
-    generator = torch.Generator().manual_seed(seed)
+    # another stream than the one that the image was resized and mirrored by
+    generator = torch.Generator().manual_seed(mixed_seed(seed, 2))
     return lambda count: torch.randperm(count, generator=generator)
 
 

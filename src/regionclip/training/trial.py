@@ -9,7 +9,9 @@ from time import monotonic
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
+from .optimization import Optimization
 from .running_stage import Stage
 
 
@@ -53,6 +55,13 @@ def try_stage(stage: Stage, accelerator: Accelerator, *, num_parts: int = 4) -> 
     timed = times[1:] or times
     seconds = median(timed) * stage.optimization.accumulate if timed else 0.0
     return Trial(seconds, peak_memory_mb())
+
+
+def optimizer_bytes(learner: nn.Module, plan: Optimization) -> int:
+    """What momentum, second moments and averaged weights take, in float32."""
+    per_weight = (2 if plan.optimizer == "adamw" else 1) + (plan.ema_decay is not None)
+    trained = sum(each.numel() for each in learner.parameters() if each.requires_grad)
+    return 4 * per_weight * trained
 
 
 def peak_memory_mb() -> float:

@@ -195,6 +195,27 @@ def test_images_of_one_cell_are_fine() -> None:
     assert losses["image_text"].total.isfinite()
 
 
+def test_the_image_text_loss_alone_needs_no_regions() -> None:
+    teacher = Teacher(MapRegions(tiny_clip(1)), concepts())
+    config = replace(ALL, losses=("image_text",))
+    learner = PretrainLearner(tiny_clip(), concepts(), teacher, None, config)
+    assert set(learner(batch_of((64, 64)))) == {"image_text"}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_in_bfloat16_are_close_to_those_in_float32(name: PretrainLoss) -> None:
+    config = replace(ALL, losses=(name,))
+    teacher = Teacher(MapRegions(tiny_clip(1), dtype=torch.bfloat16), concepts())
+    batch = batch_of((64, 80), (64, 80))
+    exact = learner_of(config)(batch)[name].mean()
+    learner = learner_of(config, teacher=teacher)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = learner(batch)
+    assert rough[name].total.dtype == torch.float32
+    torch.testing.assert_close(rough[name].mean(), exact, rtol=0.1, atol=0.1)
+    assert all(gradient.isfinite().all() for gradient in gradients(rough, learner).values())
+
+
 def test_batches_need_proposals_from_somewhere() -> None:
     learner = PretrainLearner(
         tiny_clip(), concepts(), Teacher(MapRegions(tiny_clip(1)), concepts()), None, ALL

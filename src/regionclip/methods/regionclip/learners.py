@@ -10,6 +10,7 @@ from regionclip.concepts.templates import TEMPLATES, fill_template
 from regionclip.data.icons.batches import BoxBatch, CaptionBatch
 from regionclip.data.icons.glyphs import BASE_NAMES
 from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.encoders.text import without_padding
 from regionclip.losses import (
     LossSum,
     RpnLossOptions,
@@ -43,8 +44,7 @@ class CaptionLearner(nn.Module):
         """The loss ``captions``, a mean over the batch."""
         encoder = self.encoder
         device = encoder.device
-        tokens = encoder.tokenize(batch.captions)
-        tokens = tokens[:, : int((tokens != 0).any(dim=0).sum())]
+        tokens = without_padding(encoder.tokenize(batch.captions))
         maps = encoder.feature_map(normalized(batch.pixels.to(device), encoder))
         size = float(batch.pixels.shape[-1])
         boxes = torch.tensor([[0.0, 0.0, size, size]], device=device).expand(len(maps), 4)
@@ -176,7 +176,7 @@ def base_embeddings(encoder: ClipResNet) -> Float[Tensor, "C D"]:
     """One vector per base class."""
     template = TEMPLATES["imagenet80"][1]
     tokens = encoder.tokenize([fill_template(template, name) for name in BASE_NAMES])
-    return encoder.encode_tokens(tokens[:, : int((tokens != 0).any(dim=0).sum())])
+    return encoder.encode_tokens(without_padding(tokens))
 
 
 def sample_regions(

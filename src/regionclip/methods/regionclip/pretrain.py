@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.encoders.text import without_padding
 from regionclip.losses import (
     LossSum,
     concept_contrastive_loss,
@@ -113,7 +114,8 @@ class PretrainLearner(nn.Module):
                 f"{len(teacher.concept_embeddings)}; both need the same pool"
             )
         self.encoder, self.config = encoder, config
-        self.register_buffer("concept_embeddings", concept_embeddings, persistent=False)
+        # no buffer: processes would send it to each other at every step
+        self.concept_embeddings = concept_embeddings.to(encoder.device)
         self.teacher = replace(
             teacher, concept_embeddings=teacher.concept_embeddings.to(encoder.device)
         )
@@ -131,13 +133,15 @@ class PretrainLearner(nn.Module):
 
     def forward(self, batch: CaptionedBatch) -> dict[str, LossSum]:
         """Losses by name: those of ``config.losses``."""
+        if self.config.losses == ("image_text",):
+            nothing = [torch.zeros(0, 4, device=self.encoder.device)] * len(batch.images)
+            whole = self.outputs(batch.images, nothing)
+            return {"image_text": self.image_text_loss(whole, batch.captions)}
         boxes = self.draw_regions(batch)
         outputs = self.outputs(batch.images, boxes)
-        losses = {}
+        losses = self.region_losses(outputs, self.match(batch, boxes))
         if "image_text" in self.config.losses:
             losses["image_text"] = self.image_text_loss(outputs, batch.captions)
-        if set(self.config.losses) - {"image_text"}:
-            losses |= self.region_losses(outputs, self.match(batch, boxes))
         return losses
 
     @torch.no_grad()
@@ -206,7 +210,7 @@ class PretrainLearner(nn.Module):
 
     def region_losses(self, outputs: StudentOutputs, pairs: RegionConcepts) -> dict[str, LossSum]:
         """What the regions that the teacher is sure of cost, by name."""
-        logits = class_logits(outputs.regions[pairs.kept], self.get_buffer("concept_embeddings"))
+        logits = class_logits(outputs.regions[pairs.kept], self.concept_embeddings)
         losses = {}
         if "distillation" in self.config.losses:
             losses["distillation"] = concept_distillation_loss(logits, pairs.scores)
@@ -217,8 +221,7 @@ class PretrainLearner(nn.Module):
     def image_text_loss(self, outputs: StudentOutputs, captions: Sequence[str]) -> LossSum:
         """What the images cost against their captions."""
         with torch.no_grad():
-            tokens = self.encoder.tokenize(captions)
-            texts = self.encoder.encode_tokens(tokens[:, : int((tokens != 0).any(dim=0).sum())])
+            texts = self.encoder.encode_tokens(without_padding(self.encoder.tokenize(captions)))
         ids = torch.tensor([_caption_id(each) for each in captions], device=texts.device)
         return image_text_loss(outputs.images, texts, ids, temperature=TEMPERATURE)
 
