@@ -23,7 +23,8 @@ class ConceptPool:
 
     Attributes:
         student: Names, in the pool's order, and the student's vectors.
-        counts: Captions that name each concept; 0 where nobody counted, as in a plain list.
+        counts: How often captions name each concept; 0 where nobody counted, as in a plain list.
+            Where names were merged, a caption that has several of them counts for each.
         num_captions: Captions that were read; 0 for a plain list.
         teacher: The same names with the teacher's vectors; ``None`` if the teacher's text tower is
             the student's.
