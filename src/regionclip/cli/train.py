@@ -25,7 +25,8 @@ class Train:
     """Train a detector from a recipe; an interrupted run goes on where it stopped.
 
     A recipe is a TOML file, or one that ships with the package: finetune (your own data), proposals
-    (a proposal network), regionclip-ov-coco-rn50 and its likes (the published runs), icons.
+    (a proposal network), regionclip-pretrain-small (images with captions), regionclip-ov-coco-rn50
+    and its likes (the published runs), icons.
 
     For example:
 
@@ -40,7 +41,8 @@ class Train:
     """A recipe's file, or the name of one that ships with the package."""
     data: Annotated[str | None, optional("FOLDER|FILE")] = None
     """Data set to train and measure on, its splits train and val; the same as data.train and
-    data.val in the recipe. A single annotation file is trained on, and nothing is measured."""
+    data.val in the recipe. A single annotation file is trained on, and nothing is measured; nor is
+    anything on captions."""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
     """Another value for one of the recipe's settings, as often as you like:
     optimization.batch_size=8."""
