@@ -132,6 +132,27 @@ def test_what_cannot_be_read_is_named_and_counted(
     assert propose("s.tar", "--max-proposals", "1") == 1  # still so
 
 
+def test_a_shard_of_which_nothing_can_be_read_is_named_and_has_an_empty_file(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = write_shards(workspace, [2, 1, 1])
+    whole = Path(paths[1]).read_bytes()
+    Path(paths[1]).write_bytes(b"no archive")
+    Path(paths[2]).write_bytes(tar({"a.txt": b"a dog"}))
+    assert propose("[012].tar", "--max-proposals", "1") == 1
+    said = capsys.readouterr()
+    assert "1.tar cannot be read as an uncompressed tar archive" in said.err
+    assert "2.tar has no image" in said.err
+    assert "2 boxes of 2 images in out; 2 shards are damaged" in said.out
+    assert rows("1-00000.parquet") == rows("2-00000.parquet") == []
+    source = CaptionSource(train=str(workspace), proposals="out")
+    assert stored_boxes(source, open_captions(source, resume=True, is_main=True)) is not None
+    # mended, it is done
+    Path(paths[1]).write_bytes(whole)
+    assert propose("[012].tar", "--max-proposals", "1") == 1
+    assert {row["image"] for row in rows("1-00000.parquet")} == {"1.tar/b0.png"}
+
+
 def test_boxes_without_any_are_kept_as_such(photos: Path) -> None:
     boxes = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}
     Path("boxes.json").write_text(json.dumps(boxes))

@@ -27,7 +27,8 @@ class Part:
 
     Attributes:
         file: Its name.
-        images: At least one; those of a shard are called ``<shard>.tar/<file>``, as in training.
+        images: None if their shard cannot be read at all; those of a shard are called
+            ``<shard>.tar/<file>``, as in training.
         damage: What is wrong with the shard that they are in.
     """
 
@@ -139,7 +140,10 @@ def _parts(
             NamedSource(f"{shard.name}/{entry.image.name}", shard, entry.image, entry.image.name)
             for entry in entries_of(members, keep_first=True)
         ]
-        for number, own in enumerate(_portions(sources, images_per_part)):
+        if not sources:
+            damage = damage or f"{shard} has no image"
+        # one file at least: training asks that there is one for each of its shards
+        for number, own in enumerate(_portions(sources, images_per_part) if sources else [()]):
             yield Part(f"{shard.stem}-{number:05d}.parquet", own, damage)
     for number, own in enumerate(_portions(images, images_per_part)):
         yield Part(f"{IMAGES}-{number:05d}.parquet", own)
