@@ -111,6 +111,21 @@ def test_changed_images_are_done_again_and_those_that_are_gone_are_deleted(photo
     assert rows("images-00001.parquet")[0]["x1"] == 30
 
 
+def test_starting_over_deletes_no_files_of_others(photos: Path) -> None:
+    OUTPUT.mkdir()
+    others = {"train-00000-of-00010.parquet", "own-00000.parquet"}
+    for name in others:
+        (OUTPUT / name).write_bytes(b"of another program")
+    outside = photos.parent / "outside-00000.parquet"
+    outside.write_bytes(b"of another program")
+    assert propose("photos", "--images-per-part", "1", "--no-resume") == 0
+    with (OUTPUT / "parts.jsonl").open("a") as journal:
+        journal.write('{"image": "x", "stamp": [], "part": "../outside-00000.parquet"}\n{"cut')
+    assert propose("photos", "--images-per-part", "3", "--no-resume") == 0
+    assert set(files()) == others | {"images-00000.parquet"}
+    assert outside.exists()
+
+
 def test_other_settings_are_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert propose("photos") == 0
     assert propose("photos", "--max-proposals", "5") == 2
