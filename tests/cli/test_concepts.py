@@ -111,6 +111,18 @@ def test_a_txt_with_a_header_is_a_table_of_captions(build_pool: Any) -> None:
     assert ConceptPool.load("pool.safetensors").names == ("dog",)
 
 
+def test_captions_that_cannot_be_read_are_left_out_and_said_so(
+    build_pool: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("shards").mkdir()
+    members = {"a.png": png(1), "a.json": b'{"cap', "b.png": png(2), "b.json": captions("a dog")}
+    write_shard(Path("shards/train-0.tar"), members)
+    assert build_pool("shards", "--min-count", "1") == 1
+    shown = capsys.readouterr()
+    assert "left out: shards/train-0.tar/a.json cannot be read" in shown.err
+    assert "1 images without a caption, 1 unreadable (the first are named above)" in shown.out
+
+
 def test_a_broken_shard_is_left_out_and_said_so(
     build_pool: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

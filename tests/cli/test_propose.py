@@ -111,6 +111,21 @@ def test_changed_images_are_done_again_and_those_that_are_gone_are_deleted(photo
     assert rows("images-00001.parquet")[0]["x1"] == 30
 
 
+def test_starting_over_deletes_no_files_of_others(photos: Path) -> None:
+    OUTPUT.mkdir()
+    others = {"train-00000-of-00010.parquet", "own-00000.parquet"}
+    for name in others:
+        (OUTPUT / name).write_bytes(b"of another program")
+    outside = photos.parent / "outside-00000.parquet"
+    outside.write_bytes(b"of another program")
+    assert propose("photos", "--images-per-part", "1", "--no-resume") == 0
+    with (OUTPUT / "parts.jsonl").open("a") as journal:
+        journal.write('{"image": "x", "stamp": [], "part": "../outside-00000.parquet"}\n{"cut')
+    assert propose("photos", "--images-per-part", "3", "--no-resume") == 0
+    assert set(files()) == others | {"images-00000.parquet"}
+    assert outside.exists()
+
+
 def test_other_settings_are_refused(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert propose("photos") == 0
     assert propose("photos", "--max-proposals", "5") == 2
@@ -130,6 +145,27 @@ def test_what_cannot_be_read_is_named_and_counted(
     assert "s.tar is cut off" in said.err
     assert "1 could not be read (named when they came up); 1 shards are damaged" in said.out
     assert propose("s.tar", "--max-proposals", "1") == 1  # still so
+
+
+def test_a_shard_of_which_nothing_can_be_read_is_named_and_has_an_empty_file(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = write_shards(workspace, [2, 1, 1])
+    whole = Path(paths[1]).read_bytes()
+    Path(paths[1]).write_bytes(b"no archive")
+    Path(paths[2]).write_bytes(tar({"a.txt": b"a dog"}))
+    assert propose("[012].tar", "--max-proposals", "1") == 1
+    said = capsys.readouterr()
+    assert "1.tar cannot be read as an uncompressed tar archive" in said.err
+    assert "2.tar has no image" in said.err
+    assert "2 boxes of 2 images in out; 2 shards are damaged" in said.out
+    assert rows("1-00000.parquet") == rows("2-00000.parquet") == []
+    source = CaptionSource(train=str(workspace), proposals="out")
+    assert stored_boxes(source, open_captions(source, resume=True, is_main=True)) is not None
+    # mended, it is done
+    Path(paths[1]).write_bytes(whole)
+    assert propose("[012].tar", "--max-proposals", "1") == 1
+    assert {row["image"] for row in rows("1-00000.parquet")} == {"1.tar/b0.png"}
 
 
 def test_boxes_without_any_are_kept_as_such(photos: Path) -> None:

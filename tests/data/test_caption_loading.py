@@ -248,6 +248,22 @@ def test_samples_without_any_caption_end_the_run_in_one_sentence(
         list(batches(0))
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_shard_out_of_reach_ends_the_run_in_one_sentence(
+    tmp_path: Path, num_workers: int
+) -> None:
+    # counted by its statistics, so that only who reads it comes upon it
+    statistics = b'{"successes": 4}'
+    fsspec.filesystem("memory").pipe("/lost/s_stats.json", statistics)
+    batches = caption_batches(
+        opened(["memory://lost/s.tar"], tmp_path), replace(LOADING, num_workers=num_workers)
+    )
+    with pytest.raises(
+        ValueError, match=r"^memory://lost/s\.tar: there is no such file; .* its last checkpoint$"
+    ):
+        list(batches(0))
+
+
 def test_shards_without_any_image_end_the_run_in_one_sentence(tmp_path: Path) -> None:
     batches = caption_batches(opened(["x/a.tar", "x/b.tar"], tmp_path), LOADING)
     with pytest.raises(ValueError, match=r"x/a\.tar \(2 shards\) has no image that can be read"):

@@ -35,6 +35,17 @@ def test_a_shard_that_cannot_be_read_is_left_out_by_name(tmp_path: Path) -> None
         read_captions(tmp_path)
 
 
+def test_captions_that_cannot_be_read_do_not_lose_their_shard(tmp_path: Path) -> None:
+    shards(tmp_path)
+    members = {"a.png": png(1), "a.json": b'{"caption', "b.png": png(2), "b.txt": b"a caf\xe9"}
+    write_shard(tmp_path / "train-1.tar", members)
+    found = read_captions(tmp_path)
+    assert found.texts == ("a dog", "a cat", "a caf\ufffd")
+    assert (found.num_images, found.num_uncaptioned, found.failures) == (4, 2, ())
+    (message,) = found.unreadable
+    assert "train-1.tar/a.json cannot be read" in message
+
+
 def test_a_single_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     shards(tmp_path)
     path = tmp_path / "train-0.tar"

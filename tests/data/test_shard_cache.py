@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -94,6 +95,22 @@ def test_a_server_that_stays_broken_is_given_up(tmp_path: Path) -> None:
         with pytest.raises(FetchError, match=r"a\.tar cannot be fetched \(.*60 of 100 bytes"):
             own.local(server.url)
     assert waited == [1.0, 5.0]
+
+
+def test_a_full_disk_is_said_at_once_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, waited = cache(tmp_path)
+    address = put("a.tar", bytes(100))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    with pytest.raises(FetchError, match=r"No space left on device\); make room there") as caught:
+        own.local(address)
+    assert "login" not in str(caught.value)
+    assert waited == []
 
 
 def test_a_truncated_copy_from_storage_is_not_kept(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from regionclip.encoders.text import TextEncoder
     from regionclip.vocabulary import Vocabulary
 
+UNREADABLE_NAMED = 5
+"""Captions that cannot be read, of so many it is said why; all are counted."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptsBuild:
@@ -164,14 +167,14 @@ class ConceptsBuild:
                 f"no concept of {self.source} is named by {self.min_count} captions; give more "
                 "captions or a lower --min-count"
             )
-        return merged.counts, found.num_captions, len(captions.failures)
+        return merged.counts, found.num_captions, len(captions.failures) + len(captions.unreadable)
 
     def _read(self) -> "CaptionTexts":
         from regionclip.data.caption_texts import read_captions
 
         with progress("Reading captions", None) as advance:
             captions = read_captions(self.source, split=self.split, progress=advance)
-        for each in captions.failures:
+        for each in (*captions.failures, *captions.unreadable[:UNREADABLE_NAMED]):
             errors.print(f"left out: {each}", markup=False, soft_wrap=True)
         return captions
 
@@ -285,6 +288,7 @@ def print_counts(captions: "CaptionTexts", found: "ConceptCounts") -> None:
         (found.num_cut, "cut at 200 words"),
         (found.num_damaged, "with bytes that are no UTF-8"),
         (found.num_without - found.num_empty, "without a concept"),
+        (len(captions.unreadable), "unreadable (the first are named above)"),
         (len(captions.failures), "shards left out (named above)"),
     ):
         line += f", {number} {what}" if number else ""

@@ -17,7 +17,7 @@ from regionclip.data.shards import are_shards, expand_braces, find_shards, is_ad
 from regionclip.data.sources import NamedSource, find_images
 from regionclip.detections.box_coder import clip_boxes
 from regionclip.proposals.box_files import CORNERS, OBJECTNESS
-from regionclip.proposals.box_folder import IMAGES, WITHOUT_BOXES
+from regionclip.proposals.box_folder import IMAGES, PART, WITHOUT_BOXES
 from regionclip.structures import PreparedImage, Proposals
 
 
@@ -27,7 +27,8 @@ class Part:
 
     Attributes:
         file: Its name.
-        images: At least one; those of a shard are called ``<shard>.tar/<file>``, as in training.
+        images: None if their shard cannot be read at all; those of a shard are called
+            ``<shard>.tar/<file>``, as in training.
         damage: What is wrong with the shard that they are in.
     """
 
@@ -124,10 +125,17 @@ def find_parts(
     return _parts(shards, images, images_per_part)
 
 
-def remove_parts(folder: Path) -> None:
-    """Delete the files of boxes in a folder."""
-    for path in folder.glob("*-[0-9][0-9][0-9][0-9][0-9]*.parquet"):
-        path.unlink()
+def remove_parts(folder: Path, journal: Path) -> None:
+    """Delete those files of boxes in a folder that a journal lists; other files stay."""
+    if not journal.exists():
+        return
+    for line in journal.read_bytes().splitlines():
+        try:
+            part = json.loads(line)["part"]
+        except (ValueError, KeyError, TypeError):  # the settings, or a line that was cut off
+            continue
+        if isinstance(part, str) and PART.fullmatch(part) and Path(part).name == part:
+            (folder / part).unlink(missing_ok=True)
 
 
 def _parts(
@@ -139,7 +147,10 @@ def _parts(
             NamedSource(f"{shard.name}/{entry.image.name}", shard, entry.image, entry.image.name)
             for entry in entries_of(members, keep_first=True)
         ]
-        for number, own in enumerate(_portions(sources, images_per_part)):
+        if not sources:
+            damage = damage or f"{shard} has no image"
+        # one file at least: training asks that there is one for each of its shards
+        for number, own in enumerate(_portions(sources, images_per_part) if sources else [()]):
             yield Part(f"{shard.stem}-{number:05d}.parquet", own, damage)
     for number, own in enumerate(_portions(images, images_per_part)):
         yield Part(f"{IMAGES}-{number:05d}.parquet", own)

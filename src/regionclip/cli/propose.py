@@ -62,7 +62,7 @@ class Propose:
     device: Annotated[str, value("NAME")] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."""
     resume: bool = True
-    """Go on with what the output folder has already. --no-resume deletes it first."""
+    """Go on with what the output folder has already. --no-resume deletes those boxes first."""
 
     def run(self) -> int:
         """Propose and write."""
@@ -76,10 +76,11 @@ class Propose:
             image_root=self.image_root,
             exclude=self.output,
         )
+        path = self.output / "parts.jsonl"
         if not self.resume:
-            remove_parts(self.output)
+            remove_parts(self.output, path)
         tally = _Tally()
-        with Journal(self.output / "parts.jsonl", settings, resume=self.resume) as journal:
+        with Journal(path, settings, resume=self.resume) as journal:
             with progress("Proposing", None) as advance:
                 for part in parts:
                     tally.name_damage(part)

@@ -25,6 +25,7 @@ from regionclip.structures import CaptionedBatch, LeftOut, PreparedImage, Propos
 from .augmentation import Augmentation, mirrored, resize_and_flip
 from .captions import DAMAGED_SHARD, SMALLEST_SIDE, TINY_IMAGE, CaptionedImage, CaptionedImages
 from .sampling import mixed_seed
+from .shard_cache import FetchError
 
 MOST_IN_A_ROW = 1000
 """Unusable samples one after another, at which a run stops: the whole source must be wrong."""
@@ -130,7 +131,7 @@ def caption_batches(
     Returns:
         From the number of parts that are done, an iterable of the
         :class:`~regionclip.structures.CaptionedBatch` that are left. It raises ``ValueError`` if
-        nothing that can be read has a caption.
+        nothing that can be read has a caption, or a shard cannot be fetched.
     """
     images = CaptionedTrainingImages(source, loading.augmentation, proposer)
     counts = LeftOutCounts() if left_out is None else left_out
@@ -187,7 +188,7 @@ def draws(
         counts: Takes damages of groups.
 
     Raises:
-        ValueError: No group has an image.
+        ValueError: No group has an image, or one is out of reach.
     """
     # another stream than the orders', whose numbers are those of epochs
     own = mixed_seed(seed, -1)
@@ -254,9 +255,15 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
     def __getitem__(self, draw: GroupDraw) -> CaptionedTrainingImage | ValueError:
         """One image; if it cannot be used, the next one of its group that can.
 
-        If nothing can be used, the error is returned: raised here, it would come out of a worker
-        with a page of its own history.
+        If nothing can be used, or a shard is out of reach, the error is returned: raised here, it
+        would come out of a worker with a page of its own history.
         """
+        try:
+            return self._first_usable(draw)
+        except FetchError as error:
+            return error
+
+    def _first_usable(self, draw: GroupDraw) -> CaptionedTrainingImage | ValueError:
         left_out: list[LeftOut] = []
         for group, row in self._candidates(draw, left_out):
             read = self.source.read(group, row)

@@ -102,7 +102,12 @@ class CaptionShards:
         self._memory = path if is_writer else None
 
     def count(self, group: int) -> int:
-        """See :class:`~regionclip.data.captions.CaptionedImages`."""
+        """See :class:`~regionclip.data.captions.CaptionedImages`.
+
+        Raises:
+            FetchError: It cannot be counted without the shard, which is out of reach; that is
+                never remembered.
+        """
         if group not in self._counts:
             coming = self._coming.pop(group, None)
             self._counts[group] = self._counted(group) if coming is None else coming.result()
@@ -126,19 +131,26 @@ class CaptionShards:
         return None if message is None else LeftOut(DAMAGED_SHARD, message)
 
     def num_readable(self, group: int) -> int:
-        """See :class:`~regionclip.data.captions.CaptionedImages`."""
+        """See :class:`~regionclip.data.captions.CaptionedImages`.
+
+        Raises:
+            FetchError: The shard is out of reach.
+        """
         return len(self._table(group))
 
     def read(self, group: int, row: int) -> CaptionedImage | LeftOut:
-        """See :class:`~regionclip.data.captions.CaptionedImages`."""
+        """See :class:`~regionclip.data.captions.CaptionedImages`.
+
+        Raises:
+            FetchError: The shard is out of reach.
+        """
         entry = self._table(group)[row]
         name = f"{self.shard_names[group]}/{entry.image.name}"
+        # fetched again, should another process have needed the room
+        shard = self._cache.local(self.shards[group])
         try:
-            # fetched again, should another process have needed the room
-            with self._cache.local(self.shards[group]).open("rb") as archive:
+            with shard.open("rb") as archive:
                 captions = captions_of(entry.texts, archive)
-        except FetchError as error:
-            return LeftOut(DAMAGED_SHARD, str(error))
         except (ValueError, OSError) as error:
             return LeftOut(UNREADABLE_CAPTION, str(error))
         return read_captioned(Sample(name, entry.image, entry.key), captions)
@@ -149,8 +161,8 @@ class CaptionShards:
             count = self._counted(group)
         try:
             self._cache.local(self.shards[group])
-        except FetchError as error:
-            self._damages[group] = f"{error}; it is left out"
+        except FetchError as error:  # who reads it tries again, and tells
+            _log.debug("%s", error)
         return count
 
     def _counted(self, group: int) -> int:
@@ -169,11 +181,7 @@ class CaptionShards:
 
     def _read_table(self, group: int) -> Sequence[Entry]:
         shard = self.shards[group]
-        try:
-            members, damage = sound_members(self._cache.local(shard))
-        except FetchError as error:
-            self._damages[group] = f"{error}; it is left out"
-            return ()
+        members, damage = sound_members(self._cache.local(shard))
         entries = entries_of(members, keep_first=True)
         if damage is not None:
             left = f"its first {len(entries)} images are used" if entries else "it is left out"

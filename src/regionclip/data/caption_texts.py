@@ -7,6 +7,7 @@ from pathlib import Path
 from .datasets import Dataset
 from .readers import open_dataset
 from .readers.opening import locate
+from .readers.webdataset import read_webdataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,15 @@ class CaptionTexts:
         num_images: Images that were read about.
         num_uncaptioned: Of these, those without a caption.
         failures: Why shards of a webdataset were left out, one sentence each.
+        unreadable: Why the captions of images in a webdataset were left out, one sentence each;
+            these images count as uncaptioned.
     """
 
     texts: tuple[str, ...]
     num_images: int
     num_uncaptioned: int
     failures: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 def read_captions(
@@ -35,7 +39,8 @@ def read_captions(
     """Read the captions of whatever :func:`~regionclip.data.readers.open_dataset` reads.
 
     Args:
-        source: As there. Of a folder of shards, those that cannot be read are left out.
+        source: As there. Of a folder of shards, those that cannot be read are left out, and of a
+            shard the captions that cannot.
         split: Part of a folder.
         progress: Called with 1 after each file.
 
@@ -46,9 +51,14 @@ def read_captions(
     texts: list[str] = []
     num_images = num_uncaptioned = 0
     failures: list[str] = []
+    unreadable: list[str] = []
     for file in shards or (Path(source),):
         try:
-            dataset = open_dataset(file, split=None if shards else split)
+            dataset = (
+                read_webdataset([file], unreadable=unreadable.append)
+                if shards
+                else open_dataset(file, split=split)
+            )
         except ValueError as error:
             if len(shards) < 2:
                 raise
@@ -66,4 +76,6 @@ def read_captions(
             f"{source} has {num_images} images and no caption; give a COCO captions json, a csv or "
             "tsv with a column of captions, webdataset shards with texts, or a .txt of concepts"
         )
-    return CaptionTexts(tuple(texts), num_images, num_uncaptioned, tuple(failures))
+    return CaptionTexts(
+        tuple(texts), num_images, num_uncaptioned, tuple(failures), tuple(unreadable)
+    )

@@ -43,7 +43,8 @@ class CaptionedImage:
 class CaptionedImages(Protocol):
     """Images in groups, which are shards or a whole data set; each can be read at any time.
 
-    Everything here is a function of the files alone, so that all processes see the same.
+    Everything here is a function of the files alone, so that all processes see the same; what is
+    out of reach for now is an error (:class:`~regionclip.data.shard_cache.FetchError`).
     """
 
     source: str

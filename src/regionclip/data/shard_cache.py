@@ -1,5 +1,6 @@
 """Shards from object storage, each fetched whole into a folder of bounded size."""
 
+import errno
 import logging
 import os
 import shutil
@@ -18,12 +19,19 @@ from .shards import WEB, is_address, no_driver, shard_name
 
 WORTH_WAITING = (408, 429, 500, 502, 503, 504)
 """Answers of a web server that is busy (RFC 9110, sec. 15)."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What a full disk or an exhausted share of it answers."""
+LATER = "run the same command again when it can be reached: it goes on from its last checkpoint"
 
 _log = logging.getLogger(__name__)
 
 
-class FetchError(OSError):
-    """A shard cannot be had; the message names it, the reason and the way out."""
+class FetchError(ValueError):
+    """A shard cannot be had; the message names it, the reason and the way out.
+
+    It ends a run: which shards can be reached differs from time to time and from one process to
+    another, so a run that left them out would not be one sequence of samples.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +86,28 @@ class ShardCache:
             try:
                 return (_from_web if shard.startswith(WEB) else _from_storage)(shard, part)
             except FileNotFoundError as error:
-                raise FetchError(f"{shard}: there is no such file; check the address") from error
+                raise FetchError(
+                    f"{shard}: there is no such file; check the address, and {LATER}"
+                ) from error
             except HTTPError as error:
                 if wait is None or error.code not in WORTH_WAITING:
                     raise FetchError(
-                        f"{shard} is answered with '{error.code} {error.reason}'; check the address"
+                        f"{shard} is answered with '{error.code} {error.reason}'; check the "
+                        f"address, and {LATER}"
                     ) from error
                 self.sleep(wait)
             except ImportError as error:
                 raise FetchError(no_driver(shard, error)) from error
             except Exception as error:  # every storage has errors of its own
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    raise FetchError(
+                        f"{shard} cannot be kept in {self.folder} ({error}); make room there and "
+                        "run the same command again: it goes on from its last checkpoint"
+                    ) from error
                 if wait is None:
                     raise FetchError(
-                        f"{shard} cannot be fetched ({error}); check address, login and network"
+                        f"{shard} cannot be fetched ({error}); check address, login and network, "
+                        f"and {LATER}"
                     ) from error
                 _log.info("%s could not be fetched (%s); trying again", shard, error)
                 self.sleep(wait)

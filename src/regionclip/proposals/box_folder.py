@@ -19,8 +19,8 @@ IMAGES = "images"
 """How files of images begin that are in no shard."""
 SHARDS_KEPT = 2
 """Shards whose boxes are held: 10 000 images with 300 boxes each are 60 MB."""
-_PART = re.compile(r"(.+)-(\d{5,})\.parquet")
-
+PART = re.compile(r"(.+)-(\d{5,})\.parquet")
+"""Names of files: the shard's, without its ending, and the number of the portion."""
 
 WITHOUT_BOXES = b"images_without_boxes"
 """Key of a Parquet file's metadata: a json list of images in which nothing was found."""
@@ -50,7 +50,7 @@ class BoxFolder:
         self.source = str(folder)
         self._files: defaultdict[str, list[Path]] = defaultdict(list)
         for path in sorted(Path(folder).glob("*.parquet")):
-            match = _PART.fullmatch(path.name)
+            match = PART.fullmatch(path.name)
             if match is not None:
                 self._files[match[1]].append(path)
         if not self._files:

@@ -1,9 +1,10 @@
 """Captions in webdataset shards: tar archives of ``<key>.jpg`` beside ``<key>.json``."""
 
 import json
+import logging
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -15,16 +16,23 @@ LARGEST_TEXT = 1 << 24
 """Bytes of a json or text with captions; what is larger is something else."""
 AGAIN = "copy or download it again"
 
+_log = logging.getLogger(__name__)
 
-def read_webdataset(shards: Sequence[str | Path]) -> Dataset:
+
+def read_webdataset(
+    shards: Sequence[str | Path], *, unreadable: Callable[[str], None] | None = None
+) -> Dataset:
     """Read uncompressed shards: their tables of members, and the captions; no image.
 
     A member's key is its path up to the first dot of its file name, as webdataset has it. Beside
     the image of a key, ``.json`` gives captions (``captions``: a list, or ``caption``: one), else
-    ``.txt`` gives one. An image without either has none.
+    ``.txt`` gives one. An image without either has none. In captions that are not in UTF-8, U+FFFD
+    stands for what cannot be read, and a warning is logged with their number.
 
     Args:
         shards: Archives; their order is that of the data set.
+        unreadable: Told why the captions of an image cannot be read, which then has none; by
+            default that is an error.
 
     Returns:
         Samples named ``shard.tar/key.jpg``; ``image_id`` is the key, or ``shard.tar/key`` if two
@@ -35,7 +43,7 @@ def read_webdataset(shards: Sequence[str | Path]) -> Dataset:
     """
     images: list[tuple[Member, str, tuple[str, ...]]] = []
     for shard in map(Path, shards):
-        images += _images_of(shard)
+        images += _images_of(shard, unreadable)
     if not images:
         raise ValueError(f"{_source(shards)} has no image with one of {', '.join(IMAGE_SUFFIXES)}")
     is_unique = max(Counter(key for _, key, _ in images).values()) == 1
@@ -98,10 +106,25 @@ def sound_members(shard: Path) -> tuple[list[Member], str | None]:
     return members, None
 
 
-def _images_of(shard: Path) -> list[tuple[Member, str, tuple[str, ...]]]:
+def _images_of(
+    shard: Path, unreadable: Callable[[str], None] | None
+) -> list[tuple[Member, str, tuple[str, ...]]]:
+    images: list[tuple[Member, str, tuple[str, ...]]] = []
     entries = entries_of(members_of(shard))
     with shard.open("rb") as archive:
-        return [(each.image, each.key, captions_of(each.texts, archive)) for each in entries]
+        for each in entries:
+            try:
+                captions = captions_of(each.texts, archive)
+            except ValueError as error:
+                if unreadable is None:
+                    raise
+                unreadable(str(error))
+                captions = ()
+            images.append((each.image, each.key, captions))
+    num_damaged = sum("\ufffd" in text for _, _, captions in images for text in captions)
+    if num_damaged:
+        _log.warning("%s: %d captions are not in UTF-8; they are kept", shard, num_damaged)
+    return images
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,21 +177,23 @@ def _split(name: str) -> tuple[str, str]:
 def captions_of(texts: Sequence[Member], archive: BinaryIO) -> tuple[str, ...]:
     """Captions of the first text that has any, without blank ones.
 
+    U+FFFD stands for bytes that are no UTF-8.
+
     Args:
         texts: As :class:`Entry` has them.
         archive: The shard that they are in, open.
 
     Raises:
-        ValueError: A text is no json, not UTF-8, or something else than captions.
+        ValueError: A text is no json, or something else than captions.
     """
     for member in texts:
         if member.size > LARGEST_TEXT:
             raise ValueError(f"{member} has {member.size} bytes, which is no caption")
         archive.seek(member.offset)
-        content = archive.read(member.size)
+        content = archive.read(member.size).decode("utf-8-sig", "replace")
         is_json = member.name.lower().endswith(".json")
         try:
-            captions = json.loads(content) if is_json else content.decode("utf-8-sig")
+            captions = json.loads(content) if is_json else content
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{member} cannot be read: {error}") from error
         if isinstance(captions, dict):
