@@ -340,6 +340,24 @@ def test_stored_boxes_may_be_in_a_file_or_missing(tmp_path: Path) -> None:
     assert stored_boxes(replace(source, proposals=None), images) is None
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_stored_boxes_that_are_damaged_end_the_run_in_one_sentence(
+    tmp_path: Path, num_workers: int
+) -> None:
+    images = opened(write_shards(tmp_path, [1]), tmp_path / "cache")
+    folder = tmp_path / "boxes"
+    folder.mkdir()
+    (folder / "0-00000.parquet").write_bytes(b"PAR1 and no more")
+    source = CaptionSource(train=str(tmp_path), proposals=str(folder))
+    batches = caption_batches(
+        images, replace(LOADING, num_workers=num_workers), proposer=stored_boxes(source, images)
+    )
+    with pytest.raises(
+        ValueError, match=r"^\S+0-00000\.parquet cannot be read as a table of boxes"
+    ):
+        list(batches(0))
+
+
 def test_of_a_folder_with_several_splits_one_may_be_named(tmp_path: Path) -> None:
     for name in ("train-0.tar", "train-1.tar", "val-0.tar"):
         (tmp_path / name).write_bytes(tar({}))

@@ -131,7 +131,8 @@ def caption_batches(
     Returns:
         From the number of parts that are done, an iterable of the
         :class:`~regionclip.structures.CaptionedBatch` that are left. It raises ``ValueError`` if
-        nothing that can be read has a caption, or a shard cannot be fetched.
+        nothing that can be read has a caption, a shard cannot be fetched, or stored boxes are
+        damaged.
     """
     images = CaptionedTrainingImages(source, loading.augmentation, proposer)
     counts = LeftOutCounts() if left_out is None else left_out
@@ -255,8 +256,9 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
     def __getitem__(self, draw: GroupDraw) -> CaptionedTrainingImage | ValueError:
         """One image; if it cannot be used, the next one of its group that can.
 
-        If nothing can be used, or a shard is out of reach, the error is returned: raised here, it
-        would come out of a worker with a page of its own history.
+        If nothing can be used, a shard is out of reach, or the proposer finds its boxes damaged,
+        the error is returned: raised here, it would come out of a worker with a page of its own
+        history.
         """
         try:
             return self._first_usable(draw)
@@ -269,6 +271,8 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
             read = self.source.read(group, row)
             if isinstance(read, CaptionedImage):
                 read = self._augmented(read, draw.seed)
+            if isinstance(read, ValueError):
+                return read
             if isinstance(read, CaptionedTrainingImage):
                 return CaptionedTrainingImage(
                     read.name, read.pixels, read.caption, draw.seed, read.proposals, (*left_out,)
@@ -293,7 +297,9 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
             for other in range(num_images):
                 yield group, (draw.row + other) % num_images
 
-    def _augmented(self, image: CaptionedImage, seed: int) -> CaptionedTrainingImage | LeftOut:
+    def _augmented(
+        self, image: CaptionedImage, seed: int
+    ) -> CaptionedTrainingImage | LeftOut | ValueError:
         pixels, is_flipped = resize_and_flip(
             image.picture, self.augmentation, generator=torch.Generator().manual_seed(seed)
         )
@@ -310,7 +316,10 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
         proposals = None
         if self.proposer is not None:
             size_hw = (image.picture.height, image.picture.width)
-            (proposals,) = self.proposer.propose([PreparedImage(pixels, size_hw, image.name)])
+            try:
+                (proposals,) = self.proposer.propose([PreparedImage(pixels, size_hw, image.name)])
+            except ValueError as error:
+                return error
             if is_flipped:
                 proposals = Proposals(mirrored(proposals.boxes, width), proposals.objectness)
         return CaptionedTrainingImage(
