@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 from safetensors.torch import load_file, save_file
 
 import regionclip
@@ -164,7 +166,8 @@ def test_a_recipe_with_wrong_paths_is_refused_before_training(recipe: Path) -> N
     refused(recipe, "unknown proposals 'boxes.pth'", *own)
     folder = recipe.parent / "boxes"
     folder.mkdir()
-    (folder / "images-00000.parquet").touch()
+    boxes = {"image": ["a.jpg"], "x0": [0.0], "y0": [0.0], "x1": [8.0], "y1": [8.0]}
+    parquet.write_table(pyarrow.table(boxes), folder / "images-00000.parquet")
     own = ["proposal_training=none", f"proposals={folder}"]
     refused(recipe, "holds boxes of images as they are, and training resizes", *own)
 

@@ -22,7 +22,7 @@ from regionclip.settings import settings_from, settings_to_dict
 
 from .config import VARIANTS, ZERO_SHOT_RPN, RegionClipConfig
 from .model import RegionClip, build
-from .weights import RegionClipCheckpoint, recognise_checkpoint
+from .weights import RegionClipCheckpoint, recognise_checkpoint, teacher_spec
 
 CLASS_LISTS = {
     17: "coco17",
@@ -96,14 +96,15 @@ def read_teacher(path: str | Path) -> ClipResNet | None:
     if is_native(path):
         return None
     found = recognise_checkpoint(read_checkpoint(path), source=str(path))
-    if found.teacher_spec is None:
+    spec = teacher_spec(found, str(path))
+    if spec is None:
         return None
-    teacher = ClipResNet(found.teacher_spec).eval()
+    teacher = ClipResNet(spec).eval()
     load_strict(
         teacher.clip,
         found.teacher,
         source=str(path),
-        target=f"the teacher, a {found.teacher_spec.name}",
+        target=f"the teacher, a {spec.name}",
         allowed_missing=TEXT_TOWER,
     )
     return teacher

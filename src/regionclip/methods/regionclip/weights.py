@@ -57,7 +57,6 @@ class RegionClipCheckpoint:
         encoder: Image tower, and text tower if there is one, by open_clip's names.
         spec: The encoder's architecture, read from its shapes; ``None`` without an encoder.
         teacher: A second image tower, by the names ``visual.*``.
-        teacher_spec: Its architecture, which need not be the encoder's; ``None`` without one.
         proposer: The localiser by detectron2's names, without the prefix ``offline_``.
         box_predictor: ``cls_score.weight`` and ``test_cls_score.weight`` (class embeddings),
             ``cls_bg_score.weight``, ``bbox_pred.*``.
@@ -70,7 +69,6 @@ class RegionClipCheckpoint:
     encoder: Mapping[str, Tensor] = field(default_factory=dict)
     spec: ClipResNetSpec | None = None
     teacher: Mapping[str, Tensor] = field(default_factory=dict)
-    teacher_spec: ClipResNetSpec | None = None
     proposer: Mapping[str, Tensor] = field(default_factory=dict)
     box_predictor: Mapping[str, Tensor] = field(default_factory=dict)
     mask_head: Mapping[str, Tensor] = field(default_factory=dict)
@@ -110,12 +108,33 @@ def recognise_checkpoint(state: Mapping[str, Tensor], *, source: str) -> RegionC
         encoder=_complete(encoder),
         spec=spec,
         teacher=_complete(parts["teacher"]),
-        teacher_spec=_teacher_spec(parts["teacher"], encoder, spec, source),
         proposer=parts["proposer"],
         box_predictor=parts["box_predictor"],
         mask_head=parts["mask_head"],
         left_over=left_over,
     )
+
+
+def teacher_spec(found: RegionClipCheckpoint, source: str) -> ClipResNetSpec | None:
+    """The architecture of a file's teacher, which need not be the student's.
+
+    Args:
+        found: What the file holds.
+        source: How errors call it.
+
+    Returns:
+        ``None`` without a teacher.
+
+    Raises:
+        CheckpointError: It is neither the student's nor a released one.
+    """
+    if not found.teacher:
+        return None
+    # counters of batches are in some towers and not in others
+    shapes = {name: each.shape for name, each in found.encoder.items() if each.ndim > 0}
+    if all(shapes.get(name) == each.shape for name, each in found.teacher.items() if each.ndim > 0):
+        return found.spec
+    return _spec_of(found.teacher, f"the teacher in {source}")
 
 
 def _sort(
@@ -208,19 +227,6 @@ def _spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
         vocab_size=vocab_size,
     )
     return next((spec for spec in SPECS.values() if spec == replace(seen, name=spec.name)), seen)
-
-
-def _teacher_spec(
-    teacher: Mapping[str, Tensor],
-    encoder: Mapping[str, Tensor],
-    spec: ClipResNetSpec,
-    source: str,
-) -> ClipResNetSpec | None:
-    if not teacher:
-        return None
-    if all(name in encoder and encoder[name].shape == teacher[name].shape for name in teacher):
-        return spec
-    return _spec_of(teacher, f"the teacher in {source}")
 
 
 def _num_blocks(tower: Mapping[str, Tensor], prefix: str) -> int:
