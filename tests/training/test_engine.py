@@ -66,6 +66,12 @@ def test_gradients_are_limited_together_or_each(
     assert slopes.flat.item() == pytest.approx(-flat, rel=1e-4)
 
 
+def test_runs_of_different_precision_follow_each_other_in_one_process() -> None:
+    for precision in ("fp32", "bf16", "fp32"):
+        accelerator = make_accelerator(precision, device="cpu")
+        assert accelerator.mixed_precision == ("no" if precision == "fp32" else precision)
+
+
 def distance(line: Line) -> float:
     return float((line.weight.detach() - TRUE_WEIGHT).norm())
 

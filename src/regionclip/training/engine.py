@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
 from regionclip.evaluation.processes import PATIENCE
@@ -231,6 +232,8 @@ def make_accelerator(precision: Precision, *, device: str = "auto") -> Accelerat
         precision: What networks compute in; weights stay in float32.
         device: ``auto`` takes a GPU where there is one, ``cpu`` none.
     """
+    # a run of before in this process may have had another precision, which accelerate remembers
+    AcceleratorState._reset_state()
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     return Accelerator(
         mixed_precision="no" if precision == "fp32" else precision,
