@@ -11,7 +11,8 @@ from PIL import Image
 
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.datasets import Category, Dataset, Objects, Sample
-from regionclip.data.detection_loading import Loading, detection_batches
+from regionclip.data.detection_loading import detection_batches
+from regionclip.data.sampling import Loading
 from regionclip.structures import DetectionBatch
 
 from .measure import Timing
@@ -52,9 +53,10 @@ def time_loading(
         part_size=1,
         num_parts=options.num_images + 1,
         num_workers=num_workers,
-        with_polygons=True,
     )
-    batches = detection_batches(photographs(folder, options.num_objects), loading)
+    batches = detection_batches(
+        photographs(folder, options.num_objects), loading, with_polygons=True
+    )
     passes = [_pass(batches(0)) for _ in range(repeats)]
     return Timing(
         median(each.seconds for each in passes), median(each.busy_cores for each in passes)

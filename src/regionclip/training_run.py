@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.data.augmentation import Augmentation
-from regionclip.data.caption_loading import CaptionLoading, LeftOutCounts, caption_batches
+from regionclip.data.caption_loading import LeftOutCounts, caption_batches
 from regionclip.data.captions import CaptionedImages
 from regionclip.data.datasets import Dataset
-from regionclip.data.detection_loading import Loading, detection_batches
+from regionclip.data.detection_loading import detection_batches
+from regionclip.data.sampling import Loading
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Judge, Watch
 from regionclip.proposals.proposer import Proposer
@@ -134,22 +135,8 @@ class Run:
         left_out: LeftOutCounts,
     ) -> Callable[[int], Iterable[CaptionedBatch]]:
         """This process's share of captioned images."""
-        processes = self.processes
-        return caption_batches(
-            source,
-            CaptionLoading(
-                augmentation=augmentation,
-                batch_size=plan.batch_size,
-                part_size=plan.part_size(processes.count),
-                num_parts=plan.steps * plan.accumulate,
-                process_index=processes.rank,
-                num_processes=processes.count,
-                seed=self.settings.seed,
-                num_workers=self.settings.num_workers,
-            ),
-            proposer=proposer,
-            left_out=left_out,
-        )
+        loading = self._loading(plan, augmentation)
+        return caption_batches(source, loading, proposer=proposer, left_out=left_out)
 
     def say_what_was_left_out(self, counts: LeftOutCounts) -> None:
         """Log what all processes came upon and could not use, since they began."""
@@ -169,21 +156,24 @@ class Run:
         with_polygons: bool = False,
     ) -> Callable[[int], Iterable[DetectionBatch]]:
         """This process's share of annotated images."""
-        processes = self.processes
         return detection_batches(
             dataset,
-            Loading(
-                augmentation=augmentation,
-                batch_size=plan.batch_size,
-                part_size=plan.part_size(processes.count),
-                num_parts=plan.steps * plan.accumulate,
-                process_index=processes.rank,
-                num_processes=processes.count,
-                seed=self.settings.seed,
-                num_workers=self.settings.num_workers,
-                repeat_threshold=repeat_threshold,
-                with_polygons=with_polygons,
-            ),
+            self._loading(plan, augmentation),
+            repeat_threshold=repeat_threshold,
+            with_polygons=with_polygons,
+        )
+
+    def _loading(self, plan: Optimization, augmentation: Augmentation) -> Loading:
+        processes = self.processes
+        return Loading(
+            augmentation=augmentation,
+            batch_size=plan.batch_size,
+            part_size=plan.part_size(processes.count),
+            num_parts=plan.steps * plan.accumulate,
+            process_index=processes.rank,
+            num_processes=processes.count,
+            seed=self.settings.seed,
+            num_workers=self.settings.num_workers,
         )
 
     def icons(

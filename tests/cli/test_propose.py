@@ -10,8 +10,9 @@ from pyarrow import parquet
 from regionclip import open_proposals
 from regionclip.cli import main
 from regionclip.data.augmentation import Augmentation
-from regionclip.data.caption_loading import CaptionLoading, caption_batches
+from regionclip.data.caption_loading import caption_batches
 from regionclip.data.caption_sources import CaptionSource, open_captions, stored_boxes
+from regionclip.data.sampling import Loading
 from regionclip.structures import PreparedImage
 from tests.data.made_shards import members, tar, write_shards
 
@@ -61,7 +62,7 @@ def test_shards_have_files_of_their_own_that_training_finds(workspace: Path) -> 
     assert {row["image"] for row in rows("1-00000.parquet")} == {"1.tar/b0.png"}
     source = CaptionSource(train=str(workspace), proposals="out")
     images = open_captions(source, resume=True, is_main=True)
-    loading = CaptionLoading(
+    loading = Loading(
         augmentation=Augmentation(shortest_sides=(40,), longest_side=80, flip_share=0.0),
         **{"batch_size": 4, "part_size": 4, "num_parts": 1, "num_workers": 0},
     )

@@ -11,7 +11,6 @@ import torch
 
 from regionclip.data.augmentation import Augmentation, resize_and_flip
 from regionclip.data.caption_loading import (
-    CaptionLoading,
     LeftOutCounts,
     caption_batches,
     draws,
@@ -20,12 +19,13 @@ from regionclip.data.caption_shards import CaptionShards
 from regionclip.data.caption_sources import CaptionSource, open_captions, stored_boxes
 from regionclip.data.captions import CaptionedDataset
 from regionclip.data.datasets import Dataset, Sample
+from regionclip.data.sampling import Loading
 from regionclip.proposals.given import GivenBoxes
 from regionclip.structures import CaptionedBatch, LeftOut
 from tests.data.made_shards import members, noise, opened, tar, write_shards
 
 AUGMENTATION = Augmentation(shortest_sides=(16, 20), longest_side=40, interpolation="bicubic")
-LOADING = CaptionLoading(
+LOADING = Loading(
     augmentation=AUGMENTATION, batch_size=4, part_size=4, num_parts=6, num_workers=0, seed=7
 )
 FLICKR = Path(__file__).parents[3] / "shared" / "data" / "flickr8k_2k"

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from regionclip.data.augmentation import Augmentation
-from regionclip.data.detection_loading import Loading, detection_batches
+from regionclip.data.detection_loading import detection_batches
 from regionclip.data.images import ImageReadError
+from regionclip.data.sampling import Loading
 from regionclip.structures import DetectionBatch
 from tests.data.made import made_dataset
 

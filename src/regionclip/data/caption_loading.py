@@ -12,7 +12,7 @@ processes or workers, as webdataset does, saves that, but ties the order to thei
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
 import torch
@@ -24,7 +24,7 @@ from regionclip.structures import CaptionedBatch, LeftOut, PreparedImage, Propos
 
 from .augmentation import Augmentation, mirrored, resize_and_flip
 from .captions import DAMAGED_SHARD, SMALLEST_SIDE, TINY_IMAGE, CaptionedImage, CaptionedImages
-from .sampling import mixed_seed
+from .sampling import Loading, mixed_seed
 from .shard_cache import FetchError
 
 MOST_IN_A_ROW = 1000
@@ -50,38 +50,6 @@ class GroupDraw:
     group: int
     row: int
     seed: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CaptionLoading:
-    """How the images of a run are drawn and read."""
-
-    augmentation: Augmentation
-    batch_size: int
-    """Images per step, over all processes and accumulated parts."""
-    part_size: int
-    """Of these, how many one process computes at a time."""
-    num_parts: int
-    """Parts of the whole run that this process computes."""
-    process_index: int = 0
-    num_processes: int = 1
-    seed: int = 0
-    num_workers: int = 2
-    """Processes that read ahead; 0 reads in this one."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size % (self.part_size * self.num_processes):
-            raise ValueError(
-                f"batch_size {self.batch_size} does not divide into {self.num_processes} processes "
-                f"with parts of {self.part_size}"
-            )
-
-    def position(self, part: int) -> int:
-        """Where in the run's sequence of images a part of this process begins."""
-        parts_per_step = self.batch_size // (self.part_size * self.num_processes)
-        step, own = divmod(part, parts_per_step)
-        number = own * self.num_processes + self.process_index
-        return step * self.batch_size + number * self.part_size
 
 
 @dataclass(slots=True)
@@ -114,7 +82,7 @@ class LeftOutCounts:
 
 def caption_batches(
     source: CaptionedImages,
-    loading: CaptionLoading,
+    loading: Loading,
     *,
     proposer: Proposer | None = None,
     left_out: LeftOutCounts | None = None,
@@ -160,7 +128,7 @@ class _Parts:
     """A process's parts of a run, worked out as they are asked for."""
 
     def __init__(
-        self, source: CaptionedImages, loading: CaptionLoading, first: int, counts: LeftOutCounts
+        self, source: CaptionedImages, loading: Loading, first: int, counts: LeftOutCounts
     ) -> None:
         self._source, self._loading, self._counts = source, loading, counts
         self._first = first
@@ -274,9 +242,7 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
             if isinstance(read, ValueError):
                 return read
             if isinstance(read, CaptionedTrainingImage):
-                return CaptionedTrainingImage(
-                    read.name, read.pixels, read.caption, draw.seed, read.proposals, (*left_out,)
-                )
+                return replace(read, left_out=tuple(left_out))
             left_out.append(read)
             if len(left_out) == MOST_IN_A_ROW:
                 break

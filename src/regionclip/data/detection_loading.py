@@ -14,7 +14,7 @@ from regionclip.structures import DetectionBatch, Targets
 from .augmentation import Augmentation, augment
 from .datasets import Dataset
 from .images import ImageReadError, read_image
-from .sampling import Draw, batches, epochs, mixed_seed, repeat_factors
+from .sampling import Draw, Loading, batches, epochs, mixed_seed, repeat_factors
 
 _log = logging.getLogger(__name__)
 
@@ -70,45 +70,31 @@ class TrainingImages(TorchDataset[TrainingImage]):
         raise error or ValueError(f"{self.dataset.source} has no image")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Loading:
-    """How the images of a run are drawn and read."""
-
-    augmentation: Augmentation
-    batch_size: int
-    """Images per step, over all processes and accumulated parts."""
-    part_size: int
-    """Of these, how many one process computes at a time."""
-    num_parts: int
-    """Parts of the whole run that this process computes."""
-    process_index: int = 0
-    num_processes: int = 1
-    seed: int = 0
-    num_workers: int = 2
-    """Processes that read ahead; 0 reads in this one."""
-    repeat_threshold: float = 0.0
-    """Classes in a smaller fraction of the images are seen more often; 0 repeats none."""
-    with_polygons: bool = False
-
-
 def detection_batches(
-    dataset: Dataset, loading: Loading
+    dataset: Dataset,
+    loading: Loading,
+    *,
+    repeat_threshold: float = 0.0,
+    with_polygons: bool = False,
 ) -> Callable[[int], Iterable[DetectionBatch]]:
     """This process's batches of a run, from any part of it on.
 
     Args:
         dataset: What to train on; images without objects teach the background.
         loading: How.
+        repeat_threshold: Classes in a smaller fraction of the images are seen more often; 0
+            repeats none.
+        with_polygons: Keep outlines; see :func:`~regionclip.data.augmentation.augment`.
 
     Returns:
         From the number of parts that are done, an iterable of the
         :class:`~regionclip.structures.DetectionBatch` that are left.
     """
-    images = TrainingImages(dataset, loading.augmentation, with_polygons=loading.with_polygons)
+    images = TrainingImages(dataset, loading.augmentation, with_polygons=with_polygons)
     is_wide = [each.size_hw is None or each.size_hw[1] > each.size_hw[0] for each in dataset]
     factors = None
-    if loading.repeat_threshold > 0:
-        factors = repeat_factors(dataset, threshold=loading.repeat_threshold)
+    if repeat_threshold > 0:
+        factors = repeat_factors(dataset, threshold=repeat_threshold)
 
     def parts() -> Iterator[list[Draw]]:
         """Consecutive parts of each step, dealt out to processes."""

@@ -7,6 +7,7 @@ from math import sqrt
 
 import torch
 
+from .augmentation import Augmentation
 from .datasets import Dataset
 
 
@@ -21,6 +22,38 @@ class Draw:
 
     index: int
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loading:
+    """How the images of a run are drawn and read."""
+
+    augmentation: Augmentation
+    batch_size: int
+    """Images per step, over all processes and accumulated parts."""
+    part_size: int
+    """Of these, how many one process computes at a time."""
+    num_parts: int
+    """Parts of the whole run that this process computes."""
+    process_index: int = 0
+    num_processes: int = 1
+    seed: int = 0
+    num_workers: int = 2
+    """Processes that read ahead; 0 reads in this one."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size % (self.part_size * self.num_processes):
+            raise ValueError(
+                f"batch_size {self.batch_size} does not divide into {self.num_processes} processes "
+                f"with parts of {self.part_size}"
+            )
+
+    def position(self, part: int) -> int:
+        """Where in the run's sequence of images a part of this process begins."""
+        parts_per_step = self.batch_size // (self.part_size * self.num_processes)
+        step, own = divmod(part, parts_per_step)
+        number = own * self.num_processes + self.process_index
+        return step * self.batch_size + number * self.part_size
 
 
 def repeat_factors(dataset: Dataset, *, threshold: float) -> list[float]:
