@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,15 +21,6 @@ def test_each_stage_learns_its_part(tmp_path: Path) -> None:
         own = [key for key in after if key.startswith(part) and key.endswith("weight")]
         assert own
         assert all(not torch.equal(before[key], after[key]) for key in own), part
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums in a fixed order: with several threads two equal runs differ in their last bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -1,12 +1,8 @@
 import json
 import logging
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 import torch
@@ -19,6 +15,14 @@ from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.recipes import PretrainRecipe, read_recipe
 from regionclip.train import train
+from tests.runs import (
+    TORCHRUN,
+    assert_same_weights,
+    command,
+    entries,
+    losses,
+    run_until_killed,
+)
 from tests.tiny_pretrain import write_pool, write_pretrain_recipe
 from tests.tiny_recipe import TINY
 from tests.tiny_transfer import write_start
@@ -29,23 +33,6 @@ VISUAL = "encoder.clip.visual."
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     return write_pretrain_recipe(tmp_path)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums in a fixed order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def entries(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(folder: Path) -> list[float]:
-    return [each["loss"] for each in entries(folder) if "loss" in each]
 
 
 def test_pretraining_leaves_a_model_that_names_anything(recipe: Path, tmp_path: Path) -> None:
@@ -156,17 +143,9 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(recipe: Path, tmp_pa
     with pytest.raises(StoppedError):
         train(read_recipe(recipe), tmp_path / "broken", progress=interrupt)
     resumed = load_file(train(read_recipe(recipe), tmp_path / "broken"))
-    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "broken", "pretraining") == losses(tmp_path / "whole", "pretraining")
     for name, own in whole.items():
         assert torch.equal(own, resumed[name]), name
-
-
-def command(recipe: Path, output: Path, *, processes: int) -> list[str]:
-    launcher = [sys.executable, "-m", "regionclip"]
-    if processes > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        launcher += [f"--nproc-per-node={processes}", "-m", "regionclip"]
-    return [*launcher, "train", str(recipe), "--output", str(output), "--device", "cpu"]
 
 
 @pytest.mark.slow
@@ -174,25 +153,11 @@ def command(recipe: Path, output: Path, *, processes: int) -> list[str]:
 def test_two_processes_equal_one_and_survive_a_kill(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(read_recipe(recipe), one)
-    running = subprocess.Popen(
-        command(recipe, two, processes=2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    checkpoint = two / "checkpoints" / "pretraining.pt"
-    give_up = monotonic() + 150
-    while not checkpoint.exists() and running.poll() is None and monotonic() < give_up:
-        sleep(0.02)
-    children = subprocess.run(
-        ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=False
-    )
-    if children.stdout:
-        subprocess.run(["kill", f"-{signal.SIGKILL}", children.stdout.split()[0]], check=False)
-    running.wait(timeout=120)
-    assert checkpoint.exists()
-    subprocess.run(command(recipe, two, processes=2), check=True, capture_output=True)
-    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
-    own, other = (load_file(run / "model.safetensors") for run in (one, two))
-    for name, tensor in own.items():
-        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+    again = command(TORCHRUN, recipe, two)
+    run_until_killed(again, two / "checkpoints" / "pretraining.pt")
+    subprocess.run(again, check=True, capture_output=True)
+    assert losses(two, "pretraining") == pytest.approx(losses(one, "pretraining"), rel=1e-4)
+    assert_same_weights(one, two)
 
 
 def test_what_cannot_be_used_is_left_out_and_counted(

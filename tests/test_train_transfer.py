@@ -1,11 +1,7 @@
 import json
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from time import monotonic, sleep
 
 import pyarrow
 import pytest
@@ -21,6 +17,14 @@ from regionclip.proposals.rpn_files import save_rpn
 from regionclip.recipes import read_recipe
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
+from tests.runs import (
+    TORCHRUN,
+    assert_same_weights,
+    command,
+    entries,
+    losses,
+    run_until_killed,
+)
 from tests.tiny_recipe import TINY
 from tests.tiny_transfer import write_recipe
 
@@ -28,23 +32,6 @@ from tests.tiny_transfer import write_recipe
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
     return write_recipe(tmp_path)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Sums in a fixed order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def entries(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(folder: Path, stage: str = "transfer") -> list[float]:
-    return [each["loss"] for each in entries(folder) if each["stage"] == stage and "loss" in each]
 
 
 def test_fine_tuning_leaves_a_detector_of_its_classes_and_of_any_other(
@@ -99,12 +86,11 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(recipe: Path, tmp_pa
     with pytest.raises(StoppedError):
         train(read_recipe(recipe), tmp_path / "broken", progress=interrupt)
     resumed = load_file(train(read_recipe(recipe), tmp_path / "broken"))
-    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "broken", "transfer") == losses(tmp_path / "whole", "transfer")
     for name, own in whole.items():
         assert torch.equal(own, resumed[name]), name
 
 
-TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node=2")
 ACCELERATE = (
     *("accelerate.commands.launch", "--num_processes=2", "--num_machines=1", "--multi_gpu"),
     # what it would ask for, and any port that is free
@@ -113,42 +99,21 @@ ACCELERATE = (
 """``--multi_gpu`` starts several processes on CPUs too, where one is started without it."""
 
 
-def command(launcher: Sequence[str], recipe: Path, output: Path) -> list[str]:
-    train = ("train", str(recipe), "--output", str(output), "--device", "cpu")
-    return [sys.executable, "-m", *launcher, "-m", "regionclip", *train]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_equal_one_and_survive_a_kill(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(read_recipe(recipe), one, accelerator=make_accelerator("fp32", device="cpu"))
-    running = subprocess.Popen(
-        command(TORCHRUN, recipe, two), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    checkpoint = two / "checkpoints" / "transfer.pt"
-    give_up = monotonic() + 150
-    while not checkpoint.exists() and running.poll() is None and monotonic() < give_up:
-        sleep(0.02)
-    # one of the two, the hard way; the launcher then stops the other
-    children = subprocess.run(
-        ["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=False
-    )
-    if children.stdout:
-        subprocess.run(["kill", f"-{signal.SIGKILL}", children.stdout.split()[0]], check=False)
-    running.wait(timeout=120)
-    assert checkpoint.exists()
+    run_until_killed(command(TORCHRUN, recipe, two), two / "checkpoints" / "transfer.pt")
     # another launcher goes on
     logs = tmp_path / "logs"
     again = command((*ACCELERATE, f"--log_dir={logs}"), recipe, two)
     subprocess.run(again, check=True, capture_output=True)
     assert sorted(path.parent.name for path in logs.rglob("stderr.log")) == ["0", "1"]
-    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert losses(two, "transfer") == pytest.approx(losses(one, "transfer"), rel=1e-4)
     assert losses(two, "proposals") == pytest.approx(losses(one, "proposals"), rel=1e-4)
-    own, other = (load_file(run / "model.safetensors") for run in (one, two))
-    for name, tensor in own.items():
-        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
+    assert_same_weights(one, two)
 
 
 def refused(recipe: Path, message: str, *changes: str) -> None:

@@ -1,7 +1,6 @@
-import json
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +11,9 @@ from torch import Tensor, nn
 from regionclip.losses import LossSum
 from regionclip.training import Bookkeeping, Evaluation, Optimization, Stage, Trainer
 from regionclip.training.engine import make_accelerator
+from tests.runs import entries
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PLAN = Optimization(
     steps=12, batch_size=4, learning_rate=0.05, weight_decay=0.0, warmup_steps=3, optimizer="adamw"
 )
@@ -91,21 +92,8 @@ def trainer(folder: Path, **options: object) -> Trainer:
     return Trainer(folder, make_accelerator("fp32", device="cpu"), **(defaults | options))  # type: ignore[arg-type]
 
 
-def entries(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def losses(folder: Path) -> list[tuple[int, float]]:
     return [(each["step"], each["loss"]) for each in entries(folder) if "loss" in each]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums in a fixed order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_stage_learns_and_says_so(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_an_unknown_name_is_answered_with_similar_ones() -> None:
     [
         ({"how_to_get": ""}, r"entry of rn50\.pth must have exactly one of url, bundled and how"),
         ({"bundled": True}, "must have exactly one of"),
-        ({"how_to_get": "", "url": "file:///x"}, "has a url but no sha256 to check it by"),
+        ({"how_to_get": "", "url": "file://host/x"}, "has a url but no sha256 to check it by"),
     ],
 )
 def test_an_entry_without_a_single_checked_way_is_refused(
