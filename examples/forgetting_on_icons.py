@@ -104,13 +104,15 @@ def table_of(results: dict[str, list[dict[str, float]]]) -> list[str]:
     """Mean and standard deviation over seeds, in percent."""
     lines = ["| way | novel AP50 | base AP50 | all AP50 |", "|---|---|---|---|"]
     for way, rows in results.items():
-        cells = []
-        for figure in FIGURES:
-            values = [100 * row[figure] for row in rows]
-            spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{fmean(values):.1f}{spread}")
+        cells = [mean_and_spread([row[figure] for row in rows]) for figure in FIGURES]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return lines
+
+
+def mean_and_spread(shares: list[float]) -> str:
+    """In percent, such as ``81.5 ± 2.8``."""
+    spread = f" ± {100 * stdev(shares):.1f}" if len(shares) > 1 else ""
+    return f"{100 * fmean(shares):.1f}{spread}"
 
 
 def weathers(weights: Path, num_scenes: int) -> list[str]:

@@ -13,9 +13,8 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 
-from examples.forgetting_on_icons import draw_data, fine_tune
+from examples.forgetting_on_icons import draw_data, fine_tune, mean_and_spread
 
 import regionclip
 from regionclip.cli import main as command
@@ -205,11 +204,7 @@ def table_of(results: dict[str, list[dict[str, float]]], figures: tuple[str, ...
     """Mean and standard deviation over seeds, in percent."""
     lines = [f"| row | seeds | {' | '.join(figures)} |", "|---" * (2 + len(figures)) + "|"]
     for name, rows in results.items():
-        cells = []
-        for figure in figures:
-            values = [100 * row[figure] for row in rows]
-            spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-            cells.append(f"{fmean(values):.1f}{spread}")
+        cells = [mean_and_spread([row[figure] for row in rows]) for figure in figures]
         lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
     return lines
 

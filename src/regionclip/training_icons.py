@@ -29,6 +29,7 @@ from regionclip.recipes import IconsRecipe
 from regionclip.training import Optimization
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import MODEL
+from regionclip.training_models import selecting
 from regionclip.training_run import Run
 from regionclip.vocabulary import Vocabulary
 
@@ -80,15 +81,13 @@ def pretraining_of(
     names = sorted(name for name, count in counts.items() if count >= settings.pool_min_count)
     teacher = teacher.to(run.device)
     concepts = Vocabulary.from_names(names, teacher, templates=recipe.model.templates).embeddings
-    proposer = deepcopy(model.proposer).eval().fold_batch_norms().requires_grad_(False)
-    proposer.selection = settings.selection
     embedder = region_embedder(teacher, settings.teacher_regions)
     return PretrainLearner(
         # the text tower was not trained since: both towers read concepts alike
         model.encoder,
         concepts,
         Teacher(embedder, concepts),
-        proposer.to(run.device),
+        selecting(model.proposer, settings.selection),
         settings.learner,
     )
 

@@ -21,7 +21,12 @@ from regionclip.regions.embedder import RegionEmbedder
 def teacher_of(
     recipe: PretrainRecipe, start: Path, model: RegionClip, device: torch.device
 ) -> tuple[RegionEmbedder, str]:
-    """What matches regions to concepts, and the joint space that it matches them in."""
+    """What matches regions to concepts, and the ``encoder_id`` of the space it matches them in.
+
+    Raises:
+        ValueError: The start's file has a teacher of another architecture than the student, whose
+            space nothing in it tells; or the recipe's teacher is unknown.
+    """
     dtype = DTYPES[recipe.run.precision]
     if recipe.teacher is not None:
         found = load(
@@ -88,7 +93,11 @@ def take_network(model: RegionClip, source: str) -> bool:
 
 
 def own_proposer(model: RegionClip, shape: RpnConfig | None = None) -> RegionProposalNetwork:
-    """The model's proposal network; a new one in its place, if a shape is given."""
+    """The model's proposal network; a new one in its place, if a shape is given.
+
+    Raises:
+        ValueError: It has none, and no shape is given.
+    """
     if shape is not None:
         model.proposer = RegionProposalNetwork(shape).to(model.encoder.device)
         model.config = replace(model.config, rpn=shape)
