@@ -3,7 +3,12 @@ import torch
 import torchvision
 
 from regionclip.regions import roi_align
-from regionclip.regions.roi_align import _pool_in_one_batch, pool_with_weights, roi_weights
+from regionclip.regions.roi_align import (
+    _pool_in_one_batch,
+    pool_with_weights,
+    roi_align_whole,
+    roi_weights,
+)
 
 MAP_HW = (9, 13)
 SCALE = 1 / 16
@@ -105,6 +110,14 @@ def test_no_boxes_leave_a_gradient_of_zero() -> None:
     ours(feature_map, torch.zeros(0, 4)).sum().backward()
     assert feature_map.grad is not None
     assert feature_map.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("size", [(4, 4), (6, 9)])
+def test_whole_maps_equal_a_box_around_each(size: tuple[int, int]) -> None:
+    maps = torch.randn(3, 5, *size)
+    box = torch.tensor([[0.0, 0.0, size[1] / SCALE, size[0] / SCALE]])
+    expected = torch.cat([theirs(each[None], box) for each in maps])
+    torch.testing.assert_close(roi_align_whole(maps, num_bins=6), expected)
 
 
 def test_a_constant_map_gives_its_constant() -> None:

@@ -170,6 +170,24 @@ def roi_align(
     return torch.cat(pooled)
 
 
+def roi_align_whole(
+    feature_map: Float[Tensor, "B F h w"], *, num_bins: int
+) -> Float[Tensor, "B F bins bins"]:
+    """ROIAlign of one box per image that covers its whole map: two products for the whole batch.
+
+    Args:
+        feature_map: One map per image, all of one size.
+        num_bins: Bins per side.
+    """
+    batch, _, height, width = feature_map.shape
+    whole = feature_map.new_tensor([[0, 0, width, height]])
+    weights = roi_weights(whole, (height, width), num_bins=num_bins, spatial_scale=1.0)
+    rows, columns = weights.rows[0], weights.columns[0]
+    by_column = columns @ feature_map.permute(0, 2, 3, 1).flatten(0, 1)
+    bins = rows @ by_column.view(batch, height, -1)
+    return bins.view(batch, num_bins, num_bins, -1).permute(0, 3, 1, 2)
+
+
 def _axis_weights(starts: Tensor, ends: Tensor, size: int, num_bins: int) -> Tensor:
     """``(R, bins, size)`` mean bilinear weights of each bin's sampling points along one axis."""
     lengths = ends - starts

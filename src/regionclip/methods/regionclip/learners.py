@@ -19,6 +19,7 @@ from regionclip.losses import (
 )
 from regionclip.losses.loss_sum import counted
 from regionclip.proposals.rpn import RegionProposalNetwork
+from regionclip.regions.roi_align import roi_align_whole
 from regionclip.scoring.cosine import class_logits
 from regionclip.structures import DetectionBatch, Targets
 
@@ -46,11 +47,8 @@ class CaptionLearner(nn.Module):
         device = encoder.device
         tokens = without_padding(encoder.tokenize(batch.captions))
         maps = encoder.feature_map(normalized(batch.pixels.to(device), encoder))
-        size = float(batch.pixels.shape[-1])
-        boxes = torch.tensor([[0.0, 0.0, size, size]], device=device).expand(len(maps), 4)
-        index = torch.arange(len(maps), device=device)
         loss = caption_contrastive_loss(
-            region_features(encoder, maps, boxes, index),
+            image_features(encoder, maps),
             encoder.encode_tokens(tokens),
             is_positive=batch.is_positive.to(device),
             is_ignored=batch.is_ignored.to(device),
@@ -155,6 +153,13 @@ def detection_batch(scenes: BoxBatch, size: int) -> DetectionBatch:
     )
 
 
+def image_features(encoder: ClipResNet, maps: Float[Tensor, "B F h w"]) -> Float[Tensor, "B D"]:
+    """Vectors of regions that are the whole images, with gradients."""
+    with torch.autocast(maps.device.type, enabled=False):
+        cells = roi_align_whole(maps.float(), num_bins=encoder.spec.roi_grid)
+    return _head(encoder, cells)
+
+
 def region_features(
     encoder: ClipResNet,
     maps: Float[Tensor, "B F h w"],
@@ -167,6 +172,10 @@ def region_features(
         cells = roi_align(
             maps.float(), rows, encoder.spec.roi_grid, spatial_scale=1 / 16, aligned=True
         )
+    return _head(encoder, cells)
+
+
+def _head(encoder: ClipResNet, cells: Float[Tensor, "R F bins bins"]) -> Float[Tensor, "R D"]:
     visual = encoder.visual
     return visual.attnpool(visual.layer4(cells.contiguous(memory_format=torch.channels_last)))
 
