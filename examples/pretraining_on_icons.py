@@ -2,18 +2,24 @@
 
     python -m examples.pretraining_on_icons --seeds 3
 
-Every row starts from the same model per seed, which has seen captioned images and not one box, and
-is pretrained on scenes with captions alone. Measured are, in new scenes, how many true boxes get
-their own name, and AP50 of the boxes of a proposal network, for all, base and novel classes; then
-what the models give after transfer learning on boxes of base classes. A run that was interrupted
-goes on where it stopped. Writes a table in Markdown.
+Every row starts from the same model per seed, which has seen captioned images of icons at one size
+and not one box; the scenes show them smaller, as photographs show objects smaller than the images
+that CLIP learned from. It is pretrained on scenes with captions alone. Measured are, in new scenes,
+how many true boxes get their own name, and AP50 of the boxes of a proposal network, for all, base
+and novel classes; then what the models give after transfer learning on boxes of base classes. A run
+that was interrupted goes on where it stopped, seeds run side by side. Writes a table in Markdown.
 """
 
 import argparse
 import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
+import torch
 from examples.forgetting_on_icons import draw_data, fine_tune, mean_and_spread
 
 import regionclip
@@ -23,15 +29,16 @@ from regionclip.evaluation.icons import evaluate_icons
 from regionclip.recipes import read_recipe
 from regionclip.train import train
 
+Figures = dict[str, float]
 FIGURES = ("named_all", "named_base", "named_novel", "ap50_all", "ap50_base", "ap50_novel")
 TRANSFER_FIGURES = ("ap50_novel", "ap50_base", "ap50_all")
-TRANSFER_SCENES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One way to pretrain."""
 
+    title: str
     losses: tuple[str, ...] = ("image_text", "distillation", "contrastive")
     proposals: str = "icons"
     teacher: str = "captioned"
@@ -40,16 +47,17 @@ class Row:
     """With every seed; else with the first alone."""
 
 
+START, PRETRAINED = "a", "b"
 ROWS = {
-    "(b) pretrained": Row(is_repeated=True),
-    "(c) without distillation": Row(losses=("image_text", "contrastive"), is_repeated=True),
-    "(d) without the contrastive term": Row(losses=("image_text", "distillation")),
-    "(e) without the image-text term": Row(losses=("distillation", "contrastive")),
-    "(f) random regions": Row(proposals="random", is_repeated=True),
-    "(g) a larger teacher": Row(teacher="larger"),
-    "(h) a foreign pool": Row(pool="lvis1203"),
+    "b": Row(title="pretrained", is_repeated=True),
+    "c": Row(title="without distillation", losses=("image_text", "contrastive"), is_repeated=True),
+    "d": Row(title="without the contrastive term", losses=("image_text", "distillation")),
+    "e": Row(title="without the image-text term", losses=("distillation", "contrastive")),
+    "f": Row(title="random regions", proposals="random", is_repeated=True),
+    "g": Row(title="a larger teacher", teacher="larger"),
+    "h": Row(title="a foreign pool (LVIS)", pool="lvis1203"),
 }
-START, PRETRAINED = "(a) captions alone", "(b) pretrained"
+TITLES = {START: "captions alone"} | {letter: row.title for letter, row in ROWS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,23 +67,28 @@ class Study:
     folder: Path
     caption_steps: int
     steps: int
-    scenes: int
     test_scenes: int
     transfer_steps: int
+    teacher_regions: str
+    shortest_side: int
 
     @property
     def captions(self) -> Path:
-        """Scenes with captions; drawn at the first call."""
-        folder = self.folder / "captioned"
-        if not (folder / "captions.json").exists():
-            write_coco(folder, num_scenes=self.scenes, seed=80)
-        return folder / "captions.json"
+        """Scenes with captions, drawn before."""
+        return self.folder / "captioned" / "captions.json"
+
+    @property
+    def boxes(self) -> Path:
+        """Scenes with boxes, drawn before."""
+        return self.folder / "boxes"
 
     def captioned(self, seed: int, *, is_large: bool = False) -> Path:
         """A model that has seen captioned images only."""
         settings = [
             f"run.seed={seed}",
             f"captions.steps={self.caption_steps}",
+            "caption_image_sizes=[96]",
+            f"model.shortest_side={self.shortest_side}",
             "regions=none",
             "pretraining=none",
             "model.rpn=none",
@@ -99,19 +112,22 @@ class Study:
         """What matches regions to concepts."""
         return self.captioned(seed, is_large=row.teacher == "larger")
 
-    def pretrained(self, name: str, row: Row, seed: int) -> Path:
-        """The weights that a row ends with."""
+    def weights(self, letter: str, seed: int) -> Path:
+        """The model that a row is about; trained at the first call."""
+        if letter == START:
+            return self.captioned(seed)
+        row = ROWS[letter]
         settings = [
             f"start={self.captioned(seed)}",
             f"teacher={self.teacher(row, seed)}",
-            "teacher_regions=crops",
+            f"teacher_regions={self.teacher_regions}",
             f"concepts={self.pool(row, seed)}",
             f"data.train={self.captions}",
             f"proposals={row.proposals}",
             f"learner.losses={json.dumps(row.losses)}",
             "learner.freeze_at=0",
             "learner.regions_per_image=20",
-            "augmentation.shortest_sides=[256]",
+            f"augmentation.shortest_sides=[{self.shortest_side}]",
             "augmentation.longest_side=512",
             "augmentation.flip_share=0.0",
             f"optimization.steps={self.steps}",
@@ -126,81 +142,124 @@ class Study:
             "optimization.max_gradient_norm=1.0",
             "optimization.gradient_norm_of=all",
             "optimization.ema_decay=none",
+            "run.precision=fp32",
             "run.checkpoint_every=50",
             "run.num_workers=1",
             f"run.seed={seed}",
         ]
-        folder = self.folder / f"{name[1]}-{seed}"
+        folder = self.folder / f"{letter}-{seed}"
         return train(read_recipe("regionclip-pretrain-small", settings), folder)
 
-    def figures(self, weights: Path) -> dict[str, float]:
-        """Of new scenes, with the proposals of the model that ships."""
-        detector = regionclip.load(weights, proposals="icons")
+    def measured(self, letter: str, seed: int) -> Figures:
+        """Figures of a row in new scenes, with the proposals of the model that ships."""
+        detector = regionclip.load(self.weights(letter, seed), proposals="icons")
         return dict(evaluate_icons(detector, num_scenes=self.test_scenes, seed=73).metrics)
 
-    def transferred(self, name: str, weights: Path, seed: int) -> dict[str, float]:
-        """Figures after transfer learning."""
-        data = draw_data(self.folder / "boxes", TRANSFER_SCENES)
+    def transferred(self, letter: str, seed: int) -> Figures:
+        """Figures of a row after transfer learning."""
+        sides = (self.shortest_side * 7 // 8, self.shortest_side)
         changes = (
-            f"start={weights}",
+            f"start={self.weights(letter, seed)}",
             "proposals=icons",
+            f"shortest_side={self.shortest_side}",
+            f"augmentation.shortest_sides={list(sides)}",
             "learner.classification_loss=focal_scaled",
             "learner.focal_gamma=0.5",
+            "run.precision=fp32",
         )
-        folder = self.folder / f"transfer-{name[1]}-{seed}"
-        return fine_tune(data, folder, seed, self.transfer_steps, changes)[1]
+        folder = self.folder / f"transfer-{letter}-{seed}"
+        return fine_tune(self.boxes, folder, seed, self.transfer_steps, changes)[1]
 
 
 def main() -> None:
     """Train, measure, tabulate."""
-    parser = argparse.ArgumentParser(description="Measure what pretraining is worth, on icons.")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--caption-steps", type=int, default=600)
-    parser.add_argument("--steps", type=int, default=200, help="of each pretraining run")
-    parser.add_argument("--scenes", type=int, default=3000, help="with captions, to pretrain on")
-    parser.add_argument("--test-scenes", type=int, default=100)
-    parser.add_argument("--transfer-steps", type=int, default=150)
-    parser.add_argument("--rows", default="abcdefgh", help="letters of the rows wanted")
-    parser.add_argument("--output", type=Path, default=Path("runs/pretraining"))
-    options = parser.parse_args()
+    options = parser().parse_args()
     study = Study(
         folder=options.output,
         caption_steps=options.caption_steps,
         steps=options.steps,
-        scenes=options.scenes,
         test_scenes=options.test_scenes,
         transfer_steps=options.transfer_steps,
+        teacher_regions=options.teacher_regions,
+        shortest_side=options.shortest_side,
     )
-    results: dict[str, list[dict[str, float]]] = {}
-    transferred: dict[str, list[dict[str, float]]] = {}
-    for seed in range(options.seeds):
-        weights = {START: study.captioned(seed)}
-        for name, row in ROWS.items():
-            if name[1] in options.rows and (row.is_repeated or seed == 0):
-                weights[name] = study.pretrained(name, row, seed)
-        for name, path in weights.items():
-            results.setdefault(name, []).append(study.figures(path))
-            if name in (START, PRETRAINED):
-                figures = study.transferred(name, path, seed)
-                transferred.setdefault(name, []).append(figures)
-        write_tables(study.folder / "table.md", results, transferred)
-
-
-def write_tables(
-    path: Path,
-    results: dict[str, list[dict[str, float]]],
-    transferred: dict[str, list[dict[str, float]]],
-) -> None:
-    """What is known so far, printed and written."""
-    names = sorted(results)
-    lines = table_of({name: results[name] for name in names}, FIGURES)
-    after = {f"transfer from {name}": rows for name, rows in transferred.items()}
-    lines += ["", *table_of(after, TRANSFER_FIGURES)]
-    path.write_text("\n".join(lines) + "\n")
+    if not study.captions.exists():
+        write_coco(study.captions.parent, num_scenes=options.scenes, seed=80)
+    draw_data(study.boxes, options.transfer_scenes)
+    run = partial(run_seed, study, options.rows)
+    seeds = range(options.seeds)
+    if options.processes == 1:
+        known = [run(seed) for seed in seeds]
+    else:
+        pool = ProcessPoolExecutor(
+            options.processes, get_context("spawn"), torch.set_num_threads, (1,)
+        )
+        with pool:
+            known = list(pool.map(run, seeds))
+    lines = tables(known)
+    (study.folder / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
-def table_of(results: dict[str, list[dict[str, float]]], figures: tuple[str, ...]) -> list[str]:
+def parser() -> argparse.ArgumentParser:
+    """What may be told on the command line."""
+    parser = argparse.ArgumentParser(description="Measure what pretraining is worth, on icons.")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", default="bcdefgh", help="letters of the rows wanted, besides a")
+    parser.add_argument("--caption-steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=150, help="of each pretraining run")
+    parser.add_argument("--scenes", type=int, default=3000, help="with captions, to pretrain on")
+    parser.add_argument("--test-scenes", type=int, default=100)
+    parser.add_argument("--transfer-steps", type=int, default=100)
+    parser.add_argument("--transfer-scenes", type=int, default=200, help="with boxes")
+    parser.add_argument("--teacher-regions", choices=("map", "crops"), default="crops")
+    parser.add_argument("--shortest-side", type=int, default=160, help="pixels of a scene")
+    parser.add_argument("--processes", type=int, default=1, help="seeds side by side")
+    parser.add_argument("--output", type=Path, default=Path("runs/pretraining"))
+    return parser
+
+
+def run_seed(study: Study, rows: str, seed: int) -> dict[str, Figures]:
+    """Figures by row, and by ``transfer-`` and the row."""
+    letters = [START] + [row for row in rows if ROWS[row].is_repeated or seed == 0]
+    known = {}
+    for letter in letters:
+        known[letter] = remembered(study, f"{letter}-{seed}", study.measured)
+    for letter in (START, PRETRAINED):
+        if letter in letters:
+            name = f"transfer-{letter}-{seed}"
+            known[f"transfer-{letter}"] = remembered(study, name, study.transferred)
+    return known
+
+
+def remembered(study: Study, name: str, measure: Callable[[str, int], Figures]) -> Figures:
+    """Figures of ``[transfer-]row-seed``, measured once."""
+    path = study.folder / f"{name}.json"
+    if not path.exists():
+        *_, letter, seed = name.split("-")
+        path.write_text(json.dumps(measure(letter, int(seed)), indent=1))
+    return json.loads(path.read_text())
+
+
+def tables(known: Sequence[dict[str, Figures]]) -> list[str]:
+    """One of the models, one of what transfer learning makes of them."""
+    models: dict[str, list[Figures]] = {}
+    after: dict[str, list[Figures]] = {}
+    for of_seed in known:
+        for name, figures in of_seed.items():
+            letter = name[-1]
+            title = f"({letter}) {TITLES[letter]}"
+            target = after if name.startswith("transfer-") else models
+            target.setdefault(title, []).append(figures)
+    after = {f"transfer from {title}": rows for title, rows in after.items()}
+    return [
+        *table_of(dict(sorted(models.items())), FIGURES),
+        "",
+        *table_of(after, TRANSFER_FIGURES),
+    ]
+
+
+def table_of(results: dict[str, list[Figures]], figures: tuple[str, ...]) -> list[str]:
     """Mean and standard deviation over seeds, in percent."""
     lines = [f"| row | seeds | {' | '.join(figures)} |", "|---" * (2 + len(figures)) + "|"]
     for name, rows in results.items():

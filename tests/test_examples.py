@@ -1,3 +1,4 @@
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -31,3 +32,37 @@ def test_forgetting_on_icons_leaves_its_table(
     assert "before fine-tuning" in rows
     assert "focal scaling 0.5" in rows
     assert rows[-1] == "day"
+
+
+@pytest.mark.slow
+def test_pretraining_on_icons_leaves_its_tables_and_measures_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "--seeds=1",
+        "--rows=b",
+        "--caption-steps=1",
+        "--steps=1",
+        "--scenes=16",
+        "--test-scenes=2",
+        "--transfer-steps=1",
+        "--transfer-scenes=8",
+        f"--output={tmp_path}",
+    ]
+    monkeypatch.setattr(sys, "argv", ["pretraining_on_icons.py", *arguments])
+    monkeypatch.setitem(TEMPLATES, "imagenet80", TEMPLATES["photo"])
+    monkeypatch.syspath_prepend(EXAMPLES.parent)
+    runpy.run_module("examples.pretraining_on_icons", run_name="__main__")
+    table = (tmp_path / "table.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    models = ["(a) captions alone", "(b) pretrained"]
+    after = [f"transfer from {model}" for model in models]
+    assert [row for row in rows if "(" in row] == [*models, *after]
+
+    # what was measured stays, and nothing is trained again
+    measured = tmp_path / "b-0.json"
+    measured.write_text(json.dumps(json.loads(measured.read_text()) | {"named_all": 0.125}))
+    monkeypatch.setattr("regionclip.train.train", None)
+    runpy.run_module("examples.pretraining_on_icons", run_name="__main__")
+    assert "| (b) pretrained | 1 | 12.5 |" in (tmp_path / "table.md").read_text()
