@@ -20,8 +20,8 @@ class Options:
     """Measure speed as ratios, e.g. python -m benchmarks --only region_head --repeats 5."""
 
     only: tuple[Name, ...] = ("region_head", "end_to_end", "objectness", "text")
-    """Which comparisons to run. text_all encodes all 1203 names of LVIS once, which takes a quarter
-    of an hour on two quiet cores, and so is run only when asked for."""
+    """Which comparisons to run. text_all encodes all 1203 names of LVIS once, which takes several
+    minutes on two quiet cores, and so is run only when asked for."""
     device: str = "cpu"
     """Where to run: cpu, cuda, cuda:1."""
     repeats: int = 3
