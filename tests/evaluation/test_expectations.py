@@ -9,7 +9,7 @@ from regionclip.evaluation.expectations import (
     expectations_of,
     parse_expectations,
 )
-from regionclip.evaluation.published import PUBLISHED
+from regionclip.evaluation.published import PUBLISHED, REGIONCLIP_PAPER
 from regionclip.evaluation.report import EvaluationReport
 
 
@@ -28,7 +28,7 @@ def test_a_figure_is_met_within_the_tolerance_above_and_below(share: float, is_m
 
 def test_got_expected_and_difference_are_shown() -> None:
     comparisons = compare(
-        report(ap50_novel=0.299, ap50_all=math.nan),
+        report(ap50_novel=0.299, ap50_base=0.5711, ap50_all=math.nan),
         expectations_of("regionclip-ov-coco-rn50", "ov-coco"),
         0.5,
     )
@@ -36,6 +36,7 @@ def test_got_expected_and_difference_are_shown() -> None:
     assert comparison_table(comparisons).rows == (
         ("ap50_novel", "29.90", "31.40", "-1.50", "MISSED", source),
         ("ap50_all", "-", "50.40", "-", "MISSED", source),
+        ("ap50_base", "57.11", "57.10", "+0.01", "met", REGIONCLIP_PAPER),
     )
     assert comparisons_to_dict(comparisons)[1] == {
         "metric": "ap50_all",
