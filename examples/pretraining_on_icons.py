@@ -2,22 +2,24 @@
 
     python -m examples.pretraining_on_icons --seeds 3
 
-Every row starts from the same model per seed, which has seen captioned images of icons at one size
-and not one box; the scenes show them smaller, as photographs show objects smaller than the images
-that CLIP learned from. It is pretrained on scenes with captions alone. Measured are, in new scenes,
-how many true boxes get their own name, and AP50 of the boxes of a proposal network, for all, base
-and novel classes; then what the models give after transfer learning on boxes of base classes. A run
-that was interrupted goes on where it stopped, seeds run side by side. Writes a table in Markdown.
+Every row starts from the same model per seed, which has seen captioned images of icons and not one
+box. The scenes are small, so that icons in them are smaller than it has learned to read, as objects
+in photographs are smaller than the images that CLIP learned from; a teacher that looks at regions
+as pictures of their own knows more of them. It is pretrained on scenes with captions alone.
+Measured are, in new scenes, how many true boxes get their own name, and AP50 of the boxes of a
+proposal network, for all, base and novel classes; then what the models give after transfer learning
+on boxes of base classes. A run that was interrupted goes on where it stopped; runs go side by side
+in several processes. Writes a table in Markdown.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from examples.forgetting_on_icons import draw_data, fine_tune, mean_and_spread
@@ -30,6 +32,8 @@ from regionclip.recipes import read_recipe
 from regionclip.train import train
 
 Figures = dict[str, float]
+Run = tuple[str, int]
+"""A row's letter, or ``transfer-`` and the letter, and a seed."""
 FIGURES = ("named_all", "named_base", "named_novel", "ap50_all", "ap50_base", "ap50_novel")
 TRANSFER_FIGURES = ("ap50_novel", "ap50_base", "ap50_all")
 
@@ -87,7 +91,6 @@ class Study:
         settings = [
             f"run.seed={seed}",
             f"captions.steps={self.caption_steps}",
-            "caption_image_sizes=[96]",
             f"model.shortest_side={self.shortest_side}",
             "regions=none",
             "pretraining=none",
@@ -150,6 +153,24 @@ class Study:
         folder = self.folder / f"{letter}-{seed}"
         return train(read_recipe("regionclip-pretrain-small", settings), folder)
 
+    def prepare(self, run: Run) -> None:
+        """Make the pool of a row; rows share pools, so the first of each kind alone makes it."""
+        letter, seed = run
+        kinds = [(row.pool, row.teacher) for row in ROWS.values()]
+        if letter != START and list(ROWS).index(letter) == kinds.index(
+            (ROWS[letter].pool, ROWS[letter].teacher)
+        ):
+            self.pool(ROWS[letter], seed)
+
+    def known(self, run: Run) -> Figures:
+        """Figures of a row, or of a row after transfer learning; measured once."""
+        name, seed = run
+        path = self.folder / f"{name}-{seed}.json"
+        if not path.exists():
+            measure = self.transferred if name.startswith("transfer-") else self.measured
+            path.write_text(json.dumps(measure(name[-1], seed), indent=1))
+        return json.loads(path.read_text())
+
     def measured(self, letter: str, seed: int) -> Figures:
         """Figures of a row in new scenes, with the proposals of the model that ships."""
         detector = regionclip.load(self.weights(letter, seed), proposals="icons")
@@ -186,19 +207,35 @@ def main() -> None:
     if not study.captions.exists():
         write_coco(study.captions.parent, num_scenes=options.scenes, seed=80)
     draw_data(study.boxes, options.transfer_scenes)
-    run = partial(run_seed, study, options.rows)
-    seeds = range(options.seeds)
+    runs = [
+        (letter, seed)
+        for seed in range(options.seeds)
+        for letter in (START, *options.rows)
+        if letter == START or ROWS[letter].is_repeated or seed == 0
+    ]
+    transfers = [(f"transfer-{letter}", seed) for letter, seed in runs if letter in "ab"]
     if options.processes == 1:
-        known = [run(seed) for seed in seeds]
+        carry_out(study, runs, transfers, map)
     else:
-        pool = ProcessPoolExecutor(
-            options.processes, get_context("spawn"), torch.set_num_threads, (1,)
-        )
-        with pool:
-            known = list(pool.map(run, seeds))
-    lines = tables(known)
+        limits = torch.set_num_threads, (options.threads,)
+        with ProcessPoolExecutor(options.processes, get_context("spawn"), *limits) as processes:
+            carry_out(study, runs, transfers, processes.map)
+    lines = tables({run: study.known(run) for run in runs + transfers})
     (study.folder / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
+
+
+def carry_out(
+    study: Study,
+    runs: Sequence[Run],
+    transfers: Sequence[Run],
+    mapped: Callable[..., Iterable[Any]],
+) -> None:
+    """One stage after another: what comes later needs what came before."""
+    list(mapped(study.captioned, sorted({seed for _, seed in runs})))
+    list(mapped(study.prepare, runs))
+    list(mapped(study.known, runs))
+    list(mapped(study.known, transfers))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -206,60 +243,34 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure what pretraining is worth, on icons.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", default="bcdefgh", help="letters of the rows wanted, besides a")
-    parser.add_argument("--caption-steps", type=int, default=400)
+    parser.add_argument("--caption-steps", type=int, default=1300)
     parser.add_argument("--steps", type=int, default=150, help="of each pretraining run")
     parser.add_argument("--scenes", type=int, default=3000, help="with captions, to pretrain on")
     parser.add_argument("--test-scenes", type=int, default=100)
     parser.add_argument("--transfer-steps", type=int, default=100)
     parser.add_argument("--transfer-scenes", type=int, default=200, help="with boxes")
     parser.add_argument("--teacher-regions", choices=("map", "crops"), default="crops")
-    parser.add_argument("--shortest-side", type=int, default=160, help="pixels of a scene")
-    parser.add_argument("--processes", type=int, default=1, help="seeds side by side")
+    parser.add_argument("--shortest-side", type=int, default=128, help="pixels of a scene")
+    parser.add_argument("--processes", type=int, default=1, help="runs side by side")
+    parser.add_argument("--threads", type=int, default=1, help="of each of several processes")
     parser.add_argument("--output", type=Path, default=Path("runs/pretraining"))
     return parser
 
 
-def run_seed(study: Study, rows: str, seed: int) -> dict[str, Figures]:
-    """Figures by row, and by ``transfer-`` and the row."""
-    letters = [START] + [row for row in rows if ROWS[row].is_repeated or seed == 0]
-    known = {}
-    for letter in letters:
-        known[letter] = remembered(study, f"{letter}-{seed}", study.measured)
-    for letter in (START, PRETRAINED):
-        if letter in letters:
-            name = f"transfer-{letter}-{seed}"
-            known[f"transfer-{letter}"] = remembered(study, name, study.transferred)
-    return known
-
-
-def remembered(study: Study, name: str, measure: Callable[[str, int], Figures]) -> Figures:
-    """Figures of ``[transfer-]row-seed``, measured once."""
-    path = study.folder / f"{name}.json"
-    if not path.exists():
-        *_, letter, seed = name.split("-")
-        path.write_text(json.dumps(measure(letter, int(seed)), indent=1))
-    return json.loads(path.read_text())
-
-
-def tables(known: Sequence[dict[str, Figures]]) -> list[str]:
+def tables(known: Mapping[Run, Figures]) -> list[str]:
     """One of the models, one of what transfer learning makes of them."""
     models: dict[str, list[Figures]] = {}
     after: dict[str, list[Figures]] = {}
-    for of_seed in known:
-        for name, figures in of_seed.items():
-            letter = name[-1]
-            title = f"({letter}) {TITLES[letter]}"
-            target = after if name.startswith("transfer-") else models
-            target.setdefault(title, []).append(figures)
-    after = {f"transfer from {title}": rows for title, rows in after.items()}
-    return [
-        *table_of(dict(sorted(models.items())), FIGURES),
-        "",
-        *table_of(after, TRANSFER_FIGURES),
-    ]
+    for (name, _), figures in known.items():
+        title = f"({name[-1]}) {TITLES[name[-1]]}"
+        if name.startswith("transfer-"):
+            after.setdefault(f"transfer from {title}", []).append(figures)
+        else:
+            models.setdefault(title, []).append(figures)
+    return [*table_of(models, FIGURES), "", *table_of(after, TRANSFER_FIGURES)]
 
 
-def table_of(results: dict[str, list[Figures]], figures: tuple[str, ...]) -> list[str]:
+def table_of(results: Mapping[str, list[Figures]], figures: tuple[str, ...]) -> list[str]:
     """Mean and standard deviation over seeds, in percent."""
     lines = [f"| row | seeds | {' | '.join(figures)} |", "|---" * (2 + len(figures)) + "|"]
     for name, rows in results.items():
