@@ -61,8 +61,8 @@ def pool_boxes_on_map(
         Not normalised.
 
     Source:
-        CORA (arXiv:2303.13076), sec. 3.3; tgxs002/CORA@c334a6d ``models/classifier.py``. There
-        three projected maps are ROI-aligned; the numbers are the same.
+        CORA (arXiv:2303.13076), sec. 3, anchor pre-matching; tgxs002/CORA@c334a6d
+        (``_sample_feature``). There three projected maps are ROI-aligned; the numbers are the same.
     """
     maps = _project(layer4_map, pool)
     num_bins = round(maps.cell_key.shape[1] ** 0.5)

@@ -41,7 +41,7 @@ class CoraConfig:
     """Pre-matching favours classes that are not base ones by this; upstream
     ``--target_class_factor``."""
     shortest_side: int = 800
-    """Pixels of the resized image's shorter side; upstream ``datasets/coco.py``."""
+    """Pixels of the resized image's shorter side, at test time."""
     longest_side: int = 1333
     """Most pixels of its longer side."""
     selection: SelectionOptions = field(

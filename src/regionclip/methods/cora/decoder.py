@@ -12,10 +12,9 @@ from .mlp import Mlp
 from .positions import box_positions
 
 REFINE_EPS = 1e-3
-"""Refined boxes stay this far from 0 and 1 before the logit; tgxs002/CORA@c334a6d
-``models/transformer.py``."""
+"""Boxes that go to the next layer stay this far from 0 and 1; tgxs002/CORA@c334a6d."""
 PREDICT_EPS = 1e-5
-"""The same where boxes are predicted; ``models/fast_detr.py``."""
+"""The same where boxes are predicted, and where final scores are made logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +164,7 @@ class BoxDecoder(nn.Module):
             box, and of the normalised output, for the box that the layer predicts.
 
     Source:
-        DAB-DETR (arXiv:2201.12329), sec. 4 and fig. 5; tgxs002/CORA@c334a6d
-        ``models/transformer.py``, ``models/fast_detr.py``.
+        DAB-DETR (arXiv:2201.12329), sec. 4; tgxs002/CORA@c334a6d.
     """
 
     def __init__(
@@ -211,7 +209,7 @@ class BoxDecoder(nn.Module):
         """Waves of the centres, weighed by content and stretched by how large the boxes are.
 
         Source:
-            DAB-DETR (arXiv:2201.12329), eq. 6.
+            DAB-DETR (arXiv:2201.12329), sec. 4, width and height-modulated attention.
         """
         if number:
             sine = sine * self.query_scale(output)

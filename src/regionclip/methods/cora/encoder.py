@@ -11,7 +11,7 @@ class FeedForward(nn.Module):
     """Two linear layers with a leaky ReLU between them whose slope is learned.
 
     Source:
-        DAB-DETR (arXiv:2201.12329) with PReLU, as IDEA-Research/DAB-DETR and tgxs002/CORA@c334a6d.
+        Transformer (arXiv:1706.03762), sec. 3.3, with PReLU as tgxs002/CORA@c334a6d.
     """
 
     def __init__(self, width: int, feedforward: int, dropout: float) -> None:
@@ -91,7 +91,7 @@ def xavier_uniform(module: nn.Module) -> None:
     """Fill all weight matrices; vectors keep what their modules gave them.
 
     Source:
-        DETR (arXiv:2005.12872), appendix A.4.
+        DETR (arXiv:2005.12872), sec. 4, technical details.
     """
     with torch.no_grad():
         for parameter in module.parameters():

@@ -229,7 +229,7 @@ def valid_sizes_wh(padding: Bool[Tensor, "B h w"]) -> Float[Tensor, "B 2"]:
     """Columns and rows of each map that are part of its image; boxes are scaled by these.
 
     Source:
-        tgxs002/CORA@c334a6d ``models/classifier.py``: not the image's size over the stride.
+        tgxs002/CORA@c334a6d (``_sample_feature``): not the image's size over the stride.
     """
     inside = (~padding).float()
     return torch.stack([inside[:, 0].sum(dim=1), inside[:, :, 0].sum(dim=1)], dim=1)

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 MAP_TEMPERATURE = 20.0
-"""Of cells; DAB-DETR (arXiv:2201.12329), sec. 4.4; tgxs002/CORA@c334a6d ``--pe_temperature``."""
+"""Of cells; DAB-DETR (arXiv:2201.12329), sec. 4; tgxs002/CORA@c334a6d ``--pe_temperature``."""
 BOX_TEMPERATURE = 10000.0
 """Of the boxes; Transformer (arXiv:1706.03762), sec. 3.5."""
 
@@ -27,8 +27,7 @@ def map_positions(
         temperature: Ratio of the longest wave to the shortest.
 
     Source:
-        DETR (arXiv:2005.12872), appendix A.4; tgxs002/CORA@c334a6d
-        ``models/position_encoding.py``.
+        DETR (arXiv:2005.12872), appendix A.4, of cells' centres; tgxs002/CORA@c334a6d.
     """
     inside = (~padding).float()
     places = []
@@ -51,7 +50,7 @@ def box_positions(
         temperature: Ratio of the longest wave to the shortest.
 
     Source:
-        DAB-DETR (arXiv:2201.12329), sec. 4.1.
+        DAB-DETR (arXiv:2201.12329), sec. 4; the order is that of tgxs002/CORA@c334a6d.
     """
     order = boxes_cxcywh[..., [1, 0, 2, 3]]
     return _waves(order, channels // 4, temperature).flatten(-2)

@@ -31,7 +31,7 @@ def match_anchors(
         ValueError: There is no class.
 
     Source:
-        CORA (arXiv:2303.13076), sec. 3.3.
+        CORA (arXiv:2303.13076), sec. 3, anchor pre-matching.
     """
     if len(class_embeddings) == 0:
         raise ValueError("anchors need at least one class to look for, got no class embeddings")
