@@ -172,9 +172,9 @@ def classify_true_boxes(search: Search, pairs: Sequence[Pair]) -> list[Detection
         vectors = view.of(index).features(boxes_input(boxes, image))
         rows = names.embeddings.to(vectors.device)
         scores = class_scores(vectors, rows, temperature=temperature).cpu().flatten()
-        best = scores.topk(min(LVIS_RULES.max_detections, len(scores)))
-        box, label = best.indices // len(names), best.indices % len(names)
-        found.append(Detections(boxes[box], best.values, label, names.names))
+        best = scores.argsort(descending=True, stable=True)[: LVIS_RULES.max_detections]
+        box, label = best // len(names), best % len(names)
+        found.append(Detections(boxes[box], scores[best], label, names.names))
     return found
 
 
