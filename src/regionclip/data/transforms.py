@@ -75,7 +75,7 @@ def detr_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, 
     """
     short, long = min(size), max(size)
     if long / short * shortest > longest:
-        shortest = round(longest * short / long)
+        shortest = max(round(longest * short / long), 1)
     if short == shortest:
         return size
     first, second = (shortest if side == short else int(shortest * side / short) for side in size)

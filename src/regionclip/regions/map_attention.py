@@ -96,7 +96,6 @@ def _project(layer4_map: Tensor, pool: AttentionPool2d) -> AttentionMaps:
 def _attend(maps: AttentionMaps, weights: RoiWeights) -> Float[Tensor, "R F"]:
     """What the mean of each box's bins sees in the bins."""
     heads, _, width = maps.key.shape
-    num_boxes = len(weights.rows)
     # the mean over bins of separable weights is separable
     share = torch.einsum("rh,rw->rhw", weights.rows.mean(dim=1), weights.columns.mean(dim=1))
     query = share.flatten(1) @ maps.query + maps.mean_query
@@ -108,4 +107,4 @@ def _attend(maps: AttentionMaps, weights: RoiWeights) -> Float[Tensor, "R F"]:
     attention = scores.softmax(dim=-1)
     spread = rows.transpose(1, 2) @ attention.view_as(pooled) @ columns
     answer = spread.flatten(2) @ maps.value + attention @ maps.cell_value
-    return answer.transpose(0, 1).reshape(num_boxes, -1)
+    return answer.transpose(0, 1).flatten(1)

@@ -147,17 +147,18 @@ class Cora(nn.Module):
         return self.localize(maps, classes, class_embeddings)
 
     @torch.no_grad()
-    def maps(self, images: Sequence[Tensor]) -> ImageMaps:
+    def maps(self, images: Sequence[Tensor], *, dtype: torch.dtype = torch.float32) -> ImageMaps:
         """Encode images; without gradients.
 
         Args:
             images: As :meth:`forward` takes them.
+            dtype: What the tower computes in, and the maps are of.
         """
         batch = self.encoder.prepare(images)
         is_padding = torch.ones(len(batch), *batch.shape[2:], device=batch.device)
         for row, image in zip(is_padding, images, strict=True):
             row[: image.shape[1], : image.shape[2]] = 0
-        batch = batch.contiguous(memory_format=torch.channels_last)
+        batch = batch.to(dtype=dtype, memory_format=torch.channels_last)
         layer3 = feature_map_with_frozen_norms(self.encoder.visual, batch)
         layer4 = layer3
         for block in self.encoder.visual.layer4:
@@ -189,7 +190,7 @@ class Cora(nn.Module):
         anchors = self.anchors.sigmoid().expand(len(maps.layer4), -1, -1)
         boxes = cell_boxes(anchors, maps.layer4_padding)
         pool = self.encoder.visual.attnpool
-        pairs = zip(maps.layer4, boxes, strict=True)
+        pairs = zip(maps.layer4.float(), boxes, strict=True)
         return torch.stack([pool_boxes_on_map(layer4, own, pool) for layer4, own in pairs])
 
     def localize(
@@ -219,7 +220,7 @@ class Cora(nn.Module):
         )
 
     def _memory(self, maps: ImageMaps) -> Memory:
-        cells = self.input_proj(maps.layer3).flatten(2).transpose(1, 2)
+        cells = self.input_proj(maps.layer3.float()).flatten(2).transpose(1, 2)
         positions = map_positions(maps.layer3_padding, channels=self.config.width).flatten(1, 2)
         padding = maps.layer3_padding.flatten(1) if maps.layer3_padding.any() else None
         return Memory(self.map_encoder(cells, positions, padding), positions, padding)

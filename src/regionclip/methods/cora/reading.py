@@ -1,5 +1,6 @@
 """From a checkpoint file, original or our own, to a filled model; region prompts in and out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from regionclip.settings import settings_from, settings_to_dict
 
 from .config import CoraConfig
 from .model import Cora, build
-from .weights import PROMPT_KEYS, map_weights
+from .weights import PROMPT_KEYS, is_cora, map_weights
 
 METHOD = "cora"
 
@@ -39,16 +40,32 @@ class ReadCora:
     report: LoadReport
 
 
-def read_model(path: str | Path) -> ReadCora:
+def is_cora_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file is a CORA detector, upstream's or our own.
+
+    Args:
+        path: The file.
+        state: Its tensors, as :func:`~regionclip.checkpoints.read_checkpoint` returns them.
+    """
+    if is_native(path):
+        return read_native_metadata(path).method == METHOD
+    return is_cora(state)
+
+
+def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> ReadCora:
     """Read a detector from upstream's file or our own; it loads whole or not at all.
 
     Of an original with averaged weights (``model_ema``) these are read, as upstream evaluates.
+
+    Args:
+        path: The file.
+        state: Its tensors, from a caller that has read them.
 
     Raises:
         CheckpointError: The file is unreadable, no CORA detector, or incomplete.
     """
     path = Path(path)
-    state = read_checkpoint(path)
+    state = read_checkpoint(path) if state is None else state
     if not is_native(path):
         found = map_weights(state, source=str(path))
         config, state = found.config, found.tensors

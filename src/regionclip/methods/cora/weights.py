@@ -94,6 +94,11 @@ def is_cora(state: Mapping[str, Tensor]) -> bool:
     )
 
 
+def is_region_prompt(state: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds a region prompt and nothing else."""
+    return list(state) == [PROMPT_KEYS[0]]
+
+
 def our_name(key: str) -> str | None:
     """The name of an original tensor in :class:`~.model.Cora`; ``None`` if it has no place."""
     for beginning, ours in _PLACES:
