@@ -127,8 +127,8 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("kind", [0, 1], ids=["prompt", "localizer"])
 def test_two_processes_equal_one(recipes: tuple[Path, Path], tmp_path: Path, kind: int) -> None:
-    changes = list(EQUAL_SIZES)
-    recipe = with_changes(recipes[kind], *changes)
+    # AdamW would move what has no gradient but rounding, as keys' biases, as far as anything else
+    recipe = with_changes(recipes[kind], *EQUAL_SIZES, 'optimization.optimizer="sgd"')
     if kind:
         recipe.write_text(recipe.read_text() + "\n[learner]\nsplit_share = 0.5\n")
     one, two = tmp_path / "one", tmp_path / "two"

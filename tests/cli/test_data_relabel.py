@@ -2,7 +2,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from regionclip.cli import main
 from regionclip.methods.cora.reading import save_region_prompt
@@ -68,14 +67,17 @@ def test_boxes_get_the_models_classes_and_agreement_is_printed(
     assert "written to new.json" in shown
 
 
-def test_a_region_prompt_changes_what_boxes_are_called(data: Path, model_file: str) -> None:
-    assert relabel(data, model_file) == 0
-    torch.manual_seed(3)
-    shape = tiny_clip().visual.attnpool.positional_embedding.shape
-    save_region_prompt("prompt.pth", 5 * torch.randn(shape))
-    assert relabel(data, model_file, "--region-prompt", "prompt.pth", output="other.json") == 0
-    plain, prompted = (json.loads(Path(name).read_text()) for name in ("new.json", "other.json"))
-    assert plain["annotations"] != prompted["annotations"]
+def test_a_region_prompt_of_the_models_kind_is_used_and_another_refused(
+    data: Path, model_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = tiny_clip().visual.attnpool.positional_embedding
+    save_region_prompt("own.pth", prompt)
+    save_region_prompt("other.pth", prompt[:-1])
+    assert relabel(data, model_file, "--region-prompt", "own.pth") == 0
+    assert relabel(data, model_file, "--region-prompt", "other.pth", output="no.json") == 2
+    assert "is it one of another architecture?" in capsys.readouterr().err
+    assert not Path("no.json").exists()
+    assert relabel(data, model_file, "--region-prompt", "none.pth", output="no.json") == 2
 
 
 def test_nothing_is_overwritten(

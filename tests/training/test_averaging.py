@@ -22,7 +22,8 @@ def test_a_moving_average_follows_the_weights_slowly() -> None:
 
 
 def test_some_parameters_may_be_taken_in_twice_per_step() -> None:
-    module = nn.ModuleDict({"box": nn.Linear(1, 1), "text": nn.Linear(1, 1)})
+    box, text = nn.Linear(1, 1), nn.Linear(1, 1)
+    module = nn.ModuleDict({"box": box, "text": text})
     for own in module.parameters():
         own.data.fill_(0.0)
     average = MovingAverage(module, 0.9, twice=("box.",))
@@ -30,9 +31,9 @@ def test_some_parameters_may_be_taken_in_twice_per_step() -> None:
         own.data.fill_(1.0)
     average.update()
     average.keep()
-    assert module["box"].weight.item() == pytest.approx(1 - 0.9**2)
-    assert module["box"].bias.item() == pytest.approx(1 - 0.9**2)
-    assert module["text"].weight.item() == pytest.approx(1 - 0.9)
+    assert box.weight.item() == pytest.approx(1 - 0.9**2)
+    assert box.bias.item() == pytest.approx(1 - 0.9**2)
+    assert text.weight.item() == pytest.approx(1 - 0.9)
 
 
 def test_weights_between_start_and_end() -> None:

@@ -6,10 +6,13 @@ from torch.nn import functional as F
 
 from regionclip.losses import LossSum
 from regionclip.methods.cora.learner import CoraLearner
+from regionclip.methods.cora.model import Cora
 from regionclip.methods.cora.training_config import CoraTraining
 from regionclip.structures import DetectionBatch, Targets
-from tests.tiny_cora import TINY_CORA, tiny_cora
+from tests import cora_files
 
+# with dropout, no two steps are alike
+TINY_CORA = replace(cora_files.TINY_CORA, dropout=0.0)
 PLAIN = CoraTraining(split_share=0.0)
 SPLIT = CoraTraining(split_share=1.0)
 NUM_CLASSES = 4
@@ -18,6 +21,10 @@ NAMES = {
     for name in ("objectness", "boxes", "giou")
     for ending in ("", *(f"_{layer}" for layer in range(TINY_CORA.decoder_layers - 1)))
 }
+
+
+def tiny_cora() -> Cora:
+    return cora_files.tiny_cora(TINY_CORA)
 
 
 def embeddings(num_classes: int = NUM_CLASSES) -> torch.Tensor:

@@ -18,8 +18,8 @@ from regionclip.methods.cora.learner import CoraLearner
 from regionclip.methods.cora.model import Localization
 from regionclip.methods.cora.training_config import CoraTraining
 from regionclip.structures import Targets
+from tests.cora_files import TINY_CORA, tiny_cora
 from tests.parity.comparing import parity_folder
-from tests.tiny_cora import TINY_CORA, tiny_cora
 
 from .golden import check, golden
 from .learning import normalized_targets
