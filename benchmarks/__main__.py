@@ -9,10 +9,12 @@ from typing import Literal
 import torch
 import tyro
 
-from . import end_to_end, objectness, region_head, text, training_step
+from . import cora, end_to_end, objectness, region_head, text, training_step
 from .measure import Report, SkippedError, publish
 
-Name = Literal["region_head", "end_to_end", "objectness", "training_step", "text", "text_all"]
+Name = Literal[
+    "region_head", "end_to_end", "objectness", "cora", "training_step", "text", "text_all"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ def main(options: Options) -> int:
             num_photographs=options.num_photographs,
             device=device,
         ),
+        "cora": lambda: cora.run(repeats=repeats, device=device),
         "training_step": lambda: training_step.run(
             num_regions=options.num_training_regions,
             num_loaded=options.num_loaded_images,

@@ -16,6 +16,7 @@ from torch import Tensor
 from regionclip.checkpoints import CheckpointError
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.loading import load
+from regionclip.methods.cora.reading import save_region_prompt
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.proposal_loading import open_proposals
@@ -212,6 +213,31 @@ def test_crops_take_precision_and_memory_budget(
 def test_a_whole_crop_model_takes_no_other_text_tower(pretrained: Path) -> None:
     with pytest.raises(ValueError, match="nowhere:ViT-X runs with its own text tower; leave out"):
         load("nowhere:ViT-X", text_weights=pretrained)
+
+
+def test_a_region_prompt_takes_the_place_of_the_pools_positions(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    boxes = torch.tensor([[5.0, 5.0, 60.0, 80.0]])
+    without = load(pretrained).encode_regions(PICTURE, boxes)
+    model = read_model(pretrained).model
+    positions = model.encoder.visual.attnpool.positional_embedding
+    prompt = torch.randn(positions.shape, generator=torch.Generator().manual_seed(1))
+    save_region_prompt(tmp_path / "prompt.pth", prompt)
+    found = load(pretrained, regions=tmp_path / "prompt.pth").encode_regions(PICTURE, boxes)
+    with torch.no_grad():
+        positions.copy_(prompt)
+    save_model(tmp_path / "prompted.safetensors", replace(read_model(pretrained), model=model))
+    expected = load(tmp_path / "prompted.safetensors").encode_regions(PICTURE, boxes)
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, without, atol=1e-2)
+    save_region_prompt(tmp_path / "other.pth", torch.zeros(50, 2048))
+    with pytest.raises(CheckpointError, match=r"other.pth is of shape \(50, 2048\), and .* takes"):
+        load(pretrained, regions=str(tmp_path / "other.pth"))
+    with pytest.raises(CheckpointError, match="holds no region prompt"):
+        load(pretrained, regions=pretrained)
+    with pytest.raises(CheckpointError, match="is a region prompt, which goes with a model"):
+        load(tmp_path / "prompt.pth")
 
 
 def test_unknown_names_and_options_are_refused_in_a_sentence(

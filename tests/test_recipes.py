@@ -1,8 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.methods import known_weights
+from regionclip.methods.cora import VARIANTS as CORA_VARIANTS
 from regionclip.methods.regionclip import VARIANTS
 from regionclip.recipes import (
     IconsRecipe,
@@ -65,6 +68,67 @@ def test_published_recipes_name_weights_that_are_known_and_measure_as_released(n
     assert recipe.min_score == released.selection.min_score
 
 
+@pytest.mark.parametrize(
+    ("name", "start", "epoch", "epochs", "fall"),
+    [
+        ("cora-region-prompt-coco-rn50", "openai:RN50", 6735, 5, 4),
+        ("cora-region-prompt-coco-rn50x4", "openai:RN50x4", 6735, 5, 4),
+        ("cora-region-prompt-lvis-rn50x4", "openai:RN50x4", 6260, 10, 8),
+    ],
+)
+def test_region_prompts_follow_the_published_schedule(
+    name: str, start: str, epoch: int, epochs: int, fall: int
+) -> None:
+    recipe = read_recipe(name)
+    assert isinstance(recipe, RegionPromptRecipe)
+    assert recipe.start == start
+    assert recipe.start in known_weights()
+    plan = recipe.optimization
+    assert (plan.optimizer, plan.batch_size, plan.learning_rate) == ("adamw", 16, 1e-4)
+    assert (plan.weight_decay, plan.max_gradient_norm, plan.accumulate) == (1e-4, 0.1, 1)
+    assert (plan.steps, plan.milestones) == (epochs * epoch, (fall * epoch,))
+    assert plan.learning_rate * plan.milestone_factor == pytest.approx(1e-5)
+    assert recipe.text_length == 25
+
+
+@pytest.mark.parametrize(
+    ("name", "epoch", "variant"),
+    [
+        ("cora-ov-coco-rn50", 3367, "ov-coco-rn50"),
+        ("cora-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
+        ("cora-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
+    ],
+)
+def test_localizers_follow_the_published_schedule(name: str, epoch: int, variant: str) -> None:
+    recipe = read_recipe(name)
+    assert isinstance(recipe, CoraRecipe)
+    assert recipe.start in known_weights()
+    assert recipe.start.endswith(CORA_VARIANTS[variant].encoder.name)
+    plan, training = recipe.optimization, recipe.learner
+    assert (plan.optimizer, plan.batch_size, plan.learning_rate) == ("adamw", 32, 1e-4)
+    assert (plan.weight_decay, plan.max_gradient_norm, plan.ema_decay) == (1e-4, 0.1, 0.99996)
+    assert (plan.steps, plan.milestones, plan.warmup_steps) == (35 * epoch, (), 0)
+    assert (training.split_share, training.split_period) == (0.2, epoch)
+    weights = (training.objectness_weight, training.box_weight, training.giou_weight)
+    assert weights == (2.0, 5.0, 2.0)
+    assert recipe.repeat_threshold == (0.001 if "lvis" in name else 0.0)
+    released, model = CORA_VARIANTS[variant], recipe.model
+    assert replace(model, encoder=released.encoder, base_classes=released.base_classes) == released
+
+
+def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -> None:
+    recipe = read_recipe("cora-ov-coco-rn50", ["model.num_queries=300", "model.decoder_layers=3"])
+    assert isinstance(recipe, CoraRecipe)
+    assert (recipe.model.num_queries, recipe.model.decoder_layers) == (300, 3)
+    with pytest.raises(ValueError, match="leave it out of the recipe"):
+        CoraRecipe(
+            start="openai:RN50x4",
+            data=recipe.data,
+            optimization=recipe.optimization,
+            model=CORA_VARIANTS["ov-coco-rn50x4"],
+        )
+
+
 def test_settings_can_be_changed_one_by_one() -> None:
     recipe = transfer(
         "finetune",
@@ -97,7 +161,7 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (("proposal_training.optimization.steps=1",), "is missing|exclude each other"),
         (
             ("task=juggle",),
-            "one of transfer, proposals, pretrain, icons, got 'juggle'",
+            "one of transfer, proposals, pretrain, icons, region-prompt, cora, got 'juggle'",
         ),
     ],
 )

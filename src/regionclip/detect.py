@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from regionclip.data.datasets import Member
 from regionclip.data.images import read_image
-from regionclip.data.transforms import resize_shortest_edge
+from regionclip.data.transforms import SizeRule, resize_shortest_edge
 from regionclip.detections.box_coder import BoxWeights, clip_boxes, decode_boxes
 from regionclip.detections.original_pixels import in_original_pixels
 from regionclip.detections.select import Selection, SelectionOptions, select_detections
 from regionclip.encoders.text import TextEncoder, encode_texts
-from regionclip.proposals.proposer import Proposer
+from regionclip.proposals.proposer import Localizer, Proposer
 from regionclip.regions.embedder import RegionEmbedder, RegionView
 from regionclip.regions.inputs import boxes_input, regions_input
 from regionclip.scoring.objectness import ObjectnessFusion
@@ -39,8 +39,9 @@ class DetectOptions:
     """Thresholds, NMS and the number kept."""
     objectness_fusion: ObjectnessFusion = "geometric"
     """``geometric``: sqrt(class score x objectness), in [0, 1]. ``raw``: RegionCLIP's own
-    sqrt(class score x objectness logit), which may exceed 1. ``none``: the class score, as always
-    for boxes that come without objectness."""
+    sqrt(class score x objectness logit), which may exceed 1. ``product``: class score x
+    objectness, CORA's. ``none``: the class score, as always for boxes that come without
+    objectness."""
     use_box_deltas: bool = False
     """Refine boxes with the model's regressor; only fine-tuned models have one."""
     with_features: bool = False
@@ -59,6 +60,8 @@ class DetectorParts:
     """Regions to vectors."""
     proposer: Proposer | None = None
     """Where boxes come from when the caller gives none."""
+    localizer: Localizer | None = None
+    """Where they come from, without a proposer, if they depend on the classes."""
     box_regressor: nn.Module | None = None
     """Raw region features ``(R, D)`` to offsets ``(R, 4)``."""
     box_weights: BoxWeights = (10.0, 10.0, 5.0, 5.0)
@@ -75,6 +78,8 @@ class DetectorParts:
     """Pixels of a prepared image's shorter side."""
     longest_side: int = 1333
     """Most pixels of its longer side."""
+    size_rule: SizeRule = "detectron2"
+    """How a prepared image's sides are rounded."""
 
 
 class Detector:
@@ -118,9 +123,12 @@ class Detector:
         """
         vocabulary.check_encoder(self.encoder_id)
         self._check(options)
-        if proposals is None:
-            proposals = self.propose(images)
-        view = self.parts.regions.view(images)
+        localizer = self.parts.localizer if self.parts.proposer is None else None
+        if proposals is None and localizer is not None:
+            proposals, view = localizer.localize(images, vocabulary)
+        else:
+            proposals = self.propose(images) if proposals is None else proposals
+            view = self.parts.regions.view(images)
         return [
             self._detect_one(image, view.of(index), own, vocabulary, options)
             for index, (image, own) in enumerate(zip(images, proposals, strict=True))
@@ -256,7 +264,10 @@ class Detector:
         """
         picture = read_image(image, name=name)
         pixels = resize_shortest_edge(
-            picture, shortest=self.parts.shortest_side, longest=self.parts.longest_side
+            picture,
+            shortest=self.parts.shortest_side,
+            longest=self.parts.longest_side,
+            rule=self.parts.size_rule,
         )
         name = str(image) if isinstance(image, str | Path | Member) else name
         return PreparedImage(pixels, (picture.height, picture.width), name)
@@ -269,8 +280,9 @@ class Detector:
         """
         if self.parts.proposer is None:
             raise ValueError(
-                "this model has no proposals of its own; give boxes=..., or load it with "
-                "proposals=... (a proposal network, a file of boxes, or a grid)"
+                "this model has no proposals of its own, or none without class names; give "
+                "boxes=..., or load it with proposals=... (a proposal network, a file of boxes, "
+                "or a grid)"
             )
         return self.parts.proposer.propose(images)
 

@@ -6,11 +6,17 @@ from typing import Literal, get_args
 
 import torch
 
+from regionclip.checkpoints import CheckpointError, read_checkpoint
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.crop_encoder import OpenClipEncoder
-from regionclip.encoders.text import MissingTextTower, TextEncoder
+from regionclip.encoders.text import MissingTextTower, ShortPrompts, TextEncoder
 from regionclip.methods import find_weights, known_weights
+from regionclip.methods.cora.detecting import CoraLocalizer, CoraRegions
+from regionclip.methods.cora.model import Cora
+from regionclip.methods.cora.reading import is_cora_file, read_region_prompt, set_region_prompt
+from regionclip.methods.cora.reading import read_model as read_cora
+from regionclip.methods.cora.weights import is_region_prompt
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model
 from regionclip.proposal_loading import open_proposals
@@ -32,7 +38,7 @@ def load(
     device: str = "cpu",
     precision: Precision = "fp32",
     proposals: Proposer | str | Path | None = None,
-    regions: RegionSource = "map",
+    regions: RegionSource | str | Path = "map",
     text_weights: str | Path | None = None,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
     progress: Progress | None = None,
@@ -41,14 +47,16 @@ def load(
 
     Args:
         name: A name that ``regionclip models list`` shows (``"icons"`` ships with the package), the
-            path of a checkpoint (RegionCLIP's originals, OpenAI's CLIP, or this package's own), or
-            ``<tag>:<architecture>`` of any open_clip model, such as ``"openai:ViT-B-32"``.
+            path of a checkpoint (RegionCLIP's and CORA's originals, OpenAI's CLIP, or this
+            package's own), or ``<tag>:<architecture>`` of any open_clip model, such as
+            ``"openai:ViT-B-32"``.
         device: As PyTorch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: What the image towers and region head compute in; scores are always float32.
         proposals: Where boxes come from: a proposer of your own, or what :func:`open_proposals`
             takes. ``None`` takes the model's own, if it has one.
         regions: ``map``: regions cut from one map of the image. ``crops``: every region through the
             whole image tower, slow; other architectures than CLIP's ResNets know no other way.
+            The file of a region prompt (CORA's): as ``map``, pooled with that prompt.
         text_weights: Another model to take the text tower from, for fine-tuned originals, which
             carry none; theirs was OpenAI's CLIP of the same architecture.
         memory_budget: Bytes of intermediate results in the region head, or in the image tower of
@@ -65,10 +73,7 @@ def load(
         raise ValueError(f"device {device!r} is not available here; use device='cpu'")
     if precision not in DTYPES:
         raise ValueError(f"unknown precision {precision!r}; expected one of {', '.join(DTYPES)}")
-    if regions not in get_args(RegionSource):
-        raise ValueError(
-            f"unknown regions {regions!r}; expected one of {', '.join(get_args(RegionSource))}"
-        )
+    source, region_prompt = _region_source(regions)
     dtype = DTYPES[precision]
     proposer = (
         open_proposals(proposals, device=device, progress=progress)
@@ -78,18 +83,39 @@ def load(
     if _is_whole_crop_model(name):
         if text_weights is not None:
             raise ValueError(f"{name} runs with its own text tower; leave out text_weights")
+        if region_prompt is not None:
+            raise ValueError(f"{name} has no attention pool that a region prompt would suit")
         tag, _, architecture = str(name).partition(":")
         encoder = OpenClipEncoder.create(architecture, tag).to(device)
         embedder = CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
         parts = DetectorParts(encoder=encoder, regions=embedder, proposer=proposer)
         return Detector(parts)
-    read = read_model(find_weights(name, progress=progress))
+    path = find_weights(name, progress=progress)
+    state = read_checkpoint(path)
+    if is_region_prompt(state):
+        raise CheckpointError(
+            f"{name} is a region prompt, which goes with a model: load('openai:RN50', "
+            f"regions={str(name)!r})"
+        )
+    if is_cora_file(path, state):
+        if text_weights is not None or source == "crops":
+            raise ValueError(
+                f"{name} is a CORA detector, which has a text tower of its own and cuts regions "
+                "from maps; leave out text_weights and regions='crops'"
+            )
+        localizing = read_cora(path, state).model.to(device).requires_grad_(False)
+        _use_region_prompt(localizing.encoder, region_prompt)
+        return cora_detector_of(
+            localizing, proposer=proposer, dtype=dtype, memory_budget=memory_budget
+        )
+    read = read_model(path, state)
     read.model.to(device).requires_grad_(False)
+    _use_region_prompt(read.model.encoder, region_prompt)
     return detector_of(
         read.model,
         text_encoder_of(read, text_weights, progress=progress),
         proposer=proposer,
-        regions=regions,
+        regions=source,
         dtype=dtype,
         memory_budget=memory_budget,
     )
@@ -139,6 +165,38 @@ def detector_of(
     return Detector(parts, options)
 
 
+def cora_detector_of(
+    model: Cora,
+    *,
+    proposer: Proposer | None = None,
+    dtype: torch.dtype = torch.float32,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> Detector:
+    """A detector with the weights of a CORA model, which are shared, not copied.
+
+    Args:
+        model: On the device to detect on, frozen.
+        proposer: Where boxes come from; ``None`` takes the model's own localiser, which is told
+            the class names of each call.
+        dtype: See :func:`load`.
+        memory_budget: See :func:`load`.
+    """
+    config = model.config
+    regions = CoraRegions(model, dtype=dtype, memory_budget=memory_budget)
+    parts = DetectorParts(
+        encoder=ShortPrompts(model.encoder, length=config.text_length),
+        regions=regions,
+        proposer=proposer,
+        localizer=CoraLocalizer(regions),
+        templates=config.templates,
+        temperature=config.temperature,
+        shortest_side=config.shortest_side,
+        longest_side=config.longest_side,
+        size_rule="detr",
+    )
+    return Detector(parts, DetectOptions(selection=config.selection, objectness_fusion="product"))
+
+
 def region_embedder(
     encoder: ClipResNet,
     regions: RegionSource,
@@ -182,6 +240,24 @@ def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | 
         ConnectionError: It has to be downloaded and cannot be.
     """
     return None if _is_whole_crop_model(name) else find_weights(name, progress=progress)
+
+
+def _region_source(regions: RegionSource | str | Path) -> tuple[RegionSource, Path | None]:
+    """How regions are cut, and the file of a region prompt if one is given."""
+    for known in get_args(RegionSource):
+        if regions == known:
+            return known, None
+    if Path(regions).is_file():
+        return "map", Path(regions)
+    raise ValueError(
+        f"unknown regions {str(regions)!r}; expected one of {', '.join(get_args(RegionSource))}, "
+        "or the file of a region prompt"
+    )
+
+
+def _use_region_prompt(encoder: ClipResNet, path: Path | None) -> None:
+    if path is not None:
+        set_region_prompt(encoder, read_region_prompt(path), source=str(path))
 
 
 def _is_whole_crop_model(name: str | Path) -> bool:

@@ -97,11 +97,13 @@ class DetectionBatch:
         seeds: One per image, fixed by the run's seed and the image's place in it: what is drawn at
             random for an image (its regions) depends on nothing else, so that the number of
             processes and a resumed run change nothing.
+        step: Of the run, from 0 on: what is drawn once per step, in all processes alike.
     """
 
     images: tuple[Float[Tensor, "3 _ _"], ...]
     targets: tuple[Targets, ...]
     seeds: tuple[int, ...]
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

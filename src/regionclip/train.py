@@ -1,14 +1,16 @@
 """From images with captions or boxes to the weights of a detector: a recipe, stage by stage.
 
-    pretrain   captions -> regions paired with concepts by a teacher -> losses -> image tower
-    transfer   boxes of base classes -> regions paired with names -> losses -> fine-tuned detector
-    proposals  boxes without names -> anchors on objects -> losses -> proposal network
-    icons      generated captions, then boxes -> a small detector from nothing
+    pretrain       captions -> regions paired with concepts by a teacher -> losses -> image tower
+    transfer       boxes of base classes -> regions paired with names -> losses -> detector
+    proposals      boxes without names -> anchors on objects -> losses -> proposal network
+    region-prompt  boxes of base classes -> their names -> loss -> what CLIP pools regions with
+    cora           boxes of base classes -> queries paired with them -> losses -> localiser
+    icons          generated captions, then boxes -> a small detector from nothing
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
-``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, in
-``training_icons.py``.
+``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons and of CORA,
+in ``training_icons.py`` and ``training_cora.py``.
 """
 
 import logging
@@ -23,6 +25,7 @@ from accelerate.utils import set_seed
 from torch import Tensor
 
 from regionclip.concepts.pool import ConceptPool
+from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.caption_loading import LeftOutCounts
 from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.datasets import Dataset
@@ -50,6 +53,7 @@ from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
 from regionclip.training.engine import make_accelerator
+from regionclip.training_cora import train_localizer, train_region_prompt
 from regionclip.training_data import (
     open_training_data,
     open_val,
@@ -273,6 +277,8 @@ FLOWS: Mapping[str, Callable[..., None]] = {
     ProposalRecipe.task: train_proposals,
     PretrainRecipe.task: train_pretrain,
     IconsRecipe.task: train_icons,
+    RegionPromptRecipe.task: train_region_prompt,
+    CoraRecipe.task: train_localizer,
 }
 """By the recipe's task."""
 

@@ -15,7 +15,8 @@ from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.finding import prompt_names
 from regionclip.evaluation.naming import only_annotated, with_categories
 from regionclip.evaluation.watching import watched
-from regionclip.recipes import DataSource, PretrainRecipe, TransferRecipe
+from regionclip.recipe_settings import DataSource
+from regionclip.recipes import PretrainRecipe, TransferRecipe
 from regionclip.vocabulary import Vocabulary
 
 LOGGER = logging.getLogger(__name__)
@@ -102,7 +103,13 @@ def training_vocabulary(
                 f"regions of {recipe.start} have {width}; it was made with another encoder"
             )
         return given
-    return _encoded(train.class_names, text, recipe.templates)
+    return encoded_classes(train.class_names, text, templates=recipe.templates)
+
+
+def encoded_classes(names: Sequence[str], text: TextEncoder, *, templates: str) -> Vocabulary:
+    """Vectors of names as prompts read them, under the names that the data set writes."""
+    encoded = Vocabulary.from_names(prompt_names(names), text, templates=templates)
+    return Vocabulary(tuple(names), encoded.embeddings, encoded.templates, encoded.encoder_id)
 
 
 def test_vocabulary(
@@ -114,7 +121,7 @@ def test_vocabulary(
     novel = [name for name in names if plain_name(name) not in known]
     if not novel:
         return trained
-    others = _encoded(novel, text, templates)
+    others = encoded_classes(novel, text, templates=templates)
     return Vocabulary(
         (*trained.names, *others.names),
         torch.cat([trained.embeddings, others.embeddings]),
@@ -127,12 +134,6 @@ def _opened(path: str, split: str, image_root: str | None) -> Dataset:
     """A data set; a file with annotations is one split already."""
     has_splits = not Path(path).is_file() or is_yolo(Path(path))
     return open_dataset(path, image_root=image_root, split=split if has_splits else None)
-
-
-def _encoded(names: Sequence[str], text: TextEncoder, templates: str) -> Vocabulary:
-    """Names as prompts read them, under the names that the data set writes."""
-    encoded = Vocabulary.from_names(prompt_names(names), text, templates=templates)
-    return Vocabulary(tuple(names), encoded.embeddings, encoded.templates, encoded.encoder_id)
 
 
 def _check_no_novel_boxes(train: Dataset) -> None:

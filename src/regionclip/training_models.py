@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from regionclip.loading import DTYPES, load, region_embedder
+from regionclip.methods import find_weights
 from regionclip.methods.regionclip.model import RegionClip
-from regionclip.methods.regionclip.reading import read_teacher
+from regionclip.methods.regionclip.reading import read_model, read_teacher
 from regionclip.proposal_loading import open_proposals, trainable_rpn
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer
@@ -45,6 +46,24 @@ def teacher_of(
     own = own.to(device).requires_grad_(False)
     embedder = region_embedder(own, recipe.teacher_regions, dtype=dtype)
     return embedder, model.encoder.encoder_id
+
+
+def clip_with_text(source: str) -> RegionClip:
+    """A model with an image and a text tower, in float32.
+
+    Args:
+        source: Known name or file.
+
+    Raises:
+        ValueError: It has no text tower.
+    """
+    read = read_model(find_weights(source))
+    if not read.has_text_tower:
+        raise ValueError(
+            f"{source} carries no text tower to read class names with; start with a CLIP, such as "
+            f"openai:{read.model.encoder.spec.name}"
+        )
+    return read.model.float()
 
 
 def other_proposals(model: RegionClip, recipe: PretrainRecipe) -> Proposer | None:

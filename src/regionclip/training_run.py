@@ -21,7 +21,7 @@ from regionclip.data.sampling import Loading
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Judge, Watch
 from regionclip.proposals.proposer import Proposer
-from regionclip.recipes import Measuring, RunSettings
+from regionclip.recipe_settings import Measuring, RunSettings
 from regionclip.structures import CaptionedBatch, DetectionBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
 from regionclip.training.trial import optimizer_bytes, try_stage

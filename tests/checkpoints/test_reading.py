@@ -3,6 +3,7 @@ import pickle
 import struct
 import warnings
 import zipfile
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
@@ -103,6 +104,23 @@ def test_read_checkpoint_unwraps_and_leaves_the_trainer_out(wrapper: str, tmp_pa
     assert_same(read_checkpoint(tmp_path / "model_final.pth"), state())
 
 
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_read_checkpoint_forgets_the_settings_of_the_program(is_zip: bool, tmp_path: Path) -> None:
+    content = {"model": state(), "args": Namespace(lr=1e-4, resume="", layers=[3, 6])}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
+    assert_same(read_checkpoint(tmp_path / "a.pth"), state())
+
+
+@pytest.mark.parametrize(("averaged", "taken"), [(torch.ones(3), 1.0), (-1, 0.0)])
+def test_read_checkpoint_takes_averaged_weights_where_there_are_some(
+    averaged: Tensor | int, taken: float, tmp_path: Path
+) -> None:
+    is_kept = isinstance(averaged, Tensor)
+    content = {"model": {"w": torch.zeros(3)}, "model_ema": {"w": averaged} if is_kept else -1}
+    torch.save(content, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth")["w"].tolist() == [taken] * 3
+
+
 def test_read_checkpoint_removes_the_prefix_of_distributed_training(tmp_path: Path) -> None:
     torch.save({f"module.{name}": value for name, value in state().items()}, tmp_path / "a.pth")
     assert_same(read_checkpoint(tmp_path / "a.pth"), state())
@@ -181,6 +199,10 @@ def save_payload_pth(payload: Payload, path: Path) -> None:
     torch.save({"model": state(), "hook": payload}, path)
 
 
+def save_payload_in_settings(payload: Payload, path: Path) -> None:
+    torch.save({"model": state(), "args": Namespace(hook=payload)}, path)
+
+
 def save_payload_legacy(payload: Payload, path: Path) -> None:
     torch.save({"hook": payload}, path, _use_new_zipfile_serialization=False)
 
@@ -200,7 +222,13 @@ def save_payload_torchscript(payload: Payload, path: Path) -> None:
 
 @pytest.mark.parametrize(
     "save",
-    [save_payload_pth, save_payload_legacy, save_payload_pickle, save_payload_torchscript],
+    [
+        save_payload_pth,
+        save_payload_in_settings,
+        save_payload_legacy,
+        save_payload_pickle,
+        save_payload_torchscript,
+    ],
 )
 def test_read_checkpoint_refuses_code_and_does_not_run_it(
     save: Callable[[Payload, Path], None], tmp_path: Path

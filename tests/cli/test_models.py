@@ -11,8 +11,10 @@ from regionclip import methods
 from regionclip.checkpoints import read_checkpoint, read_native_metadata
 from regionclip.cli import main
 from regionclip.encoders.clip_resnet import ClipResNet, ClipResNetSpec
+from regionclip.methods.cora.reading import read_model as read_cora
 from regionclip.methods.regionclip.reading import read_model
 from regionclip.weights import WeightsEntry
+from tests.cora_files import original_state, save_original, tiny_cora
 
 TINY = ClipResNetSpec(
     name="tiny",
@@ -90,7 +92,7 @@ def test_list_takes_only_known_methods(capsys: pytest.CaptureFixture[str]) -> No
     assert "torchvision:fasterrcnn_resnet50_fpn" in out
     assert "regionclip-cc-rn50" not in out
     assert main(["models", "list", "--method", "coral"]) == 2
-    assert "unknown method 'coral'; expected one of regionclip" in capsys.readouterr().err
+    assert "unknown method 'coral'; expected one of cora, regionclip" in capsys.readouterr().err
 
 
 def test_show_tells_licence_address_and_hash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,6 +206,18 @@ def test_a_converted_file_converts_to_itself(checkpoint: Path, tmp_path: Path) -
     assert json.dumps(read_native_metadata(first).config) == json.dumps(
         read_native_metadata(second).config
     )
+
+
+def test_convert_takes_a_cora_detector_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_cora()
+    original = save_original(tmp_path / "checkpoint.pth", original_state(model))
+    output = tmp_path / "cora.safetensors"
+    assert main(["models", "convert", str(original), str(output)]) == 0
+    assert f"{len(model.state_dict())}" in capsys.readouterr().out
+    assert read_native_metadata(output).method == "cora"
+    assert torch.equal(read_cora(output).model.anchors, model.anchors)
 
 
 def test_convert_does_not_write_over_its_input_or_under_a_wrong_name(

@@ -36,6 +36,7 @@ def test_a_run_can_be_picked_up_at_any_part(tmp_path: Path) -> None:
     assert len(later) == 2
     assert_equal(whole[4], later[0])
     assert_equal(whole[5], later[1])
+    assert [batch.step for batch in (*whole, *later)] == [0, 1, 2, 3, 4, 5, 4, 5]
 
 
 def test_two_processes_see_together_what_one_sees(tmp_path: Path) -> None:
@@ -61,6 +62,7 @@ def test_accumulated_parts_are_a_step_one_after_another(tmp_path: Path) -> None:
     parts = list(detection_batches(dataset, replace(LOADING, part_size=2, num_parts=12))(0))
     for number, one in enumerate(whole):
         assert one.seeds == parts[2 * number].seeds + parts[2 * number + 1].seeds
+        assert one.step == parts[2 * number].step == parts[2 * number + 1].step
 
 
 @pytest.mark.slow

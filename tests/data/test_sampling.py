@@ -37,6 +37,7 @@ def test_a_batch_has_images_of_one_orientation_only() -> None:
     for step in plan:
         assert len(step) == 4
         assert len({is_wide[draw.index] for draw in step}) == 1
+    assert [{draw.step for draw in step} for step in plan] == [{number} for number in range(20)]
     seeds = [draw.seed for step in plan for draw in step]
     assert len(set(seeds)) == len(seeds)
 

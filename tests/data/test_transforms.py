@@ -3,7 +3,12 @@ import pytest
 import torch
 from PIL import Image
 
-from regionclip.data.transforms import normalize_and_pad, pixels_of, resize_shortest_edge
+from regionclip.data.transforms import (
+    detr_size,
+    normalize_and_pad,
+    pixels_of,
+    resize_shortest_edge,
+)
 
 
 def size_after(width: int, height: int) -> tuple[int, int]:
@@ -25,6 +30,23 @@ def size_after(width: int, height: int) -> tuple[int, int]:
 )
 def test_sides_are_those_of_the_originals(size: tuple[int, int], resized: tuple[int, int]) -> None:
     assert size_after(*size) == resized
+
+
+@pytest.mark.parametrize(
+    ("size", "resized"),
+    [
+        ((640, 480), (1066, 800)),  # 1066.67, rounded down
+        ((480, 640), (800, 1066)),
+        ((420, 150), (1332, 476)),  # 1333 * 150 / 420 = 476.07; then 1332.8
+        ((50, 50), (800, 800)),
+        ((1000, 800), (1000, 800)),
+        ((4000, 1), (4000, 1)),  # a side of 0.33 becomes 1, which it is already
+    ],
+)
+def test_sides_are_those_of_detr(size: tuple[int, int], resized: tuple[int, int]) -> None:
+    assert detr_size(size, 800, 1333) == resized
+    pixels = resize_shortest_edge(Image.new("RGB", size), shortest=800, longest=1333, rule="detr")
+    assert pixels.shape == (3, resized[1], resized[0])
 
 
 def test_resizing_is_pils_antialiased_bilinear_on_bytes() -> None:

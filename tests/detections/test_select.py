@@ -41,6 +41,16 @@ def test_selection_matches_a_case_worked_out_by_hand() -> None:
     assert found.boxes.tolist() == [[0, 0, 30, 30], [2, 0, 32, 30], [100, 50, 200, 90]]
 
 
+def test_whole_boxes_overlap_outside_the_image_too() -> None:
+    # clipped at 200 both are 20 wide and overlap by all of it; whole they share 20 of 100
+    boxes = torch.tensor([[180.0, 0, 200, 30], [180, 0, 280, 30]])
+    scores = torch.tensor([[0.9], [0.8]])
+    assert pairs(select(boxes, scores)) == [(0, 0)]
+    whole = select(boxes, scores, nms_boxes="whole")
+    assert pairs(whole) == [(0, 0), (1, 0)]
+    assert torch.equal(whole.boxes, boxes)
+
+
 def test_a_score_must_exceed_the_least() -> None:
     scores = torch.tensor([[0.25, 0.5]])
     assert pairs(select(BOXES[:1], scores, min_score=0.25)) == [(0, 1)]
@@ -120,6 +130,7 @@ def test_no_regions_or_no_classes_select_nothing(
         ({"soft_nms_prune": -1.0}, "soft_nms_prune must be at least 0, got -1.0"),
         ({"max_detections": 0}, "max_detections must be at least 1, got 0"),
         ({"nms": "soft"}, "unknown nms 'soft'; expected one of hard, soft_gaussian"),
+        ({"nms_boxes": "cut"}, "unknown nms_boxes 'cut'; expected one of clipped, whole"),
         ({"reported_score": "raw"}, "unknown reported_score 'raw'; expected one of fused, class"),
         (
             {"reported_score": "class", "nms": "soft_linear"},

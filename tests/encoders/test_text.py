@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from regionclip.encoders import class_embeddings
-from regionclip.encoders.text import encode_texts, without_padding
+from regionclip.encoders.text import ShortPrompts, encode_texts, without_padding
 from tests.tiny_clip import TINY, tiny_clip
 
 NAMES = ["cat", "remote control", "dog"]
@@ -82,3 +82,21 @@ def test_no_texts_and_no_names_give_no_rows() -> None:
 def test_vectors_carry_no_gradient() -> None:
     encoder = tiny_clip().requires_grad_(True)
     assert not encode_texts(encoder, NAMES).requires_grad
+
+
+def test_short_prompts_are_cut_and_keep_their_end() -> None:
+    encoder = tiny_clip()
+    short = ShortPrompts(encoder, length=6)
+    tokens = short.tokenize(["cat", "a photo of a very large cat"])
+    assert tokens.shape == (2, 6)
+    assert tokens[1, -1] == tokens.max() == encoder.tokenize(["cat"]).max()
+    assert torch.equal(tokens[1, :-1], encoder.tokenize(["a photo of a very large cat"])[0, :5])
+    assert short.encoder_id == encoder.encoder_id
+
+
+def test_short_prompts_average_directions() -> None:
+    encoder = tiny_clip()
+    found = class_embeddings(ShortPrompts(encoder, length=16), ["cat"], TEMPLATES)
+    each = [encode_texts(encoder, [template.format("cat")]) for template in TEMPLATES]
+    expected = torch.stack([one / one.norm() for one in each]).mean(dim=0)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from regionclip.scoring.objectness import ObjectnessFusion, fuse_objectness, score_bound
 
-FUSIONS: tuple[ObjectnessFusion, ...] = ("none", "geometric", "raw")
+FUSIONS: tuple[ObjectnessFusion, ...] = ("none", "geometric", "product", "raw")
 LOGITS = torch.tensor([4.0, 0.25, 0.0, -3.0])
 
 
@@ -22,6 +22,8 @@ def test_fusion_matches_cases_worked_out_by_hand() -> None:
     # A logit of 0 is an objectness of 1/2.
     geometric = fuse_objectness(torch.tensor([[0.5, 0.02]]), torch.zeros(1), "geometric")
     torch.testing.assert_close(geometric, torch.tensor([[0.5, 0.1]]))
+    product = fuse_objectness(torch.tensor([[0.5, 0.02]]), torch.zeros(1), "product")
+    torch.testing.assert_close(product, torch.tensor([[0.25, 0.01]]))
 
 
 def test_no_fusion_returns_class_scores_and_needs_no_objectness() -> None:
@@ -30,13 +32,14 @@ def test_no_fusion_returns_class_scores_and_needs_no_objectness() -> None:
     assert fuse_objectness(scores, None, "none") is scores
 
 
-def test_geometric_scores_stay_in_0_to_1() -> None:
-    fused = fuse_objectness(random_scores(), torch.tensor([100.0, 20, -20, -100]), "geometric")
+@pytest.mark.parametrize("fusion", ["geometric", "product"])
+def test_scores_of_probabilities_stay_in_0_to_1(fusion: ObjectnessFusion) -> None:
+    fused = fuse_objectness(random_scores(), torch.tensor([100.0, 20, -20, -100]), fusion)
     assert fused.min() >= 0
     assert fused.max() <= 1
 
 
-@pytest.mark.parametrize("fusion", ["geometric", "raw"])
+@pytest.mark.parametrize("fusion", ["geometric", "product", "raw"])
 def test_fusion_keeps_the_order_of_a_regions_classes(fusion: ObjectnessFusion) -> None:
     scores = random_scores()
     fused = fuse_objectness(scores, torch.tensor([4.0, 2, 1, 0.5]), fusion)
@@ -71,7 +74,7 @@ def test_fusing_without_objectness_is_refused() -> None:
 def test_an_unknown_fusion_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     # Only in tests are types checked before the function checks its values itself.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    message = "unknown objectness fusion 'sum'; expected one of none, geometric, raw"
+    message = "unknown objectness fusion 'sum'; expected one of none, geometric, product, raw"
     with pytest.raises(ValueError, match=message):
         fuse_objectness(random_scores(), LOGITS, "sum")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):

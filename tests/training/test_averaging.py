@@ -21,6 +21,21 @@ def test_a_moving_average_follows_the_weights_slowly() -> None:
     assert module.weight.item() == pytest.approx(1 - 0.9**2)
 
 
+def test_some_parameters_may_be_taken_in_twice_per_step() -> None:
+    box, text = nn.Linear(1, 1), nn.Linear(1, 1)
+    module = nn.ModuleDict({"box": box, "text": text})
+    for own in module.parameters():
+        own.data.fill_(0.0)
+    average = MovingAverage(module, 0.9, twice=("box.",))
+    for own in module.parameters():
+        own.data.fill_(1.0)
+    average.update()
+    average.keep()
+    assert box.weight.item() == pytest.approx(1 - 0.9**2)
+    assert box.bias.item() == pytest.approx(1 - 0.9**2)
+    assert text.weight.item() == pytest.approx(1 - 0.9)
+
+
 def test_weights_between_start_and_end() -> None:
     start = {"a": torch.tensor([0.0, 2.0]), "new": torch.zeros(3), "count": torch.tensor(1)}
     end = {

@@ -96,6 +96,13 @@ def forget_number(*_: Any) -> None:
     """Stands for what makes one of numpy's numbers; those of training programs are of no use."""
 
 
+class ForgottenSettings:
+    """Stands for an ``argparse.Namespace``: the settings of a training program are of no use."""
+
+    def __setstate__(self, _: Any) -> None:
+        """Keep nothing."""
+
+
 class _NumpyArray:
     """Stands for a ``numpy.ndarray`` until its state is known."""
 

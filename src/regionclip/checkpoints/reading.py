@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .archives import (
     ForbiddenNameError,
+    ForgottenSettings,
     NumpyType,
     forget_number,
     read_numpy_pickle,
@@ -24,8 +25,9 @@ from .errors import CheckpointError
 BARE_TENSOR = "tensor"
 """The name given to the only tensor of a file that holds one without a name."""
 
-_WRAPPERS = ("model", "state_dict")
-"""Entries under which training programs keep the weights, beside optimizer and counters."""
+_WRAPPERS = ("model_ema", "model", "state_dict")
+"""Entries under which training programs keep the weights, beside optimizer and counters; averaged
+ones come first, since they are what such programs measure."""
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """The pickled number 0x1950a86a20f9469cfc6c, with which ``torch.save`` began before PyTorch 1.6."""
 
@@ -63,8 +65,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
     Understood are ``torch.save`` files (old and new), TorchScript archives, safetensors, numpy's
     ``.npy`` and detectron2's pickles of numpy arrays. No file can run code. The weights are found
-    under ``model`` or ``state_dict``; optimizer, counters and whatever else is no tensor are left
-    out, and a ``module.`` in front of every name is removed.
+    under ``model_ema`` (the average over training), ``model`` or ``state_dict``, the first that
+    there is; optimizer, counters, settings and whatever else is no tensor are left out, and a
+    ``module.`` in front of every name is removed.
 
     Args:
         path: A file.
@@ -144,8 +147,8 @@ def _read_zip(path: Path) -> Any:
 
 
 def _read_torch(path: Path) -> Any:
-    # training programs store numpy's numbers among their counters
-    allowed: list[Any] = [(NumpyType, "numpy.dtype")]
+    # training programs store their settings, and numpy's numbers among their counters
+    allowed: list[Any] = [(NumpyType, "numpy.dtype"), (ForgottenSettings, "argparse.Namespace")]
     allowed += [(forget_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     with torch.serialization.safe_globals(allowed):
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
         "check": "data_check:DataCheck",
         "convert": "data_convert:DataConvert",
         "split": "data_split:DataSplit",
+        "relabel": "data_relabel:DataRelabel",
         "icons": "data:DataIcons",
     },
     "concepts": {
@@ -42,7 +43,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
 
 GROUPS = {
     "models": "List, describe, download and convert weights.",
-    "data": "Check, convert, split and make data sets.",
+    "data": "Check, convert, split, relabel and make data sets.",
     "concepts": "Make and show the concept pools that pretraining matches regions to.",
 }
 DESCRIPTION = (

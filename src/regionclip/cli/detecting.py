@@ -41,7 +41,8 @@ class DetectingOptions(ModelCommand):
     """Drop overlapping boxes, or weaken them by a Gaussian or linear decay of their score.
     By default as the model does."""
     objectness_fusion: Annotated[
-        Literal["none", "geometric", "raw"] | None, optional("none|geometric|raw")
+        Literal["none", "geometric", "product", "raw"] | None,
+        optional("none|geometric|product|raw"),
     ] = None
     """How much a box looks like a thing at all: 'geometric' keeps scores in 0 to 1, 'raw' is
     RegionCLIP's own formula, 'none' leaves it out. By default as the model does."""

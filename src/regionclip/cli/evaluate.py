@@ -28,6 +28,7 @@ ProtocolName = Literal[
     "lvis",
     "lvis-masks",
     "region-accuracy",
+    "given-boxes",
     "voc07",
     "voc12",
     "proposals",
@@ -64,7 +65,7 @@ class Evaluate(DetectingOptions):
     diverse-weather a folder of domains, for odinw a folder of data sets."""
     protocol: Annotated[ProtocolName | None, optional("NAME")] = None
     """coco (the default); ov-coco (base, novel, all), ov-coco-novel, ov-coco-base; lvis and
-    lvis-masks; region-accuracy; voc07, voc12; proposals; diverse-weather; odinw."""
+    lvis-masks; region-accuracy, given-boxes; voc07, voc12; proposals; diverse-weather; odinw."""
     split: Annotated[str | None, optional("NAME")] = None
     """Part of a folder to evaluate on, such as test."""
     detections: Annotated[Path | None, optional("FILE")] = None

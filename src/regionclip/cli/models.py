@@ -172,14 +172,20 @@ class ModelsConvert:
 def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[str]]:
     """Write ``output``; the rows of the report."""
     from regionclip.checkpoints import is_native, read_checkpoint, save_tensors
+    from regionclip.methods.cora import reading as cora
     from regionclip.methods.regionclip.reading import model_of, read_model, save_model
     from regionclip.methods.regionclip.weights import recognise_checkpoint
     from regionclip.proposals.rpn_weights import map_rpn_weights
 
+    state = read_checkpoint(source)
+    if cora.is_cora_file(source, state):
+        own = cora.read_model(source, state)
+        cora.save_model(output, own.model, **origin)
+        return [[own.report.target, str(len(own.report.loaded)), "0", "0"]]
     if is_native(source):
-        read = read_model(source)
+        read = read_model(source, state)
     else:
-        found = recognise_checkpoint(read_checkpoint(source), source=str(source))
+        found = recognise_checkpoint(state, source=str(source))
         if found.kind == "rpn":
             kept = map_rpn_weights(found.proposer, source=str(source))  # refuses incomplete ones
             save_tensors(output, found.proposer, origin)

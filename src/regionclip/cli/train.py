@@ -25,8 +25,8 @@ class Train:
     """Train a detector from a recipe; an interrupted run goes on where it stopped.
 
     A recipe is a TOML file, or one that ships with the package: finetune (your own data), proposals
-    (a proposal network), regionclip-pretrain-small (images with captions), regionclip-ov-coco-rn50
-    and its likes (the published runs), icons.
+    (a proposal network), regionclip-pretrain-small (images with captions), regionclip-ov-coco-rn50,
+    cora-ov-coco-rn50 and their likes (the published runs), icons.
 
     For example:
 

@@ -50,6 +50,17 @@ class Augmentation:
         if not 0 <= self.flip_share <= 1:
             raise ValueError(f"flip_share must be in [0, 1], got {self.flip_share}")
 
+    def vary(
+        self,
+        picture: Image.Image,
+        objects: Objects,
+        *,
+        generator: torch.Generator,
+        with_polygons: bool = False,
+    ) -> tuple[Tensor, Targets]:
+        """Vary one image; see :func:`augment`."""
+        return augment(picture, objects, self, generator=generator, with_polygons=with_polygons)
+
 
 def resize_and_flip(
     picture: Image.Image, augmentation: Augmentation, *, generator: torch.Generator

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.structures import DetectionBatch, Targets
 
-from .augmentation import Augmentation, augment
+from .augmentation import Augmentation
 from .datasets import Dataset
 from .images import ImageReadError, read_image
 from .sampling import Draw, Loading, batches, epochs, mixed_seed, repeat_factors
@@ -26,6 +26,7 @@ class TrainingImage:
     pixels: torch.Tensor
     targets: Targets
     seed: int
+    step: int
 
 
 class TrainingImages(TorchDataset[TrainingImage]):
@@ -59,14 +60,13 @@ class TrainingImages(TorchDataset[TrainingImage]):
                 _log.warning("%s; the next image is taken instead", reason)
                 error = error or reason
                 continue
-            pixels, targets = augment(
+            pixels, targets = self.augmentation.vary(
                 picture,
                 sample.objects,
-                self.augmentation,
                 generator=torch.Generator().manual_seed(draw.seed),
                 with_polygons=self.with_polygons,
             )
-            return TrainingImage(pixels, targets, draw.seed)
+            return TrainingImage(pixels, targets, draw.seed, draw.step)
         raise error or ValueError(f"{self.dataset.source} has no image")
 
 
@@ -121,9 +121,10 @@ def detection_batches(
 
 
 def collate(images: Sequence[TrainingImage]) -> DetectionBatch:
-    """Images of any sizes as one batch."""
+    """Images of any sizes as one batch; they are of one step."""
     return DetectionBatch(
         images=tuple(each.pixels for each in images),
         targets=tuple(each.targets for each in images),
         seeds=tuple(each.seed for each in images),
+        step=images[0].step,
     )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import torch
@@ -18,10 +18,12 @@ class Draw:
     Attributes:
         index: Of the sample in the data set.
         seed: Of all chance that concerns it: augmentation, regions.
+        step: Of the run, from 0 on.
     """
 
     index: int
     seed: int
+    step: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,12 +116,14 @@ def batches(
         (facebookresearch/detectron2@e3ee0ab ``detectron2/data/common.py``).
     """
     waiting: dict[bool, list[Draw]] = {True: [], False: []}
+    step = 0
     for position, index in enumerate(indices):
         group = waiting[is_wide[index]]
         group.append(Draw(index, mixed_seed(seed, position)))
         if len(group) == batch_size:
-            yield group.copy()
+            yield [replace(draw, step=step) for draw in group]
             group.clear()
+            step += 1
 
 
 def mixed_seed(seed: int, number: int) -> int:

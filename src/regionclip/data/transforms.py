@@ -10,11 +10,17 @@ from PIL import Image
 from torch import Tensor
 
 Interpolation = Literal["bilinear", "bicubic"]
+SizeRule = Literal["detectron2", "detr"]
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def resize_shortest_edge(
-    image: Image.Image, *, shortest: int, longest: int, interpolation: Interpolation = "bilinear"
+    image: Image.Image,
+    *,
+    shortest: int,
+    longest: int,
+    interpolation: Interpolation = "bilinear",
+    rule: SizeRule = "detectron2",
 ) -> Float[Tensor, "3 H W"]:
     """Resize an RGB image so that its shorter side is ``shortest`` and no side above ``longest``.
 
@@ -23,6 +29,7 @@ def resize_shortest_edge(
         shortest: Pixels of the shorter side, unless the longer one would exceed ``longest``.
         longest: Most pixels of the longer side.
         interpolation: PIL's filter.
+        rule: Whose rounding: see :func:`detr_size`.
 
     Returns:
         RGB in [0, 1]. Resizing happens on ``uint8`` with PIL's antialiasing filter: other filters
@@ -32,7 +39,8 @@ def resize_shortest_edge(
         facebookresearch/detectron2@e3ee0ab ``detectron2/data/transforms/augmentation_impl.py``
         (``ResizeShortestEdge``).
     """
-    new_size = _resized(image.size, shortest, longest)
+    size_of = detr_size if rule == "detr" else _resized
+    new_size = size_of(image.size, shortest, longest)
     if new_size != image.size:
         image = image.resize(new_size, FILTERS[interpolation])
     return pixels_of(image)
@@ -46,6 +54,32 @@ def _resized(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, i
         scale = longest / max(width, height)
         width, height = width * scale, height * scale
     return max(int(width + 0.5), 1), max(int(height + 0.5), 1)
+
+
+def detr_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
+    """The size that DETR and its descendants resize an image to.
+
+    If the longer side would exceed the limit, the target of the shorter one is lowered first, to
+    the nearest pixel; then the longer side is rounded down, so it may end below the limit.
+
+    Args:
+        size: In any order.
+        shortest: Pixels of the shorter side.
+        longest: Most pixels of the longer side.
+
+    Returns:
+        In the order of ``size``.
+
+    Source:
+        facebookresearch/detr ``datasets/transforms.py`` (``get_size_with_aspect_ratio``).
+    """
+    short, long = min(size), max(size)
+    if long / short * shortest > longest:
+        shortest = max(round(longest * short / long), 1)
+    if short == shortest:
+        return size
+    first, second = (shortest if side == short else int(shortest * side / short) for side in size)
+    return first, second
 
 
 def pixels_of(image: Image.Image) -> Float[Tensor, "3 H W"]:

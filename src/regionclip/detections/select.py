@@ -13,6 +13,7 @@ from regionclip.detections.soft_nms import SoftNmsDecay, soft_nms
 
 NmsMethod = Literal["hard", "soft_gaussian", "soft_linear", "soft_hard"]
 ReportedScore = Literal["fused", "class"]
+NmsBoxes = Literal["clipped", "whole"]
 
 _DECAY: dict[str, SoftNmsDecay] = {
     "soft_gaussian": "gaussian",
@@ -39,6 +40,9 @@ class SelectionOptions:
     """Width of ``soft_gaussian``; upstream ``SOFT_NMS_SIGMA``."""
     soft_nms_prune: float = 0.001
     """Soft NMS forgets a box at this score; upstream ``SOFT_NMS_PRUNE``."""
+    nms_boxes: NmsBoxes = "clipped"
+    """What overlap is measured on: boxes ``clipped`` to the image, or ``whole`` as they were
+    predicted, as CORA's are; :func:`select_detections` returns the same."""
     max_detections: int = 100
     """Per image, best first; upstream ``TEST.DETECTIONS_PER_IMAGE`` (100 COCO, 300 LVIS)."""
     reported_score: ReportedScore = "fused"
@@ -57,6 +61,10 @@ class SelectionOptions:
             raise ValueError(f"soft_nms_prune must be at least 0, got {self.soft_nms_prune}")
         if self.max_detections < 1:
             raise ValueError(f"max_detections must be at least 1, got {self.max_detections}")
+        if self.nms_boxes not in get_args(NmsBoxes):
+            raise ValueError(
+                f"unknown nms_boxes {self.nms_boxes!r}; expected one of {_listed(NmsBoxes)}"
+            )
         if self.reported_score not in get_args(ReportedScore):
             raise ValueError(
                 f"unknown reported_score {self.reported_score!r}; "
@@ -74,7 +82,7 @@ class Selection:
     """The pairs of box and class that are left, best first.
 
     Attributes:
-        boxes: ``xyxy``, inside the image they were selected in.
+        boxes: ``xyxy``, inside the image they were selected in, unless ``nms_boxes="whole"``.
         scores: Fused, or the class score if that was asked for (then not in decreasing order).
         labels: Column of the scores given.
         region_index: Row of the boxes given, rows with undefined numbers counted.
@@ -97,7 +105,8 @@ def select_detections(
     """Threshold, non-maximum suppression within each class, and the best of all classes.
 
     One box may be kept with several classes. A row with a box or a score that is not finite is
-    left out whole. Boxes are clipped to the image, and may be empty after that.
+    left out whole. Boxes are clipped to the image, unless ``options.nms_boxes`` says otherwise,
+    and may be empty after that.
 
     Args:
         boxes: ``xyxy``, pixels of the prepared image.
@@ -114,7 +123,9 @@ def select_detections(
     """
     is_valid = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
     region, label = ((scores > options.min_score) & is_valid[:, None]).nonzero().unbind(1)
-    pair_boxes = clip_boxes(boxes, size_hw)[region]
+    if options.nms_boxes == "clipped":
+        boxes = clip_boxes(boxes, size_hw)
+    pair_boxes = boxes[region]
     pair_scores = scores[region, label]
     if options.nms == "hard":
         kept = batched_nms(

@@ -6,8 +6,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from regionclip.concepts.templates import fill_template
+
+from .clip_resnet import ClipResNet
+from .tokenizer import clip_tokenizer, num_merges_of
 
 
 @runtime_checkable
@@ -131,3 +135,34 @@ class MissingTextTower:
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Raise; see :meth:`tokenize`."""
         raise ValueError("this file carries no text tower")
+
+
+class ShortPrompts:
+    """A text tower that reads few tokens of each prompt and gives every prompt the same weight.
+
+    Its vectors are of length one, so their mean over templates (:func:`class_embeddings`) is that
+    of directions. They are in the space of the tower itself, whose ``encoder_id`` they have.
+
+    Source:
+        tgxs002/CORA@c334a6d ``--text_len``.
+    """
+
+    def __init__(self, encoder: ClipResNet, *, length: int) -> None:
+        """Cut prompts of ``encoder`` to ``length`` tokens, start and end included."""
+        self._encoder = encoder
+        self._tokenize = clip_tokenizer(
+            num_merges=num_merges_of(encoder.spec.vocab_size), context_length=length
+        )
+
+    @property
+    def encoder_id(self) -> str:
+        """Names the joint space."""
+        return self._encoder.encoder_id
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """Token ids; a text that is too long is cut and keeps its end token."""
+        return self._tokenize(list(texts))
+
+    def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
+        """Vectors of length one."""
+        return F.normalize(self._encoder.encode_tokens(tokens), dim=1)

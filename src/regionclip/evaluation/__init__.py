@@ -3,6 +3,7 @@
 from .coco import evaluate_coco, evaluate_ov_coco
 from .diverse_weather import evaluate_diverse_weather
 from .finding import data_vocabulary, detect_dataset
+from .given_boxes import evaluate_given_boxes
 from .icons import evaluate_icons
 from .lvis import evaluate_lvis, evaluate_lvis_masks
 from .odinw import evaluate_odinw
@@ -20,6 +21,7 @@ __all__ = [
     "detect_dataset",
     "evaluate_coco",
     "evaluate_diverse_weather",
+    "evaluate_given_boxes",
     "evaluate_icons",
     "evaluate_lvis",
     "evaluate_lvis_masks",

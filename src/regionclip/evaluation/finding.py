@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regionclip.concepts.class_names import plain_name
@@ -16,6 +16,7 @@ from regionclip.data.loading import prepared_batches
 from regionclip.data.sources import NamedSource
 from regionclip.detect import DetectOptions, Detector
 from regionclip.regions.inputs import boxes_input
+from regionclip.scoring.cosine import class_scores
 from regionclip.scoring.regions import score_classes
 from regionclip.structures import Detections, PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
@@ -80,7 +81,8 @@ def detect_dataset(
             a class.
         options: Scoring and selection; by default the detector's.
         find: :func:`find_objects` by default; or :func:`find_in_true_boxes`,
-            :func:`name_true_boxes`, :func:`find_proposals`, or your own.
+            :func:`name_true_boxes`, :func:`classify_true_boxes`, :func:`find_proposals`, or your
+            own.
         batch_size: Images computed at a time.
         num_workers: Threads that read and resize.
         unreadable: Told the index of an image that cannot be read, and why; by default that is
@@ -155,6 +157,28 @@ def name_true_boxes(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
 
 
 @torch.inference_mode()
+def classify_true_boxes(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
+    """The best pairs of an annotated box and a class, whatever the options say.
+
+    Scores are the softmax over the classes alone; nothing is suppressed. As many pairs are kept as
+    any rule of :func:`~.given_boxes.evaluate_given_boxes` looks at.
+    """
+    search.names.check_encoder(search.detector.encoder_id)
+    view = search.detector.parts.regions.view([image for _, image in pairs])
+    names, temperature = search.names, search.detector.parts.temperature
+    found = []
+    for index, (sample, image) in enumerate(pairs):
+        boxes = true_boxes(sample)
+        vectors = view.of(index).features(boxes_input(boxes, image))
+        rows = names.embeddings.to(vectors.device)
+        scores = class_scores(vectors, rows, temperature=temperature).cpu().flatten()
+        best = scores.argsort(descending=True, stable=True)[: LVIS_RULES.max_detections]
+        box, label = best // len(names), best % len(names)
+        found.append(Detections(boxes[box], scores[best], label, names.names))
+    return found
+
+
+@torch.inference_mode()
 def find_proposals(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
     """The detector's proposals, best first, in pixels of the original image, without a class."""
     images = [image for _, image in pairs]
@@ -201,9 +225,14 @@ def prompt_names(names: Sequence[str]) -> tuple[str, ...]:
 
 def true_boxes(sample: Sample) -> Float[Tensor, "R 4"]:
     """Annotated boxes with an area, without crowds."""
+    return sample.objects.boxes[true_rows(sample)]
+
+
+def true_rows(sample: Sample) -> Bool[Tensor, " N"]:
+    """Which of the annotated objects :func:`true_boxes` gives."""
     boxes = sample.objects.boxes
     has_area = boxes.isfinite().all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-    return boxes[has_area & ~sample.objects.is_crowd]
+    return has_area & ~sample.objects.is_crowd
 
 
 def nothing_found(class_names: Sequence[str]) -> Detections:

@@ -12,7 +12,14 @@ from regionclip.structures import Detections
 
 from .coco import evaluate_coco, evaluate_ov_coco
 from .diverse_weather import evaluate_diverse_weather
-from .finding import Find, find_objects, find_proposals, name_true_boxes
+from .finding import (
+    Find,
+    classify_true_boxes,
+    find_objects,
+    find_proposals,
+    name_true_boxes,
+)
+from .given_boxes import evaluate_given_boxes
 from .lvis import MAX_DETECTIONS, evaluate_lvis, evaluate_lvis_masks
 from .naming import only_split, with_splits
 from .odinw import evaluate_odinw
@@ -108,6 +115,12 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "how true boxes are named: top-1, top-5, mean per class, and AP",
         with_splits_if_told,
         name_true_boxes,
+    ),
+    "given-boxes": Protocol(
+        evaluate_given_boxes,
+        "AP of naming true boxes, without NMS and background: CORA's of a region prompt",
+        with_splits_if_told,
+        classify_true_boxes,
     ),
     "voc07": Protocol(evaluate_voc07, "Pascal VOC's AP50, 11 points"),
     "voc12": Protocol(evaluate_voc12, "Pascal VOC's AP50, all points"),

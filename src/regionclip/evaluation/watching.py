@@ -9,7 +9,14 @@ from regionclip.data.datasets import Category, Dataset
 from regionclip.detect import Detector
 from regionclip.structures import Detections
 
-from .finding import data_vocabulary, detect_dataset, find_proposals, nothing_found
+from .finding import (
+    classify_true_boxes,
+    data_vocabulary,
+    detect_dataset,
+    find_proposals,
+    nothing_found,
+)
+from .given_boxes import best_pairs
 from .lvis import is_federated
 from .processes import Processes
 from .proposals import evaluate_proposals
@@ -48,6 +55,17 @@ class Watch:
             batch_size=self.batch_size,
         )
         return self._judged(found, judge_objects)
+
+    def given_box_figures(self, detector: Detector) -> dict[str, float]:
+        """Those of :func:`judge_given_boxes`, in every process; the true boxes are only named."""
+        found = detect_dataset(
+            detector,
+            self._share(),
+            data_vocabulary(detector, self.dataset),
+            find=classify_true_boxes,
+            batch_size=self.batch_size,
+        )
+        return self._judged(found, judge_given_boxes)
 
     def proposal_figures(self, detector: Detector) -> dict[str, float]:
         """Those of :func:`judge_proposals`, in every process."""
@@ -102,6 +120,11 @@ def judge_objects(dataset: Dataset, found: Sequence[Detections]) -> dict[str, fl
     if any(each.split == "novel" for each in dataset.categories):
         figures |= _by_split(report)
     return _defined(figures)
+
+
+def judge_given_boxes(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:
+    """Those of :func:`judge_objects`, of the best pairs of true boxes and classes."""
+    return judge_objects(dataset, [best_pairs(dataset, each) for each in found])
 
 
 def judge_proposals(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:

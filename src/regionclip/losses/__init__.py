@@ -1,4 +1,4 @@
-"""What training minimises: captions to images, regions to names and boxes, anchors to boxes."""
+"""What training minimises: captions to images, regions to names, anchors and queries to boxes."""
 
 from .boxes import box_l1_loss
 from .classification import focal_scaled_cross_entropy, weighted_cross_entropy
@@ -6,10 +6,12 @@ from .concepts import concept_contrastive_loss, concept_distillation_loss
 from .contrastive import caption_contrastive_loss, image_text_loss
 from .loss_sum import LossSum
 from .masks import mask_loss
+from .queries import QueryLoss, query_loss
 from .rpn import RpnLoss, RpnLossOptions, rpn_loss
 
 __all__ = [
     "LossSum",
+    "QueryLoss",
     "RpnLoss",
     "RpnLossOptions",
     "box_l1_loss",
@@ -19,6 +21,7 @@ __all__ = [
     "focal_scaled_cross_entropy",
     "image_text_loss",
     "mask_loss",
+    "query_loss",
     "rpn_loss",
     "weighted_cross_entropy",
 ]

@@ -118,7 +118,7 @@ def pair_regions(
         detectron2@e3ee0ab ``detectron2/modeling/roi_heads/roi_heads.py``
         (``label_and_sample_proposals``) with ``detectron2/config/defaults.py``.
     """
-    _check_labels(targets.labels, num_classes)
+    check_labels(targets.labels, num_classes)
     boxes = torch.cat([proposals.to(targets.boxes.dtype), targets.boxes])
     labels, target_index = match_boxes(
         boxes, targets, background_label=num_classes, match_iou=match_iou
@@ -183,7 +183,12 @@ def _first(rows: Tensor, number: int, permutation: Permutation) -> Tensor:
     return rows[permutation(len(rows)).to(rows.device)[:number]]
 
 
-def _check_labels(labels: Tensor, num_classes: int) -> None:
+def check_labels(labels: Int[Tensor, " N"], num_classes: int) -> None:
+    """Refuse objects of classes that are not trained.
+
+    Raises:
+        ValueError: A label is not in ``[0, num_classes)``.
+    """
     wrong = (labels < 0) | (labels >= num_classes)
     if wrong.any():
         raise ValueError(

@@ -1,9 +1,11 @@
-"""The one interface of everything that says where in an image something may be."""
+"""The interfaces of everything that says where in an image something may be."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from regionclip.regions.embedder import BatchView
 from regionclip.structures import PreparedImage, Proposals
+from regionclip.vocabulary import Vocabulary
 
 
 @runtime_checkable
@@ -25,4 +27,23 @@ class Proposer(Protocol):
 
     def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
         """Regions of each image."""
+        ...
+
+
+@runtime_checkable
+class Localizer(Protocol):
+    """Finds regions for given classes; any object with this method is one.
+
+    It keeps to what :class:`Proposer` says, but for two things: its regions depend on what is
+    asked for, and its boxes may reach outside the image, if that is how its recogniser wants them.
+    """
+
+    def localize(
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary
+    ) -> tuple[list[Proposals], BatchView]:
+        """Regions of each image, and the images as the recogniser sees them.
+
+        A localiser looks at images through the recogniser's own tower; what it saw goes on to the
+        naming of the regions, so that no image is encoded twice.
+        """
         ...

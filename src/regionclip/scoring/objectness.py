@@ -6,11 +6,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-ObjectnessFusion = Literal["none", "geometric", "raw"]
+ObjectnessFusion = Literal["none", "geometric", "product", "raw"]
 """How objectness enters a score.
 
 - ``none``: not at all.
 - ``geometric``: ``sqrt(p * sigmoid(logit))``, in [0, 1]: the geometric mean of two probabilities.
+- ``product``: ``p * sigmoid(logit)``, in [0, 1]: CORA's.
 - ``raw``: ``sqrt(p * logit)``, RegionCLIP's. It may exceed 1, and a region whose logit is not
   positive has no detection.
 """
@@ -37,7 +38,8 @@ def fuse_objectness(
     Source:
         microsoft/RegionCLIP@4b8513b ``detectron2/modeling/roi_heads/fast_rcnn.py``
         (``MULTIPLY_RPN_SCORE``): the square root of a negative number is undefined there, and such
-        rows are dropped later.
+        rows are dropped later. ``product``: CORA (arXiv:2303.13076), tgxs002/CORA@c334a6d, which
+        keeps scores 1e-5 from 0 and 1: of no effect but among boxes that are as good as certain.
     """
     if fusion == "none":
         return class_scores
@@ -46,7 +48,8 @@ def fuse_objectness(
             f"objectness fusion {fusion!r} needs proposals with an objectness, and these have "
             "none (boxes that somebody gave); use 'none'"
         )
-    return torch.sqrt(class_scores * _weights(objectness, fusion)[:, None])
+    weighted = class_scores * _weights(objectness, fusion)[:, None]
+    return weighted if fusion == "product" else weighted.sqrt()
 
 
 def score_bound(objectness: Float[Tensor, " R"], fusion: ObjectnessFusion) -> Float[Tensor, " R"]:
@@ -59,12 +62,13 @@ def score_bound(objectness: Float[Tensor, " R"], fusion: ObjectnessFusion) -> Fl
     """
     if fusion == "none":
         return torch.ones_like(objectness)
-    return torch.sqrt(_weights(objectness, fusion))
+    weights = _weights(objectness, fusion)
+    return weights if fusion == "product" else weights.sqrt()
 
 
 def _weights(objectness: Tensor, fusion: ObjectnessFusion) -> Tensor:
-    """What a class score is multiplied by under the root, not negative."""
-    if fusion == "geometric":
+    """What a class score is multiplied by, perhaps under a root, not negative."""
+    if fusion in ("geometric", "product"):
         return objectness.sigmoid()
     if fusion == "raw":
         return objectness.clamp(min=0)

@@ -1,6 +1,6 @@
 """Averages of weights: over the steps of a run, and between a run's start and its end."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -11,15 +11,30 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class MovingAverage:
     """An exponential moving average of a module's trainable parameters."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        """Begin with the parameters as they are."""
-        self._parameters = [each for each in module.parameters() if each.requires_grad]
+    def __init__(self, module: nn.Module, decay: float, *, twice: Sequence[str] = ()) -> None:
+        """Begin with the parameters as they are.
+
+        Args:
+            module: Its parameters.
+            decay: What of an average stays after a step.
+            twice: Beginnings of the names of parameters that are taken in twice per step, so that
+                only the square of ``decay`` stays.
+        """
+        trained = {name: own for name, own in module.named_parameters() if own.requires_grad}
+        self._parameters = list(trained.values())
         self._averages = [each.detach().clone() for each in self._parameters]
+        self._twice = [row for row, name in enumerate(trained) if name.startswith(tuple(twice))]
         self._update = get_ema_multi_avg_fn(decay)
 
     def update(self) -> None:
         """Take in the parameters after a step."""
-        self._update(self._averages, [each.detach() for each in self._parameters], 0)
+        self._take_in(range(len(self._parameters)))
+        if self._twice:
+            self._take_in(self._twice)
+
+    def _take_in(self, rows: Sequence[int]) -> None:
+        own = [self._parameters[row].detach() for row in rows]
+        self._update([self._averages[row] for row in rows], own, 0)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

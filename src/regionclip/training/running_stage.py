@@ -44,6 +44,8 @@ class Stage:
             of steps, as many as are left.
         optimization: Optimizer and schedule.
         evaluation: ``None`` measures nothing.
+        averaged_twice: Beginnings of the names of parameters whose moving average, if one is kept,
+            takes them in twice per step.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Stage:
     batches: Callable[[int], Iterable[Any]]
     optimization: Optimization
     evaluation: Evaluation | None = None
+    averaged_twice: tuple[str, ...] = ()
 
 
 class RunningStage:
@@ -65,7 +68,8 @@ class RunningStage:
         self._trained = [each for each in self.learner.parameters() if each.requires_grad]
         self._average = None
         if plan.ema_decay is not None:
-            self._average = MovingAverage(self.learner, plan.ema_decay)
+            twice = stage.averaged_twice
+            self._average = MovingAverage(self.learner, plan.ema_decay, twice=twice)
         self._prepared, self._optimizer = accelerator.prepare(self.learner, optimizer)
         self.best = float("-inf")
 

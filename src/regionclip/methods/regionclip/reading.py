@@ -65,8 +65,12 @@ class ReadModel:
     left_over: tuple[str, ...] = ()
 
 
-def read_model(path: str | Path) -> ReadModel:
+def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> ReadModel:
     """Read a detector from any known file; it loads whole or not at all.
+
+    Args:
+        path: The file.
+        state: Its tensors, from a caller that has read them.
 
     Raises:
         CheckpointError: The file is unreadable, of no known layout, incomplete, or holds no image
@@ -74,8 +78,9 @@ def read_model(path: str | Path) -> ReadModel:
     """
     path = Path(path)
     if is_native(path):
-        return _read_native(path)
-    found = recognise_checkpoint(read_checkpoint(path), source=str(path))
+        return _read_native(path, state)
+    state = read_checkpoint(path) if state is None else state
+    found = recognise_checkpoint(state, source=str(path))
     if found.kind in _FOR_OTHERS:
         raise CheckpointError(f"{path} {_FOR_OTHERS[found.kind]}")
     return model_of(found, source=str(path))
@@ -221,14 +226,14 @@ def _renamed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def _read_native(path: Path) -> ReadModel:
+def _read_native(path: Path, state: Mapping[str, Tensor] | None) -> ReadModel:
     metadata = read_native_metadata(path)
     if metadata.method == RPN_METHOD:
         raise CheckpointError(f"{path} {_FOR_OTHERS['rpn']}")
     if metadata.method != "regionclip":
         raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of RegionCLIP")
     model = build(settings_from(RegionClipConfig, metadata.config, source=str(path)))
-    state = read_checkpoint(path)
+    state = read_checkpoint(path) if state is None else state
     has_text_tower = "encoder.clip.text_projection" in state
     report = load_strict(
         model,

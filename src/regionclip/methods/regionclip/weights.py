@@ -1,16 +1,14 @@
 """RegionCLIP's released files: recognised by their keys and shapes, sorted into parts."""
 
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from regionclip.checkpoints import BARE_TENSOR, CheckpointError
-from regionclip.encoders.clip_resnet import SPECS, ClipResNetSpec
+from regionclip.encoders.clip_resnet import ClipResNetSpec
+from regionclip.encoders.clip_weights import clip_spec_of, complete_clip
 from regionclip.weights import WeightsEntry
 
 Part = Literal["encoder", "teacher", "proposer", "box_predictor", "mask_head"]
@@ -102,12 +100,12 @@ def recognise_checkpoint(state: Mapping[str, Tensor], *, source: str) -> RegionC
     encoder = parts["encoder"]
     if "visual.attnpool.c_proj.weight" not in encoder:
         raise CheckpointError(_unrecognised(state, parts, source))
-    spec = _spec_of(encoder, source)
+    spec = clip_spec_of(encoder, source)
     return RegionClipCheckpoint(
         kind=_kind_of(state, parts),
-        encoder=_complete(encoder),
+        encoder=complete_clip(encoder),
         spec=spec,
-        teacher=_complete(parts["teacher"]),
+        teacher=complete_clip(parts["teacher"]),
         proposer=parts["proposer"],
         box_predictor=parts["box_predictor"],
         mask_head=parts["mask_head"],
@@ -134,7 +132,7 @@ def teacher_spec(found: RegionClipCheckpoint, source: str) -> ClipResNetSpec | N
     shapes = {name: each.shape for name, each in found.encoder.items() if each.ndim > 0}
     if all(shapes.get(name) == each.shape for name, each in found.teacher.items() if each.ndim > 0):
         return found.spec
-    return _spec_of(found.teacher, f"the teacher in {source}")
+    return clip_spec_of(found.teacher, f"the teacher in {source}")
 
 
 def _sort(
@@ -166,71 +164,6 @@ def _kind_of(
     if "cls_score.weight" in parts["box_predictor"]:
         return "finetuned"
     return "clip" if "text_projection" in state else "pretrained"
-
-
-def _complete(tower: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Add what trained files leave out and open_clip's modules have.
-
-    detectron2's frozen batch norms do not count batches, and RegionCLIP divides by a constant
-    temperature of 0.01 where CLIP has a learned scale, which ended at its limit of 100.
-    """
-    completed = dict(tower)
-    for name in tower:
-        if name.endswith(".running_var"):
-            counter = name.removesuffix("running_var") + "num_batches_tracked"
-            completed.setdefault(counter, torch.tensor(0))
-    if "text_projection" in tower:
-        completed.setdefault("logit_scale", torch.tensor(math.log(100.0)))
-    return completed
-
-
-def _spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
-    """Read the architecture from shapes; sizes that nobody released are fine with a text tower.
-
-    Shapes do not tell the activation: every released CLIP with a ModifiedResNet has QuickGELU
-    (open_clip ``pretrained.py``), which is the specification's default.
-    """
-    try:
-        embed_dim, channels = encoder["visual.attnpool.c_proj.weight"].shape
-        image_size = 32 * math.isqrt(len(encoder["visual.attnpool.positional_embedding"]) - 1)
-        text_width = len(encoder["text_projection"]) if "text_projection" in encoder else 0
-        context_length = len(encoder["positional_embedding"]) if text_width else 0
-        vocab_size = len(encoder["token_embedding.weight"]) if text_width else 0
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{source} has a CLIP encoder without {error}, or with it in another shape; is the "
-            "file complete?"
-        ) from error
-    stages = [_num_blocks(encoder, rf"visual\.layer{stage}\.") for stage in range(1, 5)]
-    layers = (stages[0], stages[1], stages[2], stages[3])
-    width = channels // 32
-    if not text_width:
-        for spec in SPECS.values():
-            sizes = (spec.embed_dim, spec.image_size, spec.layers, spec.width)
-            if sizes == (embed_dim, image_size, layers, width):
-                return spec
-        raise CheckpointError(
-            f"{source} has an image tower of no released size ({layers} blocks, {width} wide, "
-            f"{embed_dim} numbers per region) and no text tower to read the rest from; expected "
-            f"one of {', '.join(SPECS)}"
-        )
-    seen = ClipResNetSpec(
-        name="RN-" + "-".join(map(str, layers)) + f"-w{width}",
-        embed_dim=embed_dim,
-        image_size=image_size,
-        layers=layers,
-        width=width,
-        text_width=text_width,
-        text_heads=text_width // 64,  # CLIP's heads are 64 wide
-        text_layers=_num_blocks(encoder, r"transformer\.resblocks\."),
-        context_length=context_length,
-        vocab_size=vocab_size,
-    )
-    return next((spec for spec in SPECS.values() if spec == replace(seen, name=spec.name)), seen)
-
-
-def _num_blocks(tower: Mapping[str, Tensor], prefix: str) -> int:
-    return len({match[1] for name in tower if (match := re.match(prefix + r"(\d+)\.", name))})
 
 
 def _embedding_rows(tensor: Tensor, source: str) -> Tensor:

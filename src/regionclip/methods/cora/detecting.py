@@ -1,0 +1,149 @@
+"""A CORA model as the parts of a detector: where the named classes may be, and regions to vectors.
+
+Both look at an image through the same maps, so it is encoded once.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torchvision.ops import box_convert
+
+from regionclip.concepts.class_names import builtin_names
+from regionclip.regions.map_regions import MapView
+from regionclip.regions.region_head import (
+    DEFAULT_MEMORY_BUDGET,
+    STRIDE,
+    LiftedMaps,
+    RegionHead,
+)
+from regionclip.structures import PreparedImage, Proposals
+from regionclip.vocabulary import Vocabulary
+
+from .config import CoraConfig
+from .model import Cora, ImageMaps, valid_sizes_wh
+from .pre_matching import match_anchors, novel_factors
+
+
+class CoraRegions:
+    """Region vectors on layer3, pooled with the region prompt. For inference only.
+
+    Unlike :class:`~regionclip.regions.map_regions.MapRegions`, boxes are scaled to the map by
+    their share of the image's sides, as CORA was trained.
+
+    Attributes:
+        model: Frozen.
+        head: layer4 and the attention pool.
+    """
+
+    def __init__(
+        self,
+        model: Cora,
+        *,
+        dtype: torch.dtype = torch.float32,
+        memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    ) -> None:
+        """Let the image tower compute in ``dtype``; the localiser computes in float32."""
+        self.model = model
+        self._dtype = dtype
+        self.head = RegionHead(model.encoder.visual, memory_budget=memory_budget)
+
+    def view(self, images: Sequence[PreparedImage]) -> "CoraBatchView":
+        """Encode images."""
+        maps = self.model.maps([image.pixels for image in images], dtype=self._dtype)
+        sizes = torch.tensor([image.size_hw[::-1] for image in images], device=maps.layer3.device)
+        scales = STRIDE * valid_sizes_wh(maps.layer3_padding) / sizes
+        return CoraBatchView(self.head, maps, self.head.lift(maps.layer3), scales.repeat(1, 2))
+
+
+@dataclass(frozen=True, slots=True)
+class CoraBatchView:
+    """Maps of some images.
+
+    Attributes:
+        head: layer4 and the attention pool.
+        maps: What the image tower gave.
+        lifted: layer3, ready for any number of regions.
+        scales_xyxy: Per image, pixels of the map's own frame (16 per cell) per pixel of the image.
+    """
+
+    head: RegionHead
+    maps: ImageMaps
+    lifted: LiftedMaps
+    scales_xyxy: Float[Tensor, "B 4"]
+
+    def of(self, index: int) -> "CoraView":
+        """One of the images."""
+        return CoraView(MapView(self.head, self.lifted, index), self.scales_xyxy[index])
+
+
+@dataclass(frozen=True, slots=True)
+class CoraView:
+    """The map of one image; see :class:`~regionclip.regions.embedder.RegionView`."""
+
+    view: MapView
+    scale_xyxy: Float[Tensor, " 4"]
+
+    def features(
+        self, boxes: Float[Tensor, "R 4"], *, masks: Bool[Tensor, "R H W"] | None = None
+    ) -> Float[Tensor, "R D"]:
+        """Vectors, not normalised."""
+        return self.view.features(boxes.to(self.scale_xyxy) * self.scale_xyxy, masks=masks)
+
+    def last_stage_cells(self, boxes: Float[Tensor, "R 4"]) -> Float[Tensor, "R C g g"]:
+        """layer4's output on each box."""
+        return self.view.last_stage_cells(boxes.to(self.scale_xyxy) * self.scale_xyxy)
+
+
+class CoraLocalizer:
+    """A :class:`~regionclip.proposals.proposer.Localizer`: where a vocabulary's classes may be.
+
+    Attributes:
+        novel: The classes to favour, by name or by place in the vocabulary; ``None`` favours all
+            that the localiser was not trained on boxes of.
+        novel_factor: How much; 1 favours none.
+    """
+
+    def __init__(self, regions: CoraRegions, *, novel: Sequence[str | int] | None = None) -> None:
+        """Look through the maps of ``regions``."""
+        self._regions = regions
+        self.novel = novel
+        self.novel_factor = regions.model.config.novel_factor
+        self._base = base_classes(regions.model.config)
+
+    def localize(
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary
+    ) -> tuple[list[Proposals], CoraBatchView]:
+        """Boxes for each image, as many as the model has anchors, which may leave the image."""
+        model = self._regions.model
+        view = self._regions.view(images)
+        embeddings = vocabulary.embeddings.to(model.anchors)
+        factors = novel_factors(
+            vocabulary.names, factor=self.novel_factor, base=self._base, novel=self.novel
+        )
+        features = model.anchor_features(view.maps)
+        classes = match_anchors(
+            features, embeddings, class_factors=factors, temperature=model.config.temperature
+        )
+        found = model.localize(view.maps, classes, embeddings)
+        rows = zip(images, found.boxes[-1], found.objectness[-1], strict=True)
+        return [_in_decreasing_objectness(*row) for row in rows], view
+
+
+def base_classes(config: CoraConfig) -> Collection[str]:
+    """Names of the classes that the localiser was trained on boxes of."""
+    return set(
+        builtin_names(config.base_classes) if config.base_classes else config.own_base_classes
+    )
+
+
+def _in_decreasing_objectness(
+    image: PreparedImage, boxes_cxcywh: Tensor, objectness: Tensor
+) -> Proposals:
+    height, width = image.size_hw
+    boxes = box_convert(boxes_cxcywh, "cxcywh", "xyxy")
+    boxes = boxes * boxes.new_tensor([width, height, width, height])
+    logits, order = objectness.sort(descending=True, stable=True)
+    return Proposals(boxes[order], logits)

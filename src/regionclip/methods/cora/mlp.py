@@ -1,0 +1,26 @@
+"""The small networks between the localiser's layers."""
+
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Mlp(nn.Module):
+    """Linear layers with ReLU between them, none after the last.
+
+    Attributes:
+        layers: One more number of channels than there are layers makes them.
+    """
+
+    def __init__(self, *channels: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(*ends) for ends in pairwise(channels))
+
+    def forward(self, x: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
+        """Last axis to the last number of channels."""
+        *first, last = self.layers
+        for layer in first:
+            x = torch.relu(layer(x))
+        return last(x)

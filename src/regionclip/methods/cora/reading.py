@@ -1,0 +1,147 @@
+"""From a checkpoint file, original or our own, to a filled model; region prompts in and out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from regionclip.checkpoints import (
+    CheckpointError,
+    LoadReport,
+    is_native,
+    load_strict,
+    read_checkpoint,
+    read_native_metadata,
+    save_native,
+)
+from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.settings import settings_from, settings_to_dict
+
+from .config import CoraConfig
+from .model import Cora, build
+from .weights import PROMPT_KEYS, is_cora, map_weights
+
+METHOD = "cora"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCora:
+    """A model and what became of its file.
+
+    Attributes:
+        model: Filled, in ``eval`` mode.
+        report: What was loaded.
+    """
+
+    model: Cora
+    report: LoadReport
+
+
+def is_cora_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file is a CORA detector, upstream's or our own.
+
+    Args:
+        path: The file.
+        state: Its tensors, as :func:`~regionclip.checkpoints.read_checkpoint` returns them.
+    """
+    if is_native(path):
+        return read_native_metadata(path).method == METHOD
+    return is_cora(state)
+
+
+def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> ReadCora:
+    """Read a detector from upstream's file or our own; it loads whole or not at all.
+
+    Of an original with averaged weights (``model_ema``) these are read, as upstream evaluates.
+
+    Args:
+        path: The file.
+        state: Its tensors, from a caller that has read them.
+
+    Raises:
+        CheckpointError: The file is unreadable, no CORA detector, or incomplete.
+    """
+    path = Path(path)
+    state = read_checkpoint(path) if state is None else state
+    if not is_native(path):
+        found = map_weights(state, source=str(path))
+        config, state = found.config, found.tensors
+    else:
+        metadata = read_native_metadata(path)
+        if metadata.method != METHOD:
+            raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of CORA")
+        config = settings_from(CoraConfig, metadata.config, source=str(path))
+    model = build(config)
+    report = load_strict(model, state, source=str(path), target=f"CORA {config.encoder.name}")
+    return ReadCora(model, report)
+
+
+def save_model(path: str | Path, model: Cora, **extra: str) -> None:
+    """Write a model in the package's own format, with all that is needed to build it again.
+
+    Args:
+        path: A ``.safetensors`` file.
+        model: The model.
+        **extra: Further metadata, such as ``licence``.
+    """
+    save_native(
+        path,
+        model.state_dict(),
+        method=METHOD,
+        config=settings_to_dict(model.config),
+        encoder_id=model.encoder.encoder_id,
+        extra=extra,
+    )
+
+
+def read_region_prompt(path: str | Path) -> Float[Tensor, "T F"]:
+    """Read a region prompt from the original's file of one tensor, or from a whole checkpoint.
+
+    Args:
+        path: Upstream's ``region_prompt_*.pth``, a checkpoint of its prompt training, or a CORA
+            detector of either form.
+
+    Raises:
+        CheckpointError: The file is unreadable or holds no region prompt.
+    """
+    state = read_checkpoint(path)
+    for key in PROMPT_KEYS:
+        if key in state and state[key].ndim == 2:
+            return state[key].float()
+    raise CheckpointError(
+        f"{path} holds no region prompt: expected one tensor 'attnpool.positional_embedding' or a "
+        f"CORA checkpoint, got {len(state)} tensors, the first named {next(iter(state))!r}"
+    )
+
+
+def save_region_prompt(path: str | Path, prompt: Float[Tensor, "T F"]) -> None:
+    """Write a region prompt as the original does: a dictionary of one tensor."""
+    torch.save({PROMPT_KEYS[0]: prompt.detach().float().cpu().clone()}, path)
+
+
+def set_region_prompt(
+    encoder: ClipResNet, prompt: Float[Tensor, "T F"], *, source: str = "the region prompt"
+) -> None:
+    """Let an image tower, in place, pool regions by a region prompt.
+
+    Whole images are pooled by it from then on, too, for which it was not trained.
+
+    Args:
+        encoder: Any CLIP with a ModifiedResNet.
+        prompt: One row for the mean of the cells, then one per cell, row by row.
+        source: How errors call it.
+
+    Raises:
+        CheckpointError: It is of another size.
+    """
+    positions = encoder.visual.attnpool.positional_embedding
+    if prompt.shape != positions.shape:
+        raise CheckpointError(
+            f"{source} is of shape {tuple(prompt.shape)}, and {encoder.spec.name} takes "
+            f"{tuple(positions.shape)}; is it one of another architecture?"
+        )
+    with torch.no_grad():
+        positions.copy_(prompt)

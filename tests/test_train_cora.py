@@ -1,0 +1,183 @@
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import regionclip
+from regionclip.methods.cora.reading import read_region_prompt
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.methods.regionclip.reading import ReadModel, save_model
+from regionclip.recipes import read_recipe
+from regionclip.train import train
+from regionclip.training.engine import make_accelerator
+from tests.runs import TORCHRUN, assert_same_weights, command, entries, losses
+from tests.tiny_cora_recipes import EQUAL_SIZES, with_changes, write_recipes
+from tests.tiny_recipe import TINY
+
+PROMPT = "encoder.clip.visual.attnpool.positional_embedding"
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> tuple[Path, Path]:
+    """Of the region prompt, and of the localiser."""
+    return write_recipes(tmp_path)
+
+
+def measured(run: Path) -> list[dict]:
+    return [each for each in entries(run) if "evaluation" in each]
+
+
+def test_a_region_prompt_is_trained_measured_and_written_in_both_forms(
+    recipes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    before = load_file(tmp_path / "start.safetensors")
+    after = load_file(train(read_recipe(recipes[0]), run))
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert moved == [PROMPT]
+    assert [each["step"] for each in measured(run)] == [0, 3, 6]
+    assert {"ap", "ap50", "ap50_novel", "ap50_base"} <= measured(run)[0]["evaluation"].keys()
+    assert (run / "best.safetensors").exists()
+    content = torch.load(run / "region_prompt.pth", weights_only=True)
+    assert list(content) == ["attnpool.positional_embedding"]
+    assert torch.equal(content["attnpool.positional_embedding"], after[PROMPT])
+    assert torch.equal(read_region_prompt(run / "model.safetensors"), after[PROMPT])
+    image = next((tmp_path / "data" / "images").glob("*.png"))
+    vectors = regionclip.load(run / "model.safetensors").encode_regions(
+        image, torch.tensor([[1.0, 1, 50, 50]])
+    )
+    with_file = regionclip.load(
+        tmp_path / "start.safetensors", regions=run / "region_prompt.pth"
+    ).encode_regions(image, torch.tensor([[1.0, 1, 50, 50]]))
+    torch.testing.assert_close(vectors, with_file)
+
+
+def test_a_localizer_is_trained_measured_and_used(
+    recipes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    prompt, run = tmp_path / "prompt", tmp_path / "run"
+    train(read_recipe(recipes[0], ["optimization.steps=1"]), prompt)
+    changes = [f"region_prompt={prompt / 'region_prompt.pth'}", "optimization.ema_decay=0.5"]
+    weights = train(read_recipe(recipes[1], changes), run)
+    after, before = load_file(weights), load_file(prompt / "model.safetensors")
+    for name, tensor in before.items():
+        if name.startswith("encoder."):
+            assert torch.equal(tensor, after[name]), name
+    assert {"objectness", "boxes_0", "giou"} <= entries(run)[1].keys()
+    assert [each["step"] for each in measured(run)] == [0, 3, 6]
+    assert {"ap50_novel", "ap50_base", "ap50_all"} <= measured(run)[0]["evaluation"].keys()
+    detector = regionclip.load(weights)
+    image = next((tmp_path / "data" / "images").glob("*.png"))
+    found = detector.detect(image, ["a word that nobody trained", "anchor"])
+    assert isinstance(found, regionclip.Detections)
+    assert regionclip.load(run / "best.safetensors").encoder_id == detector.encoder_id
+
+
+def test_averages_are_kept_in_place_of_the_last_weights(
+    recipes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    steps = "optimization.steps=1"
+    start = load_file(train(read_recipe(recipes[1], ["optimization.steps=0"]), tmp_path / "zero"))
+    plain = load_file(train(read_recipe(recipes[1], [steps]), tmp_path / "plain"))
+    decay = "optimization.ema_decay=0.9"
+    once = load_file(train(read_recipe(recipes[1], [steps, decay]), tmp_path / "once"))
+    twice = load_file(
+        train(
+            read_recipe(recipes[1], [steps, decay, "learner.box_heads_averaged=twice"]),
+            tmp_path / "twice",
+        )
+    )
+    for name, tensor in start.items():
+        expected = torch.lerp(tensor, plain[name], 0.1) if tensor.is_floating_point() else tensor
+        torch.testing.assert_close(once[name], expected, msg=name)
+        if name.startswith("decoder.box_heads."):
+            expected = torch.lerp(tensor, plain[name], 1 - 0.9**2)
+        torch.testing.assert_close(twice[name], expected, msg=name)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("kind", [0, 1], ids=["prompt", "localizer"])
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(
+    recipes: tuple[Path, Path], tmp_path: Path, kind: int
+) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def interrupt(stage: str, step: int, steps: int, loss: float) -> None:
+        if step == 5:
+            raise StoppedError
+
+    changes = ["learner.split_share=0.5", "optimization.ema_decay=0.9"] if kind else []
+    recipe = read_recipe(recipes[kind], changes)
+    whole = load_file(train(recipe, tmp_path / "whole"))
+    with pytest.raises(StoppedError):
+        train(recipe, tmp_path / "broken", progress=interrupt)
+    resumed = load_file(train(recipe, tmp_path / "broken"))
+    stage = ("region-prompt", "localizer")[kind]
+    assert losses(tmp_path / "broken", stage) == losses(tmp_path / "whole", stage)
+    for name, own in whole.items():
+        assert torch.equal(own, resumed[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("kind", [0, 1], ids=["prompt", "localizer"])
+def test_two_processes_equal_one(recipes: tuple[Path, Path], tmp_path: Path, kind: int) -> None:
+    # AdamW would move what has no gradient but rounding, as keys' biases, as far as anything else
+    recipe = with_changes(recipes[kind], *EQUAL_SIZES, 'optimization.optimizer="sgd"')
+    if kind:
+        recipe.write_text(recipe.read_text() + "\n[learner]\nsplit_share = 0.5\n")
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(read_recipe(recipe), one, accelerator=make_accelerator("fp32", device="cpu"))
+    subprocess.run(command(TORCHRUN, recipe, two), check=True, capture_output=True)
+    stage = ("region-prompt", "localizer")[kind]
+    assert losses(two, stage) == pytest.approx(losses(one, stage), rel=1e-4)
+    assert_same_weights(one, two)
+
+
+def test_the_number_of_steps_changes_no_tensor(recipes: tuple[Path, Path], tmp_path: Path) -> None:
+    short = load_file(train(read_recipe(recipes[1], ["optimization.steps=0"]), tmp_path / "short"))
+    longer = load_file(train(read_recipe(recipes[1], ["optimization.steps=1"]), tmp_path / "long"))
+    assert {name: each.shape for name, each in short.items()} == {
+        name: each.shape for name, each in longer.items()
+    }
+
+
+def test_images_without_objects_may_fill_a_batch(
+    recipes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / "images" / "instances_train.json"
+    content = json.loads(path.read_text())
+    one = content["annotations"][:1]
+    path.write_text(json.dumps(content | {"annotations": one}))
+    for number, recipe in enumerate(recipes):
+        run = tmp_path / f"run{number}"
+        train(read_recipe(recipe, ["optimization.batch_size=1"]), run)
+        assert len(losses(run, ("region-prompt", "localizer")[number])) == 6
+
+
+def test_what_does_not_go_together_is_refused(recipes: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'twice' is about averages, and none are kept"):
+        read_recipe(recipes[1], ["learner.box_heads_averaged=twice"])
+    with pytest.raises(ValueError, match="holds no region prompt"):
+        train(
+            read_recipe(recipes[1], [f"region_prompt={wrong_prompt(tmp_path)}"]), tmp_path / "run"
+        )
+    with pytest.raises(ValueError, match="gives no figure 'ap51'"):
+        train(read_recipe(recipes[0], ["measuring.metric=ap51"]), tmp_path / "run")
+    wordless = tmp_path / "wordless.safetensors"
+    save_model(wordless, ReadModel(RegionClip(TINY), has_text_tower=False, reports=()))
+    for recipe in recipes:
+        with pytest.raises(ValueError, match="carries no text tower to read class names with"):
+            train(read_recipe(recipe, [f"start={wordless}"]), tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def wrong_prompt(folder: Path) -> Path:
+    path = folder / "wrong.pth"
+    torch.save({"something": torch.zeros(2, 2)}, path)
+    return path
