@@ -32,7 +32,7 @@ STAND_INS = {
     "torchvision": RPN,
 }
 """What stands where a model or a proposal network is named."""
-NAMING = ("--model", "--proposals", "--student")
+NAMING = ("--model", "--proposals", "--student", "--teacher")
 PRETRAIN = "regionclip-pretrain-small"
 SHORT = (
     "templates=photo",

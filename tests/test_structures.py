@@ -54,6 +54,35 @@ def test_length_is_the_number_of_rows() -> None:
     assert len(three_rows()) == 3
 
 
+def test_selected_proposals_keep_all_that_belongs_to_them() -> None:
+    boxes = torch.arange(12.0).reshape(3, 4)
+    proposals = Proposals(boxes, torch.tensor([3.0, 2, 1]), torch.tensor([[5.0], [6], [7]]))
+    for rows in (torch.tensor([2, 0]), torch.tensor([True, False, True])):
+        own = proposals.select(rows)
+        order = rows if rows.dtype != torch.bool else torch.tensor([0, 2])
+        assert torch.equal(own.boxes, boxes[order])
+        assert own.objectness is not None
+        assert own.objectness.tolist() == [3.0 - row for row in order.tolist()]
+        assert own.features is not None
+        assert own.features[:, 0].tolist() == [5.0 + row for row in order.tolist()]
+    assert len(proposals.select(torch.arange(0))) == 0
+    bare = Proposals(boxes).select(torch.tensor([1]))
+    assert bare.objectness is None
+    assert bare.features is None
+
+
+def test_proposals_go_to_a_device_with_all_that_belongs_to_them() -> None:
+    proposals = Proposals(torch.zeros(2, 4), torch.zeros(2), torch.zeros(2, 3)).to(
+        torch.device("meta")
+    )
+    assert {proposals.boxes.device.type, *_devices(proposals)} == {"meta"}
+
+
+def _devices(proposals: Proposals) -> set[str]:
+    parts = (proposals.objectness, proposals.features)
+    return {"missing" if each is None else each.device.type for each in parts}
+
+
 def test_names_follow_labels() -> None:
     assert three_rows().names == ("cat", "dog", "dog")
     assert no_rows().names == ()

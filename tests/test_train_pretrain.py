@@ -35,6 +35,23 @@ def recipe(tmp_path: Path) -> Path:
     return write_pretrain_recipe(tmp_path)
 
 
+@pytest.fixture
+def with_teacher(recipe: Path, tmp_path: Path) -> tuple[str, ...]:
+    """Changes of the recipe: another teacher, its pool, and images as they are."""
+    teacher = write_start(tmp_path / "teacher.safetensors", seed=1)
+    two = write_pool(tmp_path / "two.safetensors", tmp_path / "start.safetensors", teacher)
+    exact = ("augmentation.shortest_sides=[96]", "augmentation.flip_share=0.0")
+    return (f"teacher={teacher}", f"concepts={two}", *exact)
+
+
+def propose(folder: Path, *options: str) -> str:
+    """Boxes of the recipe's images, of 96 pixels as they are."""
+    images, output = str(folder / "captioned" / "images"), str(folder / "stored_boxes")
+    own = ["--proposals", "grid", "--max-proposals", "20", "--shortest-side", "96"]
+    assert main(["propose", images, *own, *options, "--output", output]) == 0
+    return f"data.proposals={output}"
+
+
 def test_pretraining_leaves_a_model_that_names_anything(recipe: Path, tmp_path: Path) -> None:
     before = load_file(tmp_path / "start.safetensors")
     weights = train(read_recipe(recipe), tmp_path / "run")
@@ -87,27 +104,66 @@ def test_regions_of_no_network_leave_the_model_its_own(
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_stored_boxes_take_the_proposers_place(recipe: Path, tmp_path: Path) -> None:
-    teacher = write_start(tmp_path / "teacher.safetensors", seed=1)
-    two = write_pool(tmp_path / "two.safetensors", tmp_path / "start.safetensors", teacher)
-    exact = (
-        f"teacher={teacher}",
-        f"concepts={two}",
-        "augmentation.shortest_sides=[96]",
-        "augmentation.flip_share=0.0",
-    )
-
+def test_stored_boxes_take_the_proposers_place(
+    recipe: Path, tmp_path: Path, with_teacher: tuple[str, ...]
+) -> None:
     def first_loss(name: str, *changes: str) -> float:
         """Of the regions alone."""
-        train(read_recipe(recipe, (*exact, *changes)), tmp_path / name)
+        train(read_recipe(recipe, (*with_teacher, *changes)), tmp_path / name)
         return entries(tmp_path / name)[0]["distillation"]
 
-    images = str(tmp_path / "captioned" / "images")
-    options = ["--proposals", "grid", "--max-proposals", "20", "--shortest-side", "96"]
-    assert main(["propose", images, *options, "--output", str(tmp_path / "boxes_of_grid")]) == 0
-    stored = first_loss("stored", f"data.proposals={tmp_path / 'boxes_of_grid'}")
+    stored = first_loss("stored", propose(tmp_path))
     assert stored == pytest.approx(first_loss("drawn", "proposals=grid"), rel=1e-4)
     assert stored != pytest.approx(first_loss("own"), rel=1e-4)
+
+
+@pytest.mark.parametrize("regions", ["map", "crops"])
+@pytest.mark.usefixtures("one_thread")
+def test_a_stored_teacher_teaches_what_the_running_one_does(
+    recipe: Path, tmp_path: Path, with_teacher: tuple[str, ...], regions: str
+) -> None:
+    options = ("--teacher", str(tmp_path / "teacher.safetensors"), "--teacher-regions", regions)
+    boxes = propose(tmp_path, *options)
+    runs = {"running": f"teacher_regions={regions}", "stored": "teacher=stored"}
+    for name, change in runs.items():
+        train(read_recipe(recipe, (*with_teacher, boxes, change)), tmp_path / name)
+    running, stored = (entries(tmp_path / name) for name in runs)
+    assert len(stored) == len(running) == 6
+    for step, (own, expected) in enumerate(zip(stored, running, strict=True)):
+        for name in ("image_text", "distillation", "contrastive"):
+            # float16 has 11 bits: 5e-4 of a number, ten times that of a logit
+            assert own[name] == pytest.approx(expected[name], rel=5e-3), (step, name)
+    assert stored[0]["distillation"] > 0.01
+
+
+def test_stored_vectors_are_mirrored_and_resized_with_their_boxes(
+    recipe: Path, tmp_path: Path, with_teacher: tuple[str, ...]
+) -> None:
+    boxes = propose(tmp_path, "--teacher", str(tmp_path / "teacher.safetensors"))
+    changes = ("augmentation.shortest_sides=[64, 80]", "augmentation.flip_share=1.0")
+    weights = train(
+        read_recipe(recipe, (*with_teacher, boxes, "teacher=stored", *changes)), tmp_path / "run"
+    )
+    assert weights.exists()
+    assert all(each["distillation"] > 0 for each in entries(tmp_path / "run"))
+
+
+def test_stored_vectors_of_another_encoder_are_refused(
+    recipe: Path, tmp_path: Path, with_teacher: tuple[str, ...]
+) -> None:
+    boxes = propose(tmp_path, "--teacher", str(tmp_path / "start.safetensors"))
+    message = r"has vectors of encoder \S+, and the teacher's is \S+; run 'regionclip propose"
+    refused(recipe, message, *with_teacher, boxes, "teacher=stored")
+
+
+def test_a_stored_teacher_needs_stored_vectors(recipe: Path, tmp_path: Path) -> None:
+    boxes = propose(tmp_path)
+    refused(recipe, "has boxes without a teacher's vectors; 'reg", boxes, "teacher=stored")
+    file = f"data.proposals={tmp_path / 'stored_boxes' / 'images-00000.parquet'}"
+    refused(recipe, "is a file of boxes without a teacher's vectors", file, "teacher=stored")
+    refused(recipe, "; set data.proposals to that folder", "teacher=stored")
+    crops = (boxes, "teacher=stored", "teacher_regions=crops")
+    refused(recipe, r"teacher_regions \('crops'\) does not go with teacher = 'stored'", *crops)
 
 
 def test_a_teacher_of_another_file_matches_regions_in_its_own_space(

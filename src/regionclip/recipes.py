@@ -115,6 +115,10 @@ ORIGINAL_SELECTION = RpnSelection(nms_iou=0.5, post_nms_topk=300)
 ``pretrain.sh``."""
 
 
+STORED = "stored"
+"""The teacher of a pretraining whose vectors were computed ahead."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainRecipe:
     """Teach an image tower what regions show, from images with captions.
@@ -136,7 +140,9 @@ class PretrainRecipe:
     )
     teacher: str | None = None
     """What regions are matched to concepts by: a known name, a file, or an open_clip model.
-    ``None`` is the teacher in the start's file or, if it has none, the start itself."""
+    ``None`` is the teacher in the start's file or, if it has none, the start itself. ``stored``
+    runs none and takes the vectors in ``data.proposals``, which ``regionclip propose --teacher``
+    wrote: those of images that are not augmented."""
     teacher_regions: RegionSource = "map"
     """``crops`` lets the teacher look at each region as a picture of its own: slow, and the only
     way for other towers than CLIP's ResNets."""
@@ -151,6 +157,20 @@ class PretrainRecipe:
     val_image_root: str | None = None
     measuring: Measuring = field(default_factory=Measuring)
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        if self.teacher != STORED:
+            return
+        if self.data.proposals is None:
+            raise ValueError(
+                "teacher = 'stored' takes the vectors that 'regionclip propose ... --teacher "
+                "MODEL' wrote; set data.proposals to that folder"
+            )
+        if self.teacher_regions != "map":
+            raise ValueError(
+                f"teacher_regions ({self.teacher_regions!r}) does not go with teacher = 'stored', "
+                "whose vectors are there already; 'regionclip propose' has --teacher-regions"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -59,13 +59,32 @@ class Proposals:
     Attributes:
         boxes: ``xyxy``, pixels of the prepared image (``PreparedImage.pixels``), inside it.
         objectness: Class-free logits, unbounded; ``None`` for boxes that somebody gave.
+        features: What an image tower made of the boxes before, in its joint space, of any length
+            and precision; ``None`` if none did.
     """
 
     boxes: Float[Tensor, "R 4"]
     objectness: Float[Tensor, " R"] | None = None
+    features: Float[Tensor, "R D"] | None = None
 
     def __len__(self) -> int:
         return int(self.boxes.shape[0])
+
+    def select(self, rows: Tensor) -> "Proposals":
+        """Keep ``rows`` (indices in the order wanted, or a boolean mask)."""
+        index = rows.to(self.boxes.device)
+        return self._of_each(lambda values: values[index])
+
+    def to(self, device: torch.device) -> "Proposals":
+        """The same on a device."""
+        return self._of_each(lambda values: values.to(device))
+
+    def _of_each(self, change: Callable[[Tensor], Tensor]) -> "Proposals":
+        return Proposals(
+            change(self.boxes),
+            None if self.objectness is None else change(self.objectness),
+            None if self.features is None else change(self.features),
+        )
 
 
 @dataclass(frozen=True, slots=True)

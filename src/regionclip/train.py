@@ -34,13 +34,14 @@ from regionclip.loading import detector_of, proposals_only, text_encoder_of
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.model import RegionClip, carry_classes
-from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
+from regionclip.methods.regionclip.pretrain import PretrainLearner
 from regionclip.methods.regionclip.proposal_learner import RpnLearner
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.methods.regionclip.transfer import TransferLearner
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import load_trunk, save_rpn
 from regionclip.recipes import (
+    STORED,
     IconsRecipe,
     PretrainRecipe,
     ProposalRecipe,
@@ -197,9 +198,9 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
     read = read_model(start)
     model = read.model.float().to(run.device)
     pool = ConceptPool.load(recipe.concepts)
-    teacher, teacher_id = teacher_of(recipe, start, model, run.device)
-    pool.check_encoders(text_encoder_of(read).encoder_id, teacher_id)
-    stored = stored_boxes(recipe.data, captions)
+    teacher = teacher_of(recipe, start, read, pool)
+    wanted = pool.teacher_vocabulary.encoder_id if recipe.teacher == STORED else None
+    stored = stored_boxes(recipe.data, captions, features_of=wanted)
     other = other_proposals(model, recipe)
     proposer = other
     if other is None and (stored is None or val is not None):
@@ -207,7 +208,7 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
     learner = PretrainLearner(
         model.encoder,
         pool.student.embeddings,
-        Teacher(teacher, pool.teacher_vocabulary.embeddings),
+        teacher,
         proposer if stored is None else None,
         recipe.learner,
     )

@@ -4,31 +4,50 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from regionclip.loading import DTYPES, load, region_embedder
+from regionclip.concepts.pool import ConceptPool
+from regionclip.loading import DTYPES, load, region_embedder, text_encoder_of
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.model import RegionClip
-from regionclip.methods.regionclip.reading import read_model, read_teacher
+from regionclip.methods.regionclip.pretrain import Teacher
+from regionclip.methods.regionclip.reading import ReadModel, read_model, read_teacher
 from regionclip.proposal_loading import open_proposals, trainable_rpn
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig, RpnSelection
 from regionclip.proposals.table import BoxTable
-from regionclip.recipes import PretrainRecipe
+from regionclip.recipes import STORED, PretrainRecipe
 from regionclip.regions.embedder import RegionEmbedder
 
 
-def teacher_of(
-    recipe: PretrainRecipe, start: Path, model: RegionClip, device: torch.device
-) -> tuple[RegionEmbedder, str]:
-    """What matches regions to concepts, and the ``encoder_id`` of the space it matches them in.
+def teacher_of(recipe: PretrainRecipe, start: Path, read: ReadModel, pool: ConceptPool) -> Teacher:
+    """What matches regions to the concepts of a pool.
+
+    Args:
+        recipe: Says what.
+        start: The start model's file.
+        read: The start model, on the device to run on.
+        pool: The concepts.
 
     Raises:
-        ValueError: The start's file has a teacher of another architecture than the student, whose
-            space nothing in it tells; or the recipe's teacher is unknown.
+        ValueError: The pool is of another space than the student or the teacher; the start's file
+            has a teacher of another architecture than the student, whose space nothing in it tells;
+            or the recipe's teacher is unknown.
     """
-    dtype = DTYPES[recipe.run.precision]
+    concepts = pool.teacher_vocabulary
+    if recipe.teacher == STORED:
+        # whose vectors they are is checked where they are read
+        regions, teacher_id = None, concepts.encoder_id
+    else:
+        regions, teacher_id = _running_teacher(recipe, start, read.model)
+    pool.check_encoders(text_encoder_of(read).encoder_id, teacher_id)
+    return Teacher(regions, concepts.embeddings)
+
+
+def _running_teacher(
+    recipe: PretrainRecipe, start: Path, model: RegionClip
+) -> tuple[RegionEmbedder, str]:
+    """An image tower, and the ``encoder_id`` of its space."""
+    dtype, device = DTYPES[recipe.run.precision], model.encoder.device
     if recipe.teacher is not None:
         found = load(
             recipe.teacher,

@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,15 @@ def test_a_shard_of_which_nothing_can_be_read_is_named_and_has_an_empty_file(
     assert {row["image"] for row in rows("1-00000.parquet")} == {"1.tar/b0.png"}
 
 
-def test_boxes_without_any_are_kept_as_such(photos: Path) -> None:
+def test_boxes_without_any_are_kept_as_such(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
     boxes = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": []}
     Path("boxes.json").write_text(json.dumps(boxes))
     assert propose("photos/a.jpg", "--proposals", "boxes.json") == 0
     assert rows("images-00000.parquet") == []
     image = PreparedImage(torch.zeros(3, 4, 6), (40, 60), "photos/a.jpg")
-    assert len(open_proposals("out").propose([image])[0]) == 0
+    with caplog.at_level(logging.WARNING):
+        assert len(open_proposals("out").propose([image])[0]) == 0
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from regionclip.data.captions import CaptionedDataset
 from regionclip.data.datasets import Dataset, Sample
 from regionclip.data.sampling import Loading
 from regionclip.proposals.given import GivenBoxes
-from regionclip.structures import CaptionedBatch, LeftOut
+from regionclip.structures import CaptionedBatch, LeftOut, PreparedImage, Proposals
 from tests.data.made_shards import members, noise, opened, tar, write_shards
 
 AUGMENTATION = Augmentation(shortest_sides=(16, 20), longest_side=40, interpolation="bicubic")
@@ -299,6 +299,32 @@ def test_stored_boxes_come_along_resized_and_mirrored(tmp_path: Path) -> None:
     assert batch.proposals is None
 
 
+class TwoBoxes:
+    """Two boxes with objectness and a vector each."""
+
+    def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
+        boxes = torch.tensor([[0.0, 0, 8, 8], [10, 0, 12, 4]])
+        vectors = torch.tensor([[1.0, 2, 3], [4, 5, 6]])
+        return [Proposals(boxes, torch.tensor([2.0, 1.0]), vectors) for _ in images]
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_vectors_of_stored_boxes_come_along_with_mirrored_ones(
+    shards: CaptionShards, num_workers: int
+) -> None:
+    mirror = Augmentation(shortest_sides=(20,), longest_side=40, flip_share=1.0)
+    loading = replace(LOADING, augmentation=mirror, num_parts=1, num_workers=num_workers)
+    (batch,) = caption_batches(shards, loading, proposer=TwoBoxes())(0)
+    assert batch.proposals is not None
+    for own in batch.proposals:
+        # images are 30 pixels wide
+        assert own.boxes.tolist() == [[22, 0, 30, 8], [18, 0, 20, 4]]
+        assert own.objectness is not None
+        assert own.objectness.tolist() == [2, 1]
+        assert own.features is not None
+        assert own.features.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
 def test_the_batch_must_divide_among_the_processes() -> None:
     with pytest.raises(ValueError, match="batch_size 4 does not divide into 3 processes with"):
         replace(LOADING, num_processes=3, part_size=1)
@@ -338,6 +364,8 @@ def test_stored_boxes_may_be_in_a_file_or_missing(tmp_path: Path) -> None:
     assert batch.proposals is not None
     assert [each.boxes.tolist() for each in batch.proposals] == [[[3, 2, 6, 4]]] * 4
     assert stored_boxes(replace(source, proposals=None), images) is None
+    with pytest.raises(ValueError, match=r"boxes\.csv is a file of boxes without a teacher's vect"):
+        stored_boxes(source, images, features_of="tiny:0123")
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

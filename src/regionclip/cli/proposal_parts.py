@@ -2,22 +2,26 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
+from jaxtyping import Float
 from pyarrow import parquet
+from torch import Tensor
+from torch.nn import functional as F
 
 from regionclip.cli.console import UsageError
-from regionclip.cli.files import replacing
 from regionclip.data.readers.webdataset import entries_of, sound_members
 from regionclip.data.shards import are_shards, expand_braces, find_shards, is_address
 from regionclip.data.sources import NamedSource, find_images
 from regionclip.detections.box_coder import clip_boxes
-from regionclip.proposals.box_files import CORNERS, OBJECTNESS
+from regionclip.proposals.box_files import CORNERS, FEATURE, OBJECTNESS
 from regionclip.proposals.box_folder import IMAGES, PART, WITHOUT_BOXES
+from regionclip.proposals.stored_features import ENCODER_ID, FeatureSpace
 from regionclip.structures import PreparedImage, Proposals
 
 
@@ -50,44 +54,84 @@ class Part:
 
 
 class BoxRows:
-    """The rows of one file."""
+    """The rows of one file, which is complete when this is closed; a context manager.
 
-    def __init__(self) -> None:
-        self._names: list[str] = []
-        self._counts: list[int] = []
-        self._boxes: list[np.ndarray] = []
-        self._objectness: list[np.ndarray] = []
+    Boxes alone are written all at once. With vectors, images are row groups, each written when it
+    comes: those of a whole file would fill the memory, and so they can be read one by one.
+    """
+
+    def __init__(self, path: Path, space: FeatureSpace | None = None) -> None:
+        """Begin a file.
+
+        Args:
+            path: Where to.
+            space: Of the vectors that all proposals come with; ``None`` writes none.
+        """
+        fields = [("image", pa.dictionary(pa.int32(), pa.string()))]
+        fields += [(name, pa.float32()) for name in (*CORNERS, OBJECTNESS)]
+        metadata = {}
+        if space is not None:
+            fields.append((FEATURE, space.column_type))
+            metadata[ENCODER_ID] = space.encoder_id
+        self._schema = pa.schema(fields, metadata)
+        self._has_features = space is not None
+        # vectors hardly repeat a number, nor do the few rows of one image
+        self._writer = parquet.ParquetWriter(path, self._schema, use_dictionary=space is None)
+        self._pending: list[tuple[str, Proposals]] = []
+        self._without: list[str] = []
+        self._count = 0
+
+    def __enter__(self) -> "BoxRows":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is None:
+            self._write()
+            # in the end, when all names are known
+            self._writer.add_key_value_metadata({WITHOUT_BOXES: json.dumps(self._without)})
+        self._writer.close()
 
     def __len__(self) -> int:
-        return sum(self._counts)
+        return self._count
 
     def add(self, name: str, image: PreparedImage, proposals: Proposals) -> None:
         """Take the boxes of one image, in its pixels as it was given."""
-        boxes = proposals.boxes.float().cpu() * image.scale_xyxy
-        count = len(proposals)
-        scores = np.full(count, np.nan, np.float32)
-        if proposals.objectness is not None:
-            scores = proposals.objectness.float().sigmoid().cpu().numpy()
-        self._names.append(name)
-        self._counts.append(count)
-        self._boxes.append(clip_boxes(boxes, image.original_size_hw).numpy())
-        self._objectness.append(scores)
+        if len(proposals) == 0:
+            self._without.append(name)
+            return
+        proposals = proposals.to(torch.device("cpu"))
+        boxes = clip_boxes(proposals.boxes.float() * image.scale_xyxy, image.original_size_hw)
+        self._pending.append((name, replace(proposals, boxes=boxes)))
+        self._count += len(proposals)
+        if self._has_features:
+            self._write()
 
-    def write(self, path: Path) -> None:
-        """Write them whole or not at all; images without boxes are noted in the metadata."""
-        boxes = np.concatenate([np.zeros((0, 4), np.float32), *self._boxes])
-        objectness = np.concatenate([np.zeros(0, np.float32), *self._objectness])
-        index = np.repeat(np.arange(len(self._names), dtype=np.int32), self._counts)
-        names = pa.array(self._names, pa.string())
-        columns = {"image": pa.DictionaryArray.from_arrays(pa.array(index), names)}
-        columns |= {name: pa.array(boxes[:, row]) for row, name in enumerate(CORNERS)}
-        columns[OBJECTNESS] = pa.array(objectness, from_pandas=True)  # NaN is null
-        without = [
-            name for name, count in zip(self._names, self._counts, strict=True) if count == 0
-        ]
-        table = pa.table(columns).replace_schema_metadata({WITHOUT_BOXES: json.dumps(without)})
-        with replacing(path) as partial:
-            parquet.write_table(table, partial)
+    def _write(self) -> None:
+        """Write what has come as one row group."""
+        if not self._pending:
+            return
+        names, found = zip(*self._pending, strict=True)
+        self._pending = []
+        index = np.repeat(np.arange(len(names), dtype=np.int32), [len(own) for own in found])
+        columns = [pa.DictionaryArray.from_arrays(pa.array(index), pa.array(names, pa.string()))]
+        columns += map(pa.array, torch.cat([own.boxes for own in found]).numpy().T)
+        objectness = np.concatenate([_probabilities(own) for own in found])
+        columns.append(pa.array(objectness, from_pandas=True))  # NaN is null
+        if self._has_features:
+            columns += [_column(own.features) for own in found if own.features is not None]
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+
+
+def _probabilities(proposals: Proposals) -> np.ndarray:
+    if proposals.objectness is None:
+        return np.full(len(proposals), np.nan, np.float32)
+    return proposals.objectness.float().sigmoid().numpy()
+
+
+def _column(features: Float[Tensor, "R D"]) -> pa.FixedSizeListArray:
+    """Vectors of length 1, which no model's can overflow in float16; their length means nothing."""
+    values = F.normalize(features.float(), dim=1).half().numpy()
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), features.shape[1])
 
 
 def find_parts(

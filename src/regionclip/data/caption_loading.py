@@ -287,7 +287,7 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
             except ValueError as error:
                 return error
             if is_flipped:
-                proposals = Proposals(mirrored(proposals.boxes, width), proposals.objectness)
+                proposals = replace(proposals, boxes=mirrored(proposals.boxes, width))
         return CaptionedTrainingImage(
             image.name, pixels, image.captions[choice], seed, proposals, ()
         )

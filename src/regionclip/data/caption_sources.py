@@ -73,29 +73,39 @@ def open_captions(
     return shards
 
 
-def stored_boxes(source: CaptionSource, images: CaptionedImages) -> Proposer | None:
+def stored_boxes(
+    source: CaptionSource, images: CaptionedImages, *, features_of: str | None = None
+) -> Proposer | None:
     """Open the boxes that were computed ahead; a training stream looks them up by image.
 
     Args:
         source: Names them.
         images: What they must be of.
+        features_of: The ``encoder_id`` of a teacher whose vectors must come with them; ``None``
+            leaves out whatever vectors they have.
 
     Returns:
         ``None`` if the source names none.
 
     Raises:
-        ValueError: They cannot be read, or a shard has none.
+        ValueError: They cannot be read, a shard has none, or they come without the teacher's
+            vectors.
     """
     if source.proposals is None:
         return None
     path = Path(source.proposals)
     if path.is_dir():
-        folder = BoxFolder(path)
+        folder = BoxFolder(path, features_of=features_of)
         folder.check_shards(images.shard_names)
         return folder
     if not path.is_file():
         raise ValueError(
             f"data.proposals {source.proposals} does not exist; 'regionclip propose' makes it"
+        )
+    if features_of is not None:
+        raise ValueError(
+            f"data.proposals {source.proposals} is a file of boxes without a teacher's vectors; "
+            "give the folder that 'regionclip propose ... --teacher MODEL' wrote"
         )
     return read_box_table(path)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor
 CORNERS = ("x0", "y0", "x1", "y1")
 COLUMNS = ("image", *CORNERS)
 OBJECTNESS = "objectness"
+FEATURE = "feature"
+"""A vector per box; never read together with the boxes, being a hundred times as large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,13 @@ class ImageBoxes:
     Attributes:
         boxes: ``xyxy`` in pixels of the original image, neither clipped nor dropped.
         objectness: Probabilities in [0, 1], or ``None``.
+        read_features: Reads the boxes' vectors, ``(R, D)``; ``None`` if there are none, or none
+            are wanted.
     """
 
     boxes: Float[Tensor, "R 4"]
     objectness: Float[Tensor, " R"] | None
+    read_features: Callable[[], Tensor] | None = None
 
 
 def read_columns_file(path: Path) -> dict[str, ImageBoxes]:
@@ -105,7 +111,9 @@ def _read_columns(path: Path) -> pa.Table:
         is_parquet = file.read(4) == b"PAR1"
     try:
         if is_parquet:
-            return parquet.read_table(path)
+            with parquet.ParquetFile(path) as file:
+                names = file.schema_arrow.names
+                return file.read(columns=[each for each in names if each != FEATURE])
         # names such as 000123 stay names
         options = csv.ConvertOptions(column_types={"image": pa.string()}, strings_can_be_null=False)
         return csv.read_csv(path, convert_options=options)

@@ -4,6 +4,7 @@ import json
 import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -12,6 +13,7 @@ from pyarrow import parquet
 from regionclip.structures import PreparedImage, Proposals
 
 from .box_files import ImageBoxes, read_columns_file
+from .stored_features import StoredFeatures
 from .table import BoxTable
 
 SHARD = ".tar"
@@ -41,11 +43,17 @@ class BoxFolder:
         source: How messages call the folder.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, features_of: str | None = None) -> None:
         """List the files, and read those of images in no shard.
 
+        Args:
+            folder: Where they are.
+            features_of: Also give the boxes' vectors, which must be of this ``encoder_id``'s joint
+                space; they are read image by image. ``None`` leaves them where they are.
+
         Raises:
-            ValueError: There is none of that form, or one is damaged.
+            ValueError: There is no file of that form, one is damaged, or the vectors that are
+                wanted are missing or another encoder's.
         """
         self.source = str(folder)
         self._files: defaultdict[str, list[Path]] = defaultdict(list)
@@ -58,6 +66,10 @@ class BoxFolder:
                 f"{folder} has no files of boxes ({IMAGES}-00000.parquet, <shard>-00000.parquet); "
                 "'regionclip propose' writes such a folder"
             )
+        self._features: StoredFeatures | None = None
+        if features_of is not None:
+            first = next(iter(self._files.values()))[0]
+            self._features = StoredFeatures(first, encoder_id=features_of)
         self._tables: OrderedDict[str, BoxTable] = OrderedDict()
         self._of_images = self._read(IMAGES)
 
@@ -81,9 +93,14 @@ class BoxFolder:
         """The boxes of each image, best first where they have objectness.
 
         Raises:
-            ValueError: A file is damaged, or several entries fit an image equally well.
+            ValueError: A file is damaged, several entries fit an image equally well, or a file
+                lacks the vectors that are wanted.
         """
-        return [self._table(_group_of(image.name)).propose([image])[0] for image in images]
+        found = [self._table(_group_of(image.name)).propose([image])[0] for image in images]
+        if self._features is None:
+            return found
+        nothing = torch.zeros(0, self._features.space.width, dtype=torch.float16)
+        return [own if len(own) else replace(own, features=nothing) for own in found]
 
     def _table(self, group: str) -> BoxTable:
         if group == IMAGES:
@@ -98,7 +115,10 @@ class BoxFolder:
     def _read(self, group: str) -> BoxTable:
         found: dict[str, ImageBoxes] = {}
         for path in self._files.get(group, ()):
-            found.update(read_columns_file(path))
+            boxes = read_columns_file(path)
+            if self._features is not None:
+                boxes = self._features.of_boxes(path, boxes)
+            found.update(boxes)
             found.update(dict.fromkeys(_images_without_boxes(path), NO_BOXES))
         return BoxTable(found, source=self.source)
 
@@ -110,4 +130,4 @@ def _group_of(name: str) -> str:
 
 
 def _images_without_boxes(path: Path) -> list[str]:
-    return json.loads((parquet.read_schema(path).metadata or {}).get(WITHOUT_BOXES, b"[]"))
+    return json.loads((parquet.read_metadata(path).metadata or {}).get(WITHOUT_BOXES, b"[]"))

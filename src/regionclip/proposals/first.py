@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from regionclip.structures import PreparedImage, Proposals
 
 from .proposer import Proposer
@@ -18,9 +20,6 @@ class FirstProposals:
     def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
         """See :class:`~regionclip.proposals.proposer.Proposer`."""
         return [
-            Proposals(
-                each.boxes[: self._count],
-                None if each.objectness is None else each.objectness[: self._count],
-            )
+            each.select(torch.arange(min(self._count, len(each))))
             for each in self._proposer.propose(images)
         ]

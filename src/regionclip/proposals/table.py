@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from regionclip.detections.box_coder import clip_boxes, nonempty
 from regionclip.structures import PreparedImage, Proposals
@@ -67,10 +65,12 @@ class BoxTable:
                 int((~is_kept).sum()),
                 key,
             )
-        boxes = clip_boxes(inside[is_kept] / image.scale_xyxy, image.size_hw)
-        if found.objectness is None:
-            return Proposals(boxes)
-        return _sorted(boxes, found.objectness[is_kept])
+        objectness = found.objectness
+        if objectness is not None:
+            objectness = torch.logit(objectness, eps=PROBABILITY_MARGIN)
+        features = None if found.read_features is None else found.read_features()
+        boxes = clip_boxes(inside / image.scale_xyxy, image.size_hw)
+        return _sorted(Proposals(boxes, objectness, features).select(is_kept))
 
     def _key_of(self, name: str) -> str | None:
         """The entry for an image's name."""
@@ -118,12 +118,11 @@ def read_box_table(path: str | Path, *, images: str | Path | None = None) -> Box
     return BoxTable(found, source=str(path))
 
 
-def _sorted(boxes: Float[Tensor, "R 4"], objectness: Float[Tensor, " R"]) -> Proposals:
-    """Best first, with probabilities turned into logits."""
-    logits, order = torch.logit(objectness, eps=PROBABILITY_MARGIN).sort(
-        descending=True, stable=True
-    )
-    return Proposals(boxes[order], logits)
+def _sorted(proposals: Proposals) -> Proposals:
+    """Best first, where that is known."""
+    if proposals.objectness is None:
+        return proposals
+    return proposals.select(proposals.objectness.argsort(descending=True, stable=True))
 
 
 def _parts(name: str) -> tuple[str, ...]:

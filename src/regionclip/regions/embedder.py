@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -52,6 +53,30 @@ class RegionEmbedder(Protocol):
     def view(self, images: Sequence[PreparedImage]) -> BatchView:
         """Do what is done once per image, for a batch of at least one."""
         ...
+
+
+@torch.no_grad()
+def embed_regions(
+    embedder: RegionEmbedder,
+    images: Sequence[PreparedImage],
+    boxes: Sequence[Float[Tensor, "_ 4"]],
+    *,
+    groups: Sequence[Sequence[int]],
+) -> list[Float[Tensor, "_ D"]]:
+    """Vectors of boxes, per image, not normalised and without gradients.
+
+    Args:
+        embedder: Makes them.
+        images: Any number.
+        boxes: Per image, ``xyxy`` in pixels of the prepared image.
+        groups: Positions of the images that are looked at together; each image is in one.
+    """
+    vectors: dict[int, Tensor] = {}
+    for rows in groups:
+        view = embedder.view([images[row] for row in rows])
+        for place, row in enumerate(rows):
+            vectors[row] = view.of(place).features(boxes[row])
+    return [vectors[row] for row in range(len(images))]
 
 
 class NoRegions:

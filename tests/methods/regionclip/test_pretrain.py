@@ -8,6 +8,7 @@ import torch
 from regionclip.losses import LossSum
 from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig, PretrainLoss
+from regionclip.proposals.embedded import EmbeddedProposals
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.map_regions import MapRegions
@@ -140,16 +141,16 @@ def test_regions_of_the_batch_come_before_those_of_the_proposer() -> None:
     given = torch.tensor([[4.0, 4.0, 40.0, 30.0]])
     batch = replace(batch, proposals=(Proposals(given),))
     (drawn,) = learner_of().draw_regions(batch)
-    assert torch.equal(drawn, given)
+    assert torch.equal(drawn.boxes, given)
 
 
 def test_regions_are_drawn_by_the_images_seed() -> None:
     batch, learner = batch_of((64, 64), (64, 64)), learner_of()
     first, second = learner.draw_regions(batch)
     assert len(first) == 8
-    assert not torch.equal(first, second)
+    assert not torch.equal(first.boxes, second.boxes)
     again, _ = learner.draw_regions(batch)
-    assert torch.equal(first, again)
+    assert torch.equal(first.boxes, again.boxes)
 
 
 def test_a_batch_without_regions_costs_its_captions_only() -> None:
@@ -179,6 +180,64 @@ def test_a_teacher_may_be_of_another_architecture_and_look_at_crops() -> None:
     losses = learner_of(teacher=teacher)(batch_of((64, 80)))
     assert losses["distillation"].count == 8
     assert losses["distillation"].total > 0
+
+
+def stored_with(batch: CaptionedBatch, teacher: Teacher) -> CaptionedBatch:
+    """The batch with boxes that come with what a teacher makes of them."""
+    assert teacher.regions is not None
+    prepared = [
+        PreparedImage(image, (image.shape[1], image.shape[2]), name)
+        for image, name in zip(batch.images, batch.names, strict=True)
+    ]
+    proposals = EmbeddedProposals(Corners(), teacher.regions).propose(prepared)
+    return replace(batch, proposals=tuple(proposals))
+
+
+@pytest.mark.parametrize("sizes_hw", [((64, 80),), ((64, 80), (96, 64)), ((64, 64), (64, 64))])
+def test_what_is_stored_teaches_the_same_as_a_teacher_that_runs(
+    sizes_hw: tuple[tuple[int, int], ...],
+) -> None:
+    running = Teacher(MapRegions(tiny_clip(seed=1)), concepts())
+    batch = stored_with(batch_of(*sizes_hw), running)
+    own, stored = learner_of(teacher=running), learner_of(teacher=Teacher(None, concepts()))
+    expected, found = own(batch), stored(batch)
+    for name, loss in expected.items():
+        assert found[name].count == loss.count
+        torch.testing.assert_close(found[name].total, loss.total, rtol=1e-4, atol=1e-5)
+    wanted, gradient = gradients(expected, own), gradients(found, stored)
+    for name, each in wanted.items():
+        torch.testing.assert_close(gradient[name], each, rtol=1e-3, atol=1e-5)
+
+
+def test_vectors_are_drawn_with_their_boxes_and_read_in_float32() -> None:
+    sides = torch.arange(10.0, 30.0)
+    boxes = torch.stack([torch.zeros(20), torch.zeros(20), sides, sides], dim=1)
+    vectors = sides[:, None].expand(-1, WIDTH).half()
+    batch = batch_of((64, 64), (64, 64))
+    batch = replace(batch, proposals=(Proposals(boxes, features=vectors),) * 2)
+    learner = learner_of(teacher=Teacher(None, concepts()))
+    drawn = learner.draw_regions(batch)
+    features = learner.teacher_features(batch, drawn)
+    assert features.dtype == torch.float32
+    assert torch.equal(features[:, 0], torch.cat([own.boxes[:, 2] for own in drawn]))
+
+
+def test_images_without_boxes_have_no_vectors_either() -> None:
+    learner = learner_of(teacher=Teacher(None, concepts()))
+    none = Proposals(torch.zeros(0, 4), features=torch.zeros(0, WIDTH).half())
+    box = torch.tensor([[4.0, 4.0, 40.0, 30.0]])
+    one = Proposals(box, features=torch.ones(1, WIDTH).half())
+    batch = batch_of((64, 64), (64, 64))
+    for proposals, count in (((none, one), 1), ((none, none), 0)):
+        losses = learner(replace(batch, proposals=proposals))
+        assert losses["distillation"].count == losses["contrastive"].count == count
+        assert all(each.isfinite().all() for each in gradients(losses, learner).values())
+
+
+def test_boxes_without_the_vectors_that_should_be_stored_are_refused() -> None:
+    learner = learner_of(teacher=Teacher(None, concepts()))
+    with pytest.raises(ValueError, match="image 0 comes without the teacher's vectors, and no tea"):
+        learner(batch_of((64, 64)))
 
 
 def test_captions_that_read_the_same_belong_to_both_images() -> None:

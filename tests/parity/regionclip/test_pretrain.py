@@ -75,9 +75,10 @@ def learner_of(architecture: str) -> PretrainLearner:
 @cache
 def step_of(architecture: str) -> Step:
     learner, batch = learner_of(architecture), batch_of(architecture)
-    boxes = learner.draw_regions(batch)
-    features = learner.teacher_features(batch, boxes)
-    return Step(learner, batch, learner.outputs(batch.images, boxes), features)
+    drawn = learner.draw_regions(batch)
+    features = learner.teacher_features(batch, drawn)
+    outputs = learner.outputs(batch.images, [own.boxes for own in drawn])
+    return Step(learner, batch, outputs, features)
 
 
 def losses_of(step: Step, pairs: RegionConcepts) -> dict[str, LossSum]:

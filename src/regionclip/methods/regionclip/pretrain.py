@@ -31,10 +31,10 @@ from regionclip.pairs import (
     random_permutation,
 )
 from regionclip.proposals.proposer import Proposer
-from regionclip.regions.embedder import RegionEmbedder
+from regionclip.regions.embedder import RegionEmbedder, embed_regions
 from regionclip.regions.region_head import RegionHead
 from regionclip.scoring.cosine import TEMPERATURE, class_logits
-from regionclip.structures import CaptionedBatch, PreparedImage
+from regionclip.structures import CaptionedBatch, PreparedImage, Proposals
 
 from .pretrain_config import PretrainConfig
 from .training_regions import image_groups, maps_of_images, region_vectors, unfreeze
@@ -45,11 +45,12 @@ class Teacher:
     """What tells a student what regions show; of any architecture, frozen.
 
     Attributes:
-        regions: Its image tower.
+        regions: Its image tower; ``None`` if it looked at the regions before, so that its vectors
+            come with the proposals of each batch.
         concept_embeddings: The concepts in its own joint space, in the order of the student's.
     """
 
-    regions: RegionEmbedder
+    regions: RegionEmbedder | None
     concept_embeddings: Float[Tensor, "C D"]
 
 
@@ -137,16 +138,16 @@ class PretrainLearner(nn.Module):
             nothing = [torch.zeros(0, 4, device=self.encoder.device)] * len(batch.images)
             whole = self.outputs(batch.images, nothing)
             return {"image_text": self.image_text_loss(whole, batch.captions)}
-        boxes = self.draw_regions(batch)
-        outputs = self.outputs(batch.images, boxes)
-        losses = self.region_losses(outputs, self.match(batch, boxes))
+        drawn = self.draw_regions(batch)
+        outputs = self.outputs(batch.images, [own.boxes for own in drawn])
+        losses = self.region_losses(outputs, self.match(batch, drawn))
         if "image_text" in self.config.losses:
             losses["image_text"] = self.image_text_loss(outputs, batch.captions)
         return losses
 
     @torch.no_grad()
-    def draw_regions(self, batch: CaptionedBatch) -> list[Float[Tensor, "R 4"]]:
-        """Some regions of each image, ``xyxy`` in its pixels.
+    def draw_regions(self, batch: CaptionedBatch) -> list[Proposals]:
+        """Some regions of each image, in its pixels.
 
         Raises:
             ValueError: The batch comes without proposals, and nothing proposes any.
@@ -159,15 +160,15 @@ class PretrainLearner(nn.Module):
                     f"{batch.names[0]} comes without proposals and nothing proposes any; give the "
                     "learner a proposer"
                 )
-            proposals = proposer.propose(_prepared(batch, range(len(batch.images))))
+            proposals = proposer.propose(_prepared(batch))
         drawn = []
         for own, seed in zip(proposals, batch.seeds, strict=True):
             order = self.permutation_of(seed)(len(own))[: self.config.regions_per_image]
-            drawn.append(own.boxes.to(self.encoder.device)[order.to(self.encoder.device)])
+            drawn.append(own.select(order).to(self.encoder.device))
         return drawn
 
     def outputs(
-        self, images: Sequence[Tensor], boxes: Sequence[Float[Tensor, "R 4"]]
+        self, images: Sequence[Tensor], boxes: Sequence[Float[Tensor, "_ 4"]]
     ) -> StudentOutputs:
         """Run the student on whole images ``(3, H, W)``, RGB in [0, 1], and on regions of them."""
         head = RegionHead(self.encoder.visual)
@@ -187,26 +188,35 @@ class PretrainLearner(nn.Module):
             images=torch.stack([part[0] for part in parts]),
         )
 
-    def match(self, batch: CaptionedBatch, boxes: Sequence[Float[Tensor, "R 4"]]) -> RegionConcepts:
+    def match(self, batch: CaptionedBatch, drawn: Sequence[Proposals]) -> RegionConcepts:
         """What the teacher sees in regions of the batch's images."""
         return match_regions_to_concepts(
-            self.teacher_features(batch, boxes),
+            self.teacher_features(batch, drawn),
             self.teacher.concept_embeddings,
             min_score=self.config.min_concept_score,
         )
 
     def teacher_features(
-        self, batch: CaptionedBatch, boxes: Sequence[Float[Tensor, "R 4"]]
+        self, batch: CaptionedBatch, drawn: Sequence[Proposals]
     ) -> Float[Tensor, "N D"]:
-        """The teacher's vectors of regions, image after image."""
-        vectors: dict[int, Tensor] = {}
+        """The teacher's vectors of regions, image after image: those stored, or new ones.
+
+        Raises:
+            ValueError: They should be stored, and an image comes without.
+        """
+        if self.teacher.regions is None:
+            return torch.cat(
+                [_stored(own, name) for own, name in zip(drawn, batch.names, strict=True)]
+            )
         with torch.inference_mode():
-            for rows in image_groups(batch.images, self.config.image_batching):
-                view = self.teacher.regions.view(_prepared(batch, rows))
-                for place, row in enumerate(rows):
-                    vectors[row] = view.of(place).features(boxes[row])
+            vectors = embed_regions(
+                self.teacher.regions,
+                _prepared(batch),
+                [own.boxes for own in drawn],
+                groups=image_groups(batch.images, self.config.image_batching),
+            )
         # a copy: tensors made under inference mode cannot enter a loss
-        return torch.cat([vectors[row] for row in range(len(boxes))]).clone()
+        return torch.cat(vectors).clone()
 
     def region_losses(self, outputs: StudentOutputs, pairs: RegionConcepts) -> dict[str, LossSum]:
         """What the regions that the teacher is sure of cost, by name."""
@@ -226,15 +236,20 @@ class PretrainLearner(nn.Module):
         return image_text_loss(outputs.images, texts, ids, temperature=TEMPERATURE)
 
 
-def _prepared(batch: CaptionedBatch, rows: Sequence[int]) -> list[PreparedImage]:
+def _prepared(batch: CaptionedBatch) -> list[PreparedImage]:
     return [
-        PreparedImage(
-            image,
-            original_size_hw=(int(image.shape[1]), int(image.shape[2])),
-            name=batch.names[row],
-        )
-        for row, image in ((row, batch.images[row]) for row in rows)
+        PreparedImage(image, original_size_hw=(int(image.shape[1]), int(image.shape[2])), name=name)
+        for image, name in zip(batch.images, batch.names, strict=True)
     ]
+
+
+def _stored(drawn: Proposals, name: str) -> Float[Tensor, "R D"]:
+    if drawn.features is None:
+        raise ValueError(
+            f"{name} comes without the teacher's vectors, and no teacher runs; give the learner a "
+            "teacher's image tower, or proposals with features"
+        )
+    return drawn.features.float()
 
 
 def _caption_id(caption: str) -> int:

@@ -89,7 +89,7 @@ def maps_of_images(
 def region_vectors(
     head: RegionHead,
     maps: Sequence[MapOfImage],
-    boxes: Sequence[Float[Tensor, "R 4"]],
+    boxes: Sequence[Float[Tensor, "_ 4"]],
     *,
     activation_budget: int | None,
 ) -> Float[Tensor, "N D"]:
