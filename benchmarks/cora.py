@@ -172,10 +172,10 @@ def plain_anchor_vectors(layer4: Tensor, boxes: Tensor, pool: AttentionPool2d) -
         query = query.mean(dim=1, keepdim=True) + positions[:1] @ pool.q_proj.weight.T
         key = key + positions[1:] @ pool.k_proj.weight.T
         value = value + positions[1:] @ pool.v_proj.weight.T
-        by_head = (
+        query, key, value = (
             each.unflatten(2, (pool.num_heads, -1)).transpose(1, 2) for each in (query, key, value)
         )
-        answer = F.scaled_dot_product_attention(*by_head).transpose(1, 2).flatten(1)
+        answer = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(1)
         vectors.append(pool.c_proj(answer))
     return torch.cat(vectors)
 

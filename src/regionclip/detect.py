@@ -280,9 +280,9 @@ class Detector:
         """
         if self.parts.proposer is None:
             raise ValueError(
-                "this model has no proposals of its own, or none without class names; give "
-                "boxes=..., or load it with proposals=... (a proposal network, a file of boxes, "
-                "or a grid)"
+                "this model has no proposals of its own; give boxes=..., or load it with "
+                "proposals=... (a proposal network, a file of boxes, or a grid). CORA's follow "
+                "class names: it has proposals in detect alone"
             )
         return self.parts.proposer.propose(images)
 

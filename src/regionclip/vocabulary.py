@@ -92,8 +92,8 @@ class Vocabulary:
             names: Class names; for those of a data set see :func:`builtin_names`, for those of a
                 file :func:`read_names`.
             encoder: Its text tower makes the vectors.
-            templates: A built-in set of prompt templates (``imagenet80``, ``photo``, ``none``),
-                or your own with ``{}`` for the name.
+            templates: A built-in set of prompt templates (``imagenet80``, ``openai80``, ``photo``,
+                ``none``), or your own with ``{}`` for the name.
             batch_size: Prompts per forward pass.
             progress: Called after each batch with the number of prompts it held.
             encoder_id: The encoder's own, from a caller that has asked before: every answer reads

@@ -95,10 +95,11 @@ Source:
 
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "imagenet80": _IMAGENET80,
+    "openai80": _IMAGENET80[1:],
     "photo": ("a photo of a {}.",),
     "none": ("{}",),
 }
-"""Built-in sets by name."""
+"""Built-in sets by name: RegionCLIP's, and without the bare name OpenAI's own, which are CORA's."""
 
 
 def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,10 +52,11 @@ def anchor_features() -> Tensor:
 def outputs_of(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
     """What each of some layers gives while they run."""
     outputs: list[Tensor] = []
-    hooks = [
-        layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-        for layer in layers
-    ]
+
+    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        outputs.append(output)
+
+    hooks = [layer.register_forward_hook(note) for layer in layers]
     try:
         yield outputs
     finally:

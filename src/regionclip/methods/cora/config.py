@@ -29,7 +29,7 @@ class CoraConfig:
     """Channels between class embedding and query; upstream ``--condition_bottleneck``."""
     text_length: int = 15
     """Tokens of a prompt, start and end included; upstream ``--text_len``."""
-    templates: str = "imagenet80"
+    templates: str = "openai80"
     """Built-in prompts that class names are put into."""
     temperature: float = 0.01
     """Divides cosine similarities; upstream ``--eval_tau`` 100, and 100 in pre-matching."""
