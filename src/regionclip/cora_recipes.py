@@ -24,7 +24,7 @@ class RegionPromptRecipe:
     data: DataSource
     optimization: Optimization
     augmentation: CroppingAugmentation = field(default_factory=CroppingAugmentation)
-    templates: str = "imagenet80"
+    templates: str = "openai80"
     """Built-in prompts that names are put into."""
     text_length: int = 25
     """Tokens of a prompt, start and end included; longer ones are cut (``--text_len``)."""
