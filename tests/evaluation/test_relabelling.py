@@ -82,6 +82,12 @@ def test_only_categories_change_and_the_former_ones_are_kept() -> None:
     }
 
 
+def test_what_people_said_outlives_a_second_relabelling() -> None:
+    content = {"annotations": [{"id": 5, "category_id": 7}]}
+    twice = relabelled(relabelled(content, {5: 9}), {5: 8})
+    assert twice["annotations"] == [{"id": 5, "category_id": 8, "annotated_category_id": 7}]
+
+
 def test_annotations_need_ids_of_their_own(tmp_path: Path) -> None:
     data = paint(tmp_path, IMAGES)
     with pytest.raises(ValueError, match=r"0\.png has no id, or one that another has"):

@@ -109,7 +109,9 @@ def relabelled(content: Mapping[str, Any], category_ids: Mapping[int, int]) -> d
         if named is None:
             annotations.append(each)
         else:
-            annotations.append({**each, "category_id": named, FORMER: each["category_id"]})
+            annotations.append(
+                {**each, "category_id": named, FORMER: each.get(FORMER, each["category_id"])}
+            )
     return {**content, "annotations": annotations}
 
 

@@ -14,7 +14,7 @@ from .positions import box_positions
 REFINE_EPS = 1e-3
 """Boxes that go to the next layer stay this far from 0 and 1; tgxs002/CORA@c334a6d."""
 PREDICT_EPS = 1e-5
-"""The same where boxes are predicted, and where final scores are made logits."""
+"""The same where boxes are predicted."""
 
 
 @dataclass(frozen=True, slots=True)
