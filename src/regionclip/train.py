@@ -41,7 +41,6 @@ from regionclip.methods.regionclip.transfer import TransferLearner
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import load_trunk, save_rpn
 from regionclip.recipes import (
-    STORED,
     IconsRecipe,
     PretrainRecipe,
     ProposalRecipe,
@@ -199,7 +198,7 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
     model = read.model.float().to(run.device)
     pool = ConceptPool.load(recipe.concepts)
     teacher = teacher_of(recipe, start, read, pool)
-    wanted = pool.teacher_vocabulary.encoder_id if recipe.teacher == STORED else None
+    wanted = pool.teacher_vocabulary.encoder_id if teacher.regions is None else None
     stored = stored_boxes(recipe.data, captions, features_of=wanted)
     other = other_proposals(model, recipe)
     proposer = other

@@ -32,7 +32,7 @@ class DataRelabel:
     their places, and so do boxes from a model. The class that an annotation had is kept in it as
     annotated_category_id. How far both agree is printed.
 
-    A localiser that is told names by a frozen model, such as CORA's, learns best from such labels.
+    CORA trains its localiser, which a frozen model tells the names, on such labels.
 
     For example:
 

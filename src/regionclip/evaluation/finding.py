@@ -156,26 +156,37 @@ def name_true_boxes(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
     ]
 
 
-@torch.inference_mode()
 def classify_true_boxes(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
     """The best pairs of an annotated box and a class, whatever the options say.
 
     Scores are the softmax over the classes alone; nothing is suppressed. As many pairs are kept as
     any rule of :func:`~.given_boxes.evaluate_given_boxes` looks at.
     """
+    names, found = search.names, []
+    for boxes, scores in true_boxes_scored(search, pairs):
+        flat = scores.flatten()
+        best = flat.argsort(descending=True, stable=True)[: LVIS_RULES.max_detections]
+        box, label = best // len(names), best % len(names)
+        found.append(Detections(boxes[box], flat[best], label, names.names))
+    return found
+
+
+@torch.inference_mode()
+def true_boxes_scored(
+    search: Search, pairs: Sequence[Pair]
+) -> list[tuple[Float[Tensor, "_ 4"], Float[Tensor, "_ C"]]]:
+    """Per image, :func:`true_boxes` and their softmax over the classes alone, on the CPU."""
     search.names.check_encoder(search.detector.encoder_id)
-    view = search.detector.parts.regions.view([image for _, image in pairs])
-    names, temperature = search.names, search.detector.parts.temperature
-    found = []
+    parts = search.detector.parts
+    view = parts.regions.view([image for _, image in pairs])
+    scored = []
     for index, (sample, image) in enumerate(pairs):
         boxes = true_boxes(sample)
         vectors = view.of(index).features(boxes_input(boxes, image))
-        rows = names.embeddings.to(vectors.device)
-        scores = class_scores(vectors, rows, temperature=temperature).cpu().flatten()
-        best = scores.argsort(descending=True, stable=True)[: LVIS_RULES.max_detections]
-        box, label = best // len(names), best % len(names)
-        found.append(Detections(boxes[box], scores[best], label, names.names))
-    return found
+        rows = search.names.embeddings.to(vectors.device)
+        scores = class_scores(vectors, rows, temperature=parts.temperature).cpu()
+        scored.append((boxes, scores))
+    return scored
 
 
 @torch.inference_mode()

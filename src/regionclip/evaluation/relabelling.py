@@ -8,17 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from regionclip.data.datasets import Dataset
 from regionclip.data.images import ImageReadError
 from regionclip.detect import Detector
-from regionclip.regions.inputs import boxes_input
-from regionclip.scoring.cosine import class_logits
 from regionclip.structures import Detections
 from regionclip.vocabulary import Vocabulary
 
-from .finding import Pair, Search, detect_dataset, true_boxes, true_rows
+from .finding import Pair, Search, detect_dataset, true_boxes_scored, true_rows
 
 FORMER = "annotated_category_id"
 """What an annotation of the new file calls the category that it had."""
@@ -146,15 +142,7 @@ def _check_ids(dataset: Dataset) -> None:
         seen.update(own)
 
 
-@torch.inference_mode()
 def _best_classes(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
     """One class per annotated box, in their order."""
-    search.names.check_encoder(search.detector.encoder_id)
-    view = search.detector.parts.regions.view([image for _, image in pairs])
-    found = []
-    for index, (sample, image) in enumerate(pairs):
-        boxes = true_boxes(sample)
-        vectors = view.of(index).features(boxes_input(boxes, image))
-        best = class_logits(vectors, search.names.embeddings.to(vectors.device)).max(dim=1)
-        found.append(Detections(boxes, best.values.cpu(), best.indices.cpu(), search.names.names))
-    return found
+    best = [(boxes, scores.max(dim=1)) for boxes, scores in true_boxes_scored(search, pairs)]
+    return [Detections(boxes, own.values, own.indices, search.names.names) for boxes, own in best]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchvision.ops import box_convert, sigmoid_focal_loss
+from torchvision.ops import box_convert, generalized_box_iou, sigmoid_focal_loss
 
 from regionclip.pairs.queries import FOCAL_ALPHA, FOCAL_GAMMA, QueryMatches
 
@@ -71,22 +71,12 @@ def paired_giou(
 ) -> Float[Tensor, " M"]:
     """Generalized IoU, in [-1, 1], of each box with the one in its row; sides are positive.
 
+    All pairs are computed for the sake of these: torchvision's ``generalized_box_iou_loss``, which
+    knows pairs alone, adds 1e-7 to areas, a thousandth of a small object's here.
+
     Source:
-        Rezatofighi et al. (arXiv:1902.09630), algorithm 1. torchvision's
-        ``generalized_box_iou_loss`` adds 1e-7 to areas, a thousandth of a small object's here.
+        Rezatofighi et al. (arXiv:1902.09630), algorithm 1.
     """
     first = box_convert(boxes_cxcywh, "cxcywh", "xyxy")
     second = box_convert(others_cxcywh, "cxcywh", "xyxy")
-    shared = _area(
-        torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
-    )
-    hull = _area(
-        torch.minimum(first[:, :2], second[:, :2]), torch.maximum(first[:, 2:], second[:, 2:])
-    )
-    union = _area(first[:, :2], first[:, 2:]) + _area(second[:, :2], second[:, 2:]) - shared
-    return shared / union - (hull - union) / hull
-
-
-def _area(low: Tensor, high: Tensor) -> Tensor:
-    """Of boxes given by two corners each; 0 where they have no inside."""
-    return (high - low).clamp(min=0).prod(dim=1)
+    return generalized_box_iou(first, second).diagonal()

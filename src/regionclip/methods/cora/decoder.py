@@ -220,7 +220,11 @@ class BoxDecoder(nn.Module):
 
 
 def inverse_sigmoid(x: Tensor, eps: float) -> Tensor:
-    """Logit of numbers in [0, 1], of each and of its rest to one at least ``eps``."""
+    """Logit of numbers in [0, 1], of each and of its rest to one at least ``eps``.
+
+    Number and rest are kept from 0 apart, as upstream; ``torch.logit`` takes the rest of what was
+    kept, which differs near 0 and 1.
+    """
     x = x.clamp(0, 1)
     return torch.log(x.clamp(min=eps) / (1 - x).clamp(min=eps))
 

@@ -24,7 +24,7 @@ from regionclip.vocabulary import Vocabulary
 
 from .config import CoraConfig
 from .model import Cora, ImageMaps, valid_sizes_wh
-from .pre_matching import match_anchors, novel_factors
+from .pre_matching import novel_factors
 
 
 class CoraRegions:
@@ -123,11 +123,7 @@ class CoraLocalizer:
         factors = novel_factors(
             vocabulary.names, factor=self.novel_factor, base=self._base, novel=self.novel
         )
-        features = model.anchor_features(view.maps)
-        classes = match_anchors(
-            features, embeddings, class_factors=factors, temperature=model.config.temperature
-        )
-        found = model.localize(view.maps, classes, embeddings)
+        found = model.find(view.maps, embeddings, class_factors=factors)
         rows = zip(images, found.boxes[-1], found.objectness[-1], strict=True)
         return [_in_decreasing_objectness(*row) for row in rows], view
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from regionclip.losses import LossSum, query_loss
 from regionclip.pairs import QueryMatches, check_labels, match_queries
 from regionclip.structures import DetectionBatch, Targets
 
+from .class_rows import unit_class_rows
 from .class_split import UniformNumbers, halved_embeddings, is_split_step, uniform_numbers_of
 from .model import Cora, ImageMaps, Localization
 from .pre_matching import match_anchors
@@ -61,15 +61,11 @@ class CoraLearner(nn.Module):
             ValueError: There is no class, or rows are not as wide as the model's regions.
         """
         super().__init__()
-        width = model.config.encoder.embed_dim
-        if len(class_embeddings) == 0 or class_embeddings.shape[1] != width:
-            raise ValueError(
-                f"class embeddings are {tuple(class_embeddings.shape)}, expected at least one row "
-                f"of {width} numbers; encode the names with this model's text tower"
-            )
+        rows = unit_class_rows(
+            class_embeddings, width=model.config.encoder.embed_dim, device=model.anchors.device
+        )
         self.model, self.config = model, config
         self.numbers_of = numbers_of or uniform_numbers_of(0)
-        rows = F.normalize(class_embeddings.detach().to(model.anchors.device).float(), dim=1)
         self.register_buffer("class_embeddings", rows, persistent=False)
         model.requires_grad_(True)
         model.encoder.requires_grad_(False)

@@ -8,13 +8,10 @@ from torch import Tensor, nn
 
 
 class Mlp(nn.Module):
-    """Linear layers with ReLU between them, none after the last.
-
-    Attributes:
-        layers: One more number of channels than there are layers makes them.
-    """
+    """Linear layers with ReLU between them, none after the last."""
 
     def __init__(self, *channels: int) -> None:
+        """Make one layer for each two neighbours of ``channels``."""
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(*ends) for ends in pairwise(channels))
 

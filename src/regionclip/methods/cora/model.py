@@ -137,7 +137,16 @@ class Cora(nn.Module):
             class_factors: See :func:`~.pre_matching.novel_factors`; upstream uses them for
                 inference only.
         """
-        maps = self.maps(images)
+        return self.find(self.maps(images), class_embeddings, class_factors=class_factors)
+
+    def find(
+        self,
+        maps: ImageMaps,
+        class_embeddings: Float[Tensor, "C D"],
+        *,
+        class_factors: Float[Tensor, " C"] | None = None,
+    ) -> Localization:
+        """As :meth:`forward`, of images that are encoded."""
         classes = match_anchors(
             self.anchor_features(maps),
             class_embeddings,
@@ -155,15 +164,13 @@ class Cora(nn.Module):
             dtype: What the tower computes in, and the maps are of.
         """
         batch = self.encoder.prepare(images)
-        is_padding = torch.ones(len(batch), *batch.shape[2:], device=batch.device)
-        for row, image in zip(is_padding, images, strict=True):
-            row[: image.shape[1], : image.shape[2]] = 0
         batch = batch.to(dtype=dtype, memory_format=torch.channels_last)
         layer3 = feature_map_with_frozen_norms(self.encoder.visual, batch)
         layer4 = layer3
         for block in self.encoder.visual.layer4:
             layer4 = bottleneck(layer4, block)
-        return ImageMaps(layer3, layer4, _on_map(is_padding, layer3), _on_map(is_padding, layer4))
+        padding = (map_padding(images, batch, layer) for layer in (layer3, layer4))
+        return ImageMaps(layer3, layer4, *padding)
 
     @torch.no_grad()
     def region_features(
@@ -226,6 +233,25 @@ class Cora(nn.Module):
         return Memory(self.map_encoder(cells, positions, padding), positions, padding)
 
 
+def map_padding(
+    images: Sequence[Tensor],
+    batch: Float[Tensor, "B 3 H W"] | Tensor,
+    feature_map: Float[Tensor, "B F h w"] | Tensor,
+) -> Bool[Tensor, "B h w"]:
+    """Cells of a batch's map that are no part of their image: each is as its first pixel.
+
+    Args:
+        images: Before they were padded.
+        batch: After, at the right and at the bottom.
+        feature_map: Of the batch.
+    """
+    is_padding = torch.ones(len(batch), 1, *batch.shape[2:], device=batch.device)
+    for row, image in zip(is_padding, images, strict=True):
+        row[:, : image.shape[1], : image.shape[2]] = 0
+    size = (int(feature_map.shape[2]), int(feature_map.shape[3]))
+    return F.interpolate(is_padding, size, mode="nearest")[:, 0] > 0
+
+
 def valid_sizes_wh(padding: Bool[Tensor, "B h w"]) -> Float[Tensor, "B 2"]:
     """Columns and rows of each map that are part of its image; boxes are scaled by these.
 
@@ -247,9 +273,3 @@ def cell_boxes(
 def build(config: CoraConfig) -> Cora:
     """Build a detector with random weights, in ``eval`` mode, ready for a checkpoint."""
     return Cora(config).eval()
-
-
-def _on_map(is_padding: Tensor, feature_map: Tensor) -> Tensor:
-    """``(B, H, W)`` of pixels to ``(B, h, w)`` of cells, each the pixel at its first corner."""
-    size = (int(feature_map.shape[2]), int(feature_map.shape[3]))
-    return F.interpolate(is_padding[:, None], size, mode="nearest")[:, 0] > 0

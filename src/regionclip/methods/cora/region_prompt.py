@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.ops import box_convert
 
 from regionclip.encoders.clip_resnet import ClipResNet
@@ -24,7 +23,8 @@ from regionclip.regions.region_head import STRIDE, RegionHead
 from regionclip.scoring.cosine import TEMPERATURE, class_logits
 from regionclip.structures import DetectionBatch
 
-from .model import cell_boxes
+from .class_rows import unit_class_rows
+from .model import cell_boxes, map_padding
 
 
 class RegionPromptLearner(nn.Module):
@@ -60,14 +60,10 @@ class RegionPromptLearner(nn.Module):
             ValueError: There is no class, or rows are not as wide as the encoder's regions.
         """
         super().__init__()
-        width = encoder.spec.embed_dim
-        if len(class_embeddings) == 0 or class_embeddings.shape[1] != width:
-            raise ValueError(
-                f"class embeddings are {tuple(class_embeddings.shape)}, expected at least one row "
-                f"of {width} numbers; encode the names with this model's text tower"
-            )
+        rows = unit_class_rows(
+            class_embeddings, width=encoder.spec.embed_dim, device=encoder.device
+        )
         self.encoder, self.temperature = encoder, temperature
-        rows = F.normalize(class_embeddings.detach().to(encoder.device).float(), dim=1)
         self.register_buffer("class_embeddings", rows, persistent=False)
         encoder.requires_grad_(False)
         self.prompt.requires_grad_(True)
@@ -115,21 +111,18 @@ class RegionPromptLearner(nn.Module):
         """layer4's output on boxes, without gradients; arguments as :meth:`logits`.
 
         Images are padded to one batch, as the original does. Boxes are scaled by how many cells
-        of its image's map are no padding, as they are in detection.
+        of its image's map are no padding, as they are in CORA's detection.
         """
         encoder = self.encoder
         head = RegionHead(encoder.visual)
         batch = encoder.prepare(images).contiguous(memory_format=torch.channels_last)
         layer3 = feature_map_with_frozen_norms(encoder.visual, batch)
         lifted = head.lift(layer3)
+        padding = map_padding(images, batch, layer3)
         cells = []
         for row, (image, own) in enumerate(zip(images, boxes, strict=True)):
-            height, width = int(image.shape[1]), int(image.shape[2])
-            padding = torch.ones(1, 1, *batch.shape[2:], device=batch.device)
-            padding[:, :, :height, :width] = 0
-            on_map = F.interpolate(padding, lifted.map_hw, mode="nearest")[:, 0] > 0
-            sides = torch.tensor([width, height, width, height], device=batch.device)
-            shares = box_convert(own.to(batch.device) / sides, "xyxy", "cxcywh")
-            scaled = cell_boxes(shares[None], on_map)[0] * STRIDE
+            sides = own.new_tensor([image.shape[2], image.shape[1]]).repeat(2)
+            shares = box_convert((own / sides).to(batch.device), "xyxy", "cxcywh")
+            scaled = cell_boxes(shares[None], padding[row : row + 1])[0] * STRIDE
             cells.append(head.layer4_cells(lifted, row, scaled))
         return torch.cat(cells)
