@@ -100,9 +100,15 @@ class Study:
         name = f"{'larger' if is_large else 'captioned'}-{seed}"
         return train(read_recipe("icons", settings), self.folder / name)
 
-    def pool(self, row: Row, seed: int) -> Path:
-        """Concepts by the text towers of student and teacher."""
-        path = self.folder / f"pool-{row.pool}-{row.teacher}-{seed}.safetensors"
+    def pool_file(self, run: Run) -> Path:
+        """Where a row's concepts are; rows that differ in other things share them."""
+        row = ROWS[run[0]]
+        return self.folder / f"pool-{row.pool}-{row.teacher}-{run[1]}.safetensors"
+
+    def pool(self, run: Run) -> Path:
+        """Concepts by the text towers of student and teacher; made at the first call."""
+        row, seed = ROWS[run[0]], run[1]
+        path = self.pool_file(run)
         if not path.exists():
             source = str(self.captions) if row.pool == "captions" else row.pool
             options = ["--student", str(self.captioned(seed)), "--output", str(path)]
@@ -124,7 +130,7 @@ class Study:
             f"start={self.captioned(seed)}",
             f"teacher={self.teacher(row, seed)}",
             f"teacher_regions={self.teacher_regions}",
-            f"concepts={self.pool(row, seed)}",
+            f"concepts={self.pool((letter, seed))}",
             f"data.train={self.captions}",
             f"proposals={row.proposals}",
             f"learner.losses={json.dumps(row.losses)}",
@@ -152,15 +158,6 @@ class Study:
         ]
         folder = self.folder / f"{letter}-{seed}"
         return train(read_recipe("regionclip-pretrain-small", settings), folder)
-
-    def prepare(self, run: Run) -> None:
-        """Make the pool of a row; rows share pools, so the first of each kind alone makes it."""
-        letter, seed = run
-        kinds = [(row.pool, row.teacher) for row in ROWS.values()]
-        if letter != START and list(ROWS).index(letter) == kinds.index(
-            (ROWS[letter].pool, ROWS[letter].teacher)
-        ):
-            self.pool(ROWS[letter], seed)
 
     def known(self, run: Run) -> Figures:
         """Figures of a row, or of a row after transfer learning; measured once."""
@@ -233,7 +230,8 @@ def carry_out(
 ) -> None:
     """One stage after another: what comes later needs what came before."""
     list(mapped(study.captioned, sorted({seed for _, seed in runs})))
-    list(mapped(study.prepare, runs))
+    rows = [(letter, seed) for letter, seed in runs if letter != START]
+    list(mapped(study.pool, {study.pool_file(run): run for run in rows}.values()))
     list(mapped(study.known, runs))
     list(mapped(study.known, transfers))
 
