@@ -5,10 +5,14 @@ that the subset in ``tests/parity/golden``. It has a folder per system, with the
 ``goldens/<case>.npz``.
 """
 
+import importlib.util
+import json
 import os
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -44,6 +48,22 @@ def parity_folder() -> Path:
         if (place / "meta.json").is_file():
             return place
     pytest.skip(f"no golden numbers: none of {', '.join(map(str, places))} has a meta.json")
+
+
+def seed() -> int:
+    """What weights and images were made with."""
+    return json.loads((parity_folder() / "meta.json").read_text())["seed"]
+
+
+def module_at(name: str, path: Path) -> ModuleType:
+    """Import one of the folder's Python files under a name of its own."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache

@@ -1,8 +1,6 @@
 """CORA's numbers, and the weights and images that they were made with."""
 
-import importlib.util
 import json
-import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from torch import Tensor
 from regionclip.methods.cora.model import Cora, ImageMaps
 from regionclip.methods.cora.reading import read_model
 from tests.parity import comparing
-from tests.parity.comparing import parity_folder
+from tests.parity.comparing import module_at, parity_folder, seed
 
 SYSTEM = "cora"
 golden = partial(comparing.golden, SYSTEM)
@@ -28,22 +26,10 @@ check = partial(comparing.check, SYSTEM)
 ARCHITECTURES = ("RN50", "RN50x4")
 
 
-def seed() -> int:
-    """What weights and images were made with."""
-    return json.loads((parity_folder() / "meta.json").read_text())["seed"]
-
-
 @cache
 def stand_ins() -> ModuleType:
     """The folder's ``synthetic_checkpoint.py``."""
-    path = parity_folder() / "synthetic_checkpoint.py"
-    spec = importlib.util.spec_from_file_location("cora_synthetic_checkpoint", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot import {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return module_at("cora_synthetic_checkpoint", parity_folder() / "synthetic_checkpoint.py")
 
 
 def manifest(name: str) -> dict[str, tuple[list[int], str]]:

@@ -1,15 +1,12 @@
 """From an image to detections, step by step, against CORA's own numbers (RN50, seeded weights)."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_convert
 
@@ -26,6 +23,7 @@ from regionclip.scoring.regions import score_classes
 from tests.parity.comparing import parity_folder
 
 from .golden import check, check_sampled, detector, golden, image_a, maps_of_a, sampled, stats
+from .learning import outputs_of
 
 CASE = "rn50_detect"
 pytestmark = pytest.mark.slow
@@ -46,22 +44,6 @@ def factors() -> Tensor:
 @torch.inference_mode()
 def anchor_features() -> Tensor:
     return detector("RN50").anchor_features(maps_of_a("RN50"))
-
-
-@contextmanager
-def outputs_of(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
-    """What each of some layers gives while they run."""
-    outputs: list[Tensor] = []
-
-    def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        outputs.append(output)
-
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 @cache

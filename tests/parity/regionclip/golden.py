@@ -1,11 +1,7 @@
 """RegionCLIP's numbers, and the weights and images that they were made with."""
 
-import importlib.util
-import json
-import sys
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +12,7 @@ from torchvision.ops import box_iou
 
 from regionclip.structures import Detections
 from tests.parity import comparing
-from tests.parity.comparing import parity_folder
+from tests.parity.comparing import module_at, parity_folder, seed
 
 SYSTEM = "regionclip"
 TOWER = "backbone."
@@ -26,15 +22,10 @@ check = partial(comparing.check, SYSTEM)
 """See :func:`tests.parity.comparing.check`."""
 
 
-def seed() -> int:
-    """What weights and images were made with."""
-    return json.loads((parity_folder() / "meta.json").read_text())["seed"]
-
-
 @cache
 def inputs() -> ModuleType:
     """The folder's ``golden_inputs.py``: builds checkpoints, boxes and embeddings."""
-    module = _module("golden_inputs", parity_folder() / "regionclip" / "golden_inputs.py")
+    module = module_at("golden_inputs", parity_folder() / "regionclip" / "golden_inputs.py")
     module.sc.values_for = _sharing_towers(module.sc.values_for)
     return module
 
@@ -75,16 +66,6 @@ def _sharing_towers(
         return values_for(name, shape, seed)
 
     return shared
-
-
-def _module(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"cannot import {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def check_detections(
