@@ -12,6 +12,7 @@ from regionclip.checkpoints import CheckpointError
 from regionclip.concepts.templates import TEMPLATES
 from regionclip.data.images import ImageReadError
 from regionclip.encoders.clip_resnet import ClipResNet, ClipResNetSpec
+from regionclip.encoders.text import ShortPrompts
 from regionclip.vocabulary import Vocabulary, VocabularyCache, VocabularyMemory
 
 TINY = ClipResNetSpec(
@@ -36,6 +37,7 @@ class LengthEncoder:
     """Words to vectors that can be worked out by hand: a text is its length and a constant."""
 
     encoder_id = "length:1"
+    reading = ""
 
     def __init__(self) -> None:
         self.num_texts = 0
@@ -270,6 +272,16 @@ def test_the_cache_tells_names_templates_and_encoders_apart(tmp_path: Path) -> N
     assert made[0].embeddings.tolist() == made[1].embeddings.flip(0).tolist()
     assert made[2].embeddings.tolist() == [[3, 7], [5, 7]]
     assert made[3].encoder_id == "length:2"
+
+
+def test_the_cache_tells_ways_of_reading_apart(tmp_path: Path) -> None:
+    cache, whole = VocabularyCache(tmp_path), encoder()
+    for words in (whole, ShortPrompts(whole, length=77), ShortPrompts(whole, length=5)):
+        kept = [cache.from_names(["a red cat"], words, templates="photo") for _ in range(2)]
+        expected = Vocabulary.from_names(["a red cat"], words, templates="photo")
+        for each in kept:
+            torch.testing.assert_close(each.embeddings, expected.embeddings)
+            assert each.encoder_id == whole.encoder_id
 
 
 def test_a_damaged_cache_file_is_replaced_with_a_warning(

@@ -255,7 +255,7 @@ class VocabularyCache:
         """
         names, sentences = checked_names(names), prompt_templates(templates)
         encoder_id = encoder.encoder_id
-        key = json.dumps([encoder_id, names, sentences])
+        key = json.dumps([encoder_id, names, sentences]) + encoder.reading
         path = self._folder / f"{blake2b(key.encode(), digest_size=16).hexdigest()}.safetensors"
         if path.exists():
             try:

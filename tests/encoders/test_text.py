@@ -15,6 +15,7 @@ class LetterCounts:
     """Encodes a text as its numbers of ``a`` and of letters; remembers how it was asked."""
 
     encoder_id = "letters"
+    reading = ""
 
     def __init__(self) -> None:
         self.batches: list[int] = []

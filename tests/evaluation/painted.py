@@ -46,6 +46,7 @@ class ColourText:
     """Encodes a text as the class that it names, or as what a class is also called."""
 
     encoder_id = "colours"
+    reading = ""
 
     def __init__(self, also_called: Mapping[str, str] | None = None) -> None:
         self.also_called = also_called or {}

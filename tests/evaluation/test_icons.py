@@ -21,6 +21,7 @@ class OneHotText:
     """Encodes a text as the class that it names."""
 
     encoder_id = "one-hot"
+    reading = ""
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([[self._label(text) + 1] for text in texts])

@@ -124,9 +124,11 @@ class ClipResNet(nn.Module):
         spec: Shapes, preprocessing and activation.
         clip: open_clip's module; its ``visual`` and text parts hold all parameters.
         stride: Pixels per cell of the map.
+        reading: See :class:`~.text.TextEncoder`.
     """
 
     stride = 16
+    reading = ""
 
     def __init__(self, spec: ClipResNetSpec) -> None:
         super().__init__()

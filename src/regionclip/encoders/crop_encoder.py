@@ -19,7 +19,10 @@ class OpenClipEncoder(nn.Module):
         image_size_hw: Height and width that the image tower takes.
         mean: Per channel, of RGB in [0, 1].
         std: Per channel, of RGB in [0, 1].
+        reading: See :class:`~.text.TextEncoder`.
     """
+
+    reading = ""
 
     def __init__(self, model: nn.Module, *, name: str, tokenize: Callable[..., Tensor]) -> None:
         """Wrap a built model.

@@ -16,7 +16,14 @@ from .tokenizer import clip_tokenizer, num_merges_of
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """What :func:`class_embeddings` asks of an encoder."""
+    """What :func:`class_embeddings` asks of an encoder.
+
+    Attributes:
+        reading: What it does otherwise than the tower that ``encoder_id`` names, in words; empty
+            for the tower itself. Its vectors are in the tower's space, and are others.
+    """
+
+    reading: str
 
     @property
     def encoder_id(self) -> str:
@@ -114,7 +121,10 @@ class MissingTextTower:
 
     Attributes:
         encoder_id: No vocabulary but the file's own class embeddings is of this space.
+        reading: See :class:`TextEncoder`.
     """
+
+    reading = ""
 
     def __init__(self, architecture: str) -> None:
         self.encoder_id = f"{architecture}:no-text-tower"
@@ -150,6 +160,7 @@ class ShortPrompts:
     def __init__(self, encoder: ClipResNet, *, length: int) -> None:
         """Cut prompts of ``encoder`` to ``length`` tokens, start and end included."""
         self._encoder = encoder
+        self.reading = f"{length} tokens, each prompt of length one"
         self._tokenize = clip_tokenizer(
             num_merges=num_merges_of(encoder.spec.vocab_size), context_length=length
         )
