@@ -54,7 +54,7 @@ class EmbedRegions(DetectingCommand):
         sources = self.find_images()
         classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)
-        detector, settings = self.open_model()
+        detector, settings = self.open_model(with_names=classes is not None)
         vocabulary, options = None, None
         if classes is not None:
             vocabulary = open_vocabulary(detector, classes, templates)

@@ -262,7 +262,7 @@ class Evaluate(DetectingOptions):
         processes = Processes.join(on_cpu=checked_device(self.device) == "cpu")
         needs_proposals = find in (find_objects, find_proposals)
         if needs_proposals:
-            detector, settings = self.open_model()
+            detector, settings = self.open_model(with_names=find is find_objects)
         else:
             detector, settings = self.load_model(), self.model_settings(self.proposals)
         options = self._options_for(detector, rules)

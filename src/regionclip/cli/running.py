@@ -93,8 +93,12 @@ class ModelCommand:
                 progress=show,
             )
 
-    def open_model(self) -> "tuple[Detector, dict[str, Any]]":
+    def open_model(self, *, with_names: bool = True) -> "tuple[Detector, dict[str, Any]]":
         """The model with its proposals, and what its results depend on, for the journal.
+
+        Args:
+            with_names: It will be asked for classes; a model that finds boxes for these alone then
+                needs no other proposals.
 
         Raises:
             ValueError: The model, the proposals or the device cannot be had.
@@ -103,12 +107,13 @@ class ModelCommand:
         from regionclip.proposal_loading import open_proposals
 
         detector = self.load_model()
-        if detector.parts.proposer is not None:
+        parts = detector.parts
+        if parts.proposer is not None or (with_names and parts.localizer is not None):
             return detector, self.model_settings(self.proposals)
         proposals = PROPOSALS_OF_MODELS_WITHOUT
         with downloads() as show:
             proposer = open_proposals(proposals, device=checked_device(self.device), progress=show)
-        detector = Detector(replace(detector.parts, proposer=proposer), detector.defaults)
+        detector = Detector(replace(parts, proposer=proposer), detector.defaults)
         return detector, self.model_settings(proposals)
 
     def model_settings(self, proposals: str | None) -> dict[str, Any]:
