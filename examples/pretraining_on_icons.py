@@ -4,12 +4,13 @@
 
 Every row starts from the same model per seed, which has seen captioned images of icons and not one
 box. The scenes are small, so that icons in them are smaller than it has learned to read, as objects
-in photographs are smaller than the images that CLIP learned from; a teacher that looks at regions
-as pictures of their own knows more of them. It is pretrained on scenes with captions alone.
-Measured are, in new scenes, how many true boxes get their own name, and AP50 of the boxes of a
-proposal network, for all, base and novel classes; then what the models give after transfer learning
-on boxes of base classes. A run that was interrupted goes on where it stopped; runs go side by side
-in several processes. Writes a table in Markdown.
+in photographs are smaller than the images that CLIP learned from. It is pretrained on scenes with
+captions alone; its teacher is the same model, which looks at the scenes at twice the size and so
+knows more of their regions. What the teacher sees is computed once and stored. Measured are, in new
+scenes, how many true boxes get their own name, and AP50 of the boxes of a proposal network, for
+all, base and novel classes; then what the models give after transfer learning on boxes of base
+classes. A run that was interrupted goes on where it stopped; runs go side by side in several
+processes. Writes a table in Markdown.
 """
 
 import argparse
@@ -34,6 +35,8 @@ from regionclip.train import train
 Figures = dict[str, float]
 Run = tuple[str, int]
 """A row's letter, or ``transfer-`` and the letter, and a seed."""
+REGIONS = 10
+"""Of each scene; it has three or four icons on average."""
 FIGURES = ("named_all", "named_base", "named_novel", "ap50_all", "ap50_base", "ap50_novel")
 TRANSFER_FIGURES = ("ap50_novel", "ap50_base", "ap50_all")
 
@@ -73,8 +76,10 @@ class Study:
     steps: int
     test_scenes: int
     transfer_steps: int
-    teacher_regions: str
     shortest_side: int
+    """Pixels of the scenes that students and tests see."""
+    teacher_side: int
+    """Pixels of the scenes that teachers see."""
 
     @property
     def captions(self) -> Path:
@@ -91,6 +96,7 @@ class Study:
         settings = [
             f"run.seed={seed}",
             f"captions.steps={self.caption_steps}",
+            "caption_image_sizes=[64, 64, 96, 96]",
             f"model.shortest_side={self.shortest_side}",
             "regions=none",
             "pretraining=none",
@@ -117,6 +123,22 @@ class Study:
                 raise SystemExit(f"no pool for {row}")
         return path
 
+    def stored_folder(self, run: Run) -> Path:
+        """What a row's teacher sees is here; rows with the same teacher and regions share it."""
+        row = ROWS[run[0]]
+        return self.folder / f"regions-{row.proposals}-{row.teacher}-{run[1]}"
+
+    def stored(self, run: Run) -> Path:
+        """Regions of the captioned scenes with the teacher's vectors; goes on where it stopped."""
+        row, seed = ROWS[run[0]], run[1]
+        path = self.stored_folder(run)
+        sides = ["--shortest-side", str(self.teacher_side), "--longest-side", "512"]
+        options = ["--proposals", row.proposals, "--max-proposals", str(REGIONS), *sides]
+        options += ["--teacher", str(self.teacher(row, seed)), "--output", str(path)]
+        if command(["propose", str(self.captions), *options, "--device", "cpu"]) != 0:
+            raise SystemExit(f"no regions for {row}")
+        return path
+
     def teacher(self, row: Row, seed: int) -> Path:
         """What matches regions to concepts."""
         return self.captioned(seed, is_large=row.teacher == "larger")
@@ -128,14 +150,13 @@ class Study:
         row = ROWS[letter]
         settings = [
             f"start={self.captioned(seed)}",
-            f"teacher={self.teacher(row, seed)}",
-            f"teacher_regions={self.teacher_regions}",
+            "teacher=stored",
             f"concepts={self.pool((letter, seed))}",
             f"data.train={self.captions}",
-            f"proposals={row.proposals}",
+            f"data.proposals={self.stored_folder((letter, seed))}",
             f"learner.losses={json.dumps(row.losses)}",
             "learner.freeze_at=0",
-            "learner.regions_per_image=20",
+            f"learner.regions_per_image={REGIONS}",
             f"augmentation.shortest_sides=[{self.shortest_side}]",
             "augmentation.longest_side=512",
             "augmentation.flip_share=0.0",
@@ -198,8 +219,8 @@ def main() -> None:
         steps=options.steps,
         test_scenes=options.test_scenes,
         transfer_steps=options.transfer_steps,
-        teacher_regions=options.teacher_regions,
         shortest_side=options.shortest_side,
+        teacher_side=options.teacher_side,
     )
     if not study.captions.exists():
         write_coco(study.captions.parent, num_scenes=options.scenes, seed=80)
@@ -232,6 +253,7 @@ def carry_out(
     list(mapped(study.captioned, sorted({seed for _, seed in runs})))
     rows = [(letter, seed) for letter, seed in runs if letter != START]
     list(mapped(study.pool, {study.pool_file(run): run for run in rows}.values()))
+    list(mapped(study.stored, {study.stored_folder(run): run for run in rows}.values()))
     list(mapped(study.known, runs))
     list(mapped(study.known, transfers))
 
@@ -241,14 +263,14 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure what pretraining is worth, on icons.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", default="bcdefgh", help="letters of the rows wanted, besides a")
-    parser.add_argument("--caption-steps", type=int, default=1300)
+    parser.add_argument("--caption-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=150, help="of each pretraining run")
-    parser.add_argument("--scenes", type=int, default=3000, help="with captions, to pretrain on")
+    parser.add_argument("--scenes", type=int, default=2000, help="with captions, to pretrain on")
     parser.add_argument("--test-scenes", type=int, default=100)
     parser.add_argument("--transfer-steps", type=int, default=100)
     parser.add_argument("--transfer-scenes", type=int, default=200, help="with boxes")
-    parser.add_argument("--teacher-regions", choices=("map", "crops"), default="crops")
-    parser.add_argument("--shortest-side", type=int, default=128, help="pixels of a scene")
+    parser.add_argument("--shortest-side", type=int, default=128, help="pixels, students and tests")
+    parser.add_argument("--teacher-side", type=int, default=256, help="pixels, teachers")
     parser.add_argument("--processes", type=int, default=1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="of each of several processes")
     parser.add_argument("--output", type=Path, default=Path("runs/pretraining"))
