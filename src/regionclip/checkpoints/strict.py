@@ -39,7 +39,7 @@ class LoadReport:
 class WithoutRandomWeights(TorchDispatchMode):
     """Modules built in this context get zeros for random weights: a checkpoint is to fill them.
 
-    To draw them takes longer than to read a file of them: 4 s of 5 for RN50x4 on one core. What is
+    To draw them is a third of the time that reading RN50x4 takes: 0.8 s of 2.3 on one core. What is
     constant at first, as a norm's weights are, is as ever.
     """
 
