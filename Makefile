@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# where it is set, every start of Python compiles PyTorch anew, and the tests start it thirty times
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-fast check format bench docs clean
 .DEFAULT_GOAL := help
@@ -49,3 +51,4 @@ docs: $(READY)  ## build the documentation site into site/
 
 clean:  ## remove the environment and everything generated
 	rm -rf $(VENV) demo site .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -22,9 +22,13 @@ def losses(folder: Path, stage: str) -> list[float]:
     return [each["loss"] for each in entries(folder) if each["stage"] == stage and "loss" in each]
 
 
+def training(recipe: Path, output: Path) -> tuple[str, ...]:
+    """Arguments of the command line."""
+    return ("train", str(recipe), "--output", str(output), "--device", "cpu")
+
+
 def command(launcher: Sequence[str], recipe: Path, output: Path) -> list[str]:
-    train = ("train", str(recipe), "--output", str(output), "--device", "cpu")
-    return [sys.executable, "-m", *launcher, "-m", "regionclip", *train]
+    return [sys.executable, "-m", *launcher, "-m", "regionclip", *training(recipe, output)]
 
 
 def run_until_killed(words: Sequence[str], checkpoint: Path) -> None:

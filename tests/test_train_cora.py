@@ -1,5 +1,4 @@
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,8 @@ from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.recipes import read_recipe
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
-from tests.runs import TORCHRUN, assert_same_weights, command, entries, losses
+from tests.processes import run_command, run_together
+from tests.runs import assert_same_weights, entries, losses, training
 from tests.tiny_cora_recipes import EQUAL_SIZES, with_changes, write_recipes
 from tests.tiny_recipe import TINY
 
@@ -133,7 +133,7 @@ def test_two_processes_equal_one(recipes: tuple[Path, Path], tmp_path: Path, kin
         recipe.write_text(recipe.read_text() + "\n[learner]\nsplit_share = 0.5\n")
     one, two = tmp_path / "one", tmp_path / "two"
     train(read_recipe(recipe), one, accelerator=make_accelerator("fp32", device="cpu"))
-    subprocess.run(command(TORCHRUN, recipe, two), check=True, capture_output=True)
+    run_together(run_command, *training(recipe, two), logs=tmp_path / "logs")
     stage = ("region-prompt", "localizer")[kind]
     assert losses(two, stage) == pytest.approx(losses(one, stage), rel=1e-4)
     assert_same_weights(one, two)

@@ -1,8 +1,9 @@
 import json
 import logging
-import subprocess
+import os
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGKILL
 
 import pytest
 import torch
@@ -15,14 +16,9 @@ from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.recipes import PretrainRecipe, read_recipe
 from regionclip.train import train
-from tests.runs import (
-    TORCHRUN,
-    assert_same_weights,
-    command,
-    entries,
-    losses,
-    run_until_killed,
-)
+from regionclip.training.engine import make_accelerator
+from tests.processes import run_command, run_together, run_until_killed
+from tests.runs import assert_same_weights, entries, losses, training
 from tests.tiny_pretrain import write_pool, write_pretrain_recipe
 from tests.tiny_recipe import TINY
 from tests.tiny_transfer import write_start
@@ -204,14 +200,24 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(recipe: Path, tmp_pa
         assert torch.equal(own, resumed[name]), name
 
 
+def train_until_killed(recipe: Path, folder: Path) -> None:
+    def kill(stage: str, step: int, steps: int, loss: float) -> None:
+        if step == 3 and os.environ["RANK"] == "0":
+            os.kill(os.getpid(), SIGKILL)
+
+    accelerator = make_accelerator("fp32", device="cpu")
+    train(read_recipe(recipe), folder, progress=kill, accelerator=accelerator)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_two_processes_equal_one_and_survive_a_kill(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(read_recipe(recipe), one)
-    again = command(TORCHRUN, recipe, two)
-    run_until_killed(again, two / "checkpoints" / "pretraining.pt")
-    subprocess.run(again, check=True, capture_output=True)
+    run_until_killed(train_until_killed, recipe, two, logs=tmp_path / "logs")
+    assert (two / "checkpoints" / "pretraining.pt").exists()
+    assert len(losses(two, "pretraining")) < len(losses(one, "pretraining"))
+    run_together(run_command, *training(recipe, two), logs=tmp_path / "logs")
     assert losses(two, "pretraining") == pytest.approx(losses(one, "pretraining"), rel=1e-4)
     assert_same_weights(one, two)
 

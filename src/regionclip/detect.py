@@ -19,6 +19,7 @@ from regionclip.data.datasets import Member
 from regionclip.data.images import read_image
 from regionclip.data.transforms import SizeRule, resize_shortest_edge
 from regionclip.detections.box_coder import BoxWeights, clip_boxes, decode_boxes
+from regionclip.detections.masks import predict_masks
 from regionclip.detections.original_pixels import in_original_pixels
 from regionclip.detections.select import Selection, SelectionOptions, select_detections
 from regionclip.encoders.text import TextEncoder, encode_texts
@@ -159,8 +160,7 @@ class Detector:
         rows = chosen.region_index
         masks = None
         if options.with_masks and self.parts.mask_head is not None:
-            logits = self.parts.mask_head(view.last_stage_cells(chosen.boxes))
-            masks = logits[:, 0].sigmoid().cpu()
+            masks = predict_masks(view.last_stage_cells, self.parts.mask_head, chosen.boxes, rows)
         reported = scored.class_scores[rows, chosen.labels]
         keeps_fused = options.selection.reported_score == "fused"
         found = Detections(

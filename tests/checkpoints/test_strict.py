@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regionclip.checkpoints import CheckpointError, load_strict
+from regionclip.checkpoints import CheckpointError, WithoutRandomWeights, load_strict
 
 
 def model() -> nn.Module:
@@ -92,3 +92,16 @@ def test_load_strict_copies_nothing_from_a_file_that_does_not_fit(
     with pytest.raises(CheckpointError, match=message):
         load_strict(module, state, source="rn50.pth", target="regionclip 'cc-rn50'")
     assert all(map(torch.equal, values(module), before))
+
+
+def test_no_random_numbers_are_drawn_for_what_a_file_will_fill() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with WithoutRandomWeights():
+        linear, norm, table = nn.Linear(2, 3), nn.LayerNorm(3), nn.Embedding(4, 3)
+        nn.init.xavier_normal_(linear.weight)
+        nn.init.trunc_normal_(table.weight)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(each.any() for each in (linear.weight, linear.bias, table.weight))
+    assert torch.equal(norm.weight, torch.ones(3))
+    assert nn.Linear(2, 3).weight.any()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from regionclip.cli import main
+from tests.processes import run_command, start_together
 
 from .test_evaluate_data import write_set
 
@@ -58,32 +58,15 @@ def test_two_processes_give_the_report_of_one(workspace: Path, model_file: str) 
 @pytest.mark.slow
 def test_a_killed_process_loses_nothing_that_was_done(workspace: Path, model_file: str) -> None:
     data = write_set(Path("set/val.json"), num_images=200)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-m", "regionclip", *arguments(model_file, data, "two")],
-            env=shared | {"RANK": rank, "LOCAL_RANK": rank},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
+    both = start_together(run_command, *arguments(model_file, data, "two"), logs=Path("logs"))
     part, deadline = Path("two/detections.1.jsonl"), time.monotonic() + 200
-    while num_done(part) < 5 and both[1].poll() is None and time.monotonic() < deadline:
+    while num_done(part) < 5 and both[1].is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     both[1].kill()
-    _, said = both[0].communicate(timeout=200)
-    both[1].communicate()
-    assert both[0].returncode == 2
+    for each in both:
+        each.join(timeout=200)
+    assert both[0].exitcode == 2
+    said = Path("logs/0.log").read_text()
     assert "error: another process of this evaluation ended before its time" in said
     before = num_done(part)
     assert before >= 5

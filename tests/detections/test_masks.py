@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from regionclip.detections import masks
-from regionclip.detections.masks import paste_masks
+from regionclip.detections.masks import paste_masks, predict_masks
 
 
 def rows_of(mask: torch.Tensor) -> list[str]:
@@ -75,3 +75,21 @@ def test_bands_of_rows_give_the_same_mask(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_no_masks_give_no_masks() -> None:
     assert paste_masks(torch.zeros(0, 14, 14), torch.zeros(0, 4), (30, 40)).shape == (0, 30, 40)
+
+
+def test_a_region_of_several_classes_is_looked_at_once() -> None:
+    asked: list[torch.Tensor] = []
+
+    def cells_of(boxes: torch.Tensor) -> torch.Tensor:
+        asked.append(boxes)
+        return boxes[:, :, None, None].expand(-1, -1, 2, 2)
+
+    regions = torch.tensor([7, 2, 7, 0])
+    boxes = regions[:, None] * torch.tensor([0.1, 0.2, 0.3, 0.4])
+    head = torch.nn.Conv2d(4, 1, 1)
+    found = predict_masks(cells_of, head, boxes, regions)
+    [own] = asked
+    assert own.tolist() == boxes[[3, 1, 0]].tolist()
+    expected = head(cells_of(boxes))[:, 0].sigmoid()
+    torch.testing.assert_close(found, expected)
+    assert predict_masks(cells_of, head, boxes[:0], regions[:0]).shape == (0, 2, 2)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from regionclip.losses import LossSum, concept_contrastive_loss, image_text_loss
 from regionclip.losses.over_processes import rows_of_all, sum_of_all
+from tests.processes import run_together
 
 IMAGES, TEXTS = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
 CAPTION_IDS = torch.tensor([3, 9, 3, 5])
@@ -26,10 +26,9 @@ def losses_of(images: Tensor, logits: Tensor, pairs: slice, regions: slice) -> l
     ]
 
 
-def work(rank: int, store: str, folder: str) -> None:
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=len(PARTS)
-    )
+def work(folder: str) -> None:
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
     pairs, regions = PARTS[rank]
     images = IMAGES[pairs].clone().requires_grad_()
     logits = LOGITS[regions].clone().requires_grad_()
@@ -44,7 +43,7 @@ def work(rank: int, store: str, folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_give_the_losses_and_gradients_of_one(tmp_path: Path) -> None:
-    spawn(work, (str(tmp_path / "store"), str(tmp_path)), nprocs=len(PARTS))
+    run_together(work, str(tmp_path), logs=tmp_path / "logs")
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(len(PARTS)))
     images, logits = IMAGES.clone().requires_grad_(), LOGITS.clone().requires_grad_()
     shares = torch.stack(

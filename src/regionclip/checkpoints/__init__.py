@@ -10,13 +10,14 @@ from .native import (
     set_encoder_id,
 )
 from .reading import BARE_TENSOR, checkpoint_format, read_checkpoint
-from .strict import LoadReport, load_strict
+from .strict import LoadReport, WithoutRandomWeights, load_strict
 
 __all__ = [
     "BARE_TENSOR",
     "CheckpointError",
     "LoadReport",
     "NativeMetadata",
+    "WithoutRandomWeights",
     "checkpoint_format",
     "is_native",
     "load_strict",

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .errors import CheckpointError
 
@@ -31,6 +34,24 @@ class LoadReport:
             f"{self.source}: {len(self.loaded)} tensors loaded into {self.target}, "
             f"{len(self.missing)} missing, {len(self.left_over)} left over"
         )
+
+
+class WithoutRandomWeights(TorchDispatchMode):
+    """Modules built in this context get zeros for random weights: a checkpoint is to fill them.
+
+    To draw them is a third of the time that reading RN50x4 takes: 0.8 s of 2.3 on one core. What is
+    constant at first, as a norm's weights are, is as ever.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run any operation but those."""
+        if func in _RANDOM:
+            return args[0].zero_()
+        return func(*args, **(kwargs or {}))
+
+
+_RANDOM = (torch.ops.aten.uniform_.default, torch.ops.aten.normal_.default)
+"""All that ``torch.nn.init`` draws random numbers with."""
 
 
 def load_strict(

@@ -1,14 +1,39 @@
 """Masks as grids over boxes, pasted into images."""
 
 import math
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 PIXELS_AT_ONCE = 1 << 22
 """Pixels sampled in one step: about 70 MB of intermediate results."""
+
+
+def predict_masks(
+    cells_of: Callable[[Tensor], Tensor],
+    mask_head: nn.Module,
+    boxes: Float[Tensor, "N 4"],
+    region_index: Int[Tensor, " N"],
+) -> Float[Tensor, "N h w"]:
+    """Masks of detections; a region that is detected as several classes is looked at once.
+
+    Args:
+        cells_of: Boxes ``(R, 4)`` to an encoder's last cells ``(R, C, g, g)``.
+        mask_head: Those cells to one channel of logits, the same for every class.
+        boxes: ``xyxy``, as ``cells_of`` takes them.
+        region_index: Detections with the same index have the same box.
+
+    Returns:
+        Grids of probabilities over the boxes, on the CPU; zero boxes are fine.
+    """
+    regions, region = region_index.unique(return_inverse=True)
+    own_boxes = boxes.new_zeros(len(regions), 4)
+    own_boxes[region] = boxes
+    logits = mask_head(cells_of(own_boxes))
+    return logits[:, 0].sigmoid()[region.to(logits.device)].cpu()
 
 
 def paste_masks(

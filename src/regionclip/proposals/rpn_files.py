@@ -4,6 +4,7 @@ from pathlib import Path
 
 from regionclip.checkpoints import (
     CheckpointError,
+    WithoutRandomWeights,
     load_strict,
     read_checkpoint,
     read_native_metadata,
@@ -39,7 +40,9 @@ def read_rpn(path: str | Path) -> RegionProposalNetwork:
         raise CheckpointError(
             f"{path} is a model of {metadata.method!r}, not a proposal network alone"
         )
-    network = RegionProposalNetwork(settings_from(RpnConfig, metadata.config, source=str(path)))
+    config = settings_from(RpnConfig, metadata.config, source=str(path))
+    with WithoutRandomWeights():
+        network = RegionProposalNetwork(config)
     load_strict(network, read_checkpoint(path), source=str(path), target="a proposal network")
     return network.eval()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from regionclip.checkpoints import CheckpointError, load_strict
+from regionclip.checkpoints import CheckpointError, WithoutRandomWeights, load_strict
 
 from .rpn import RPN_FORMS, RegionProposalNetwork, RpnConfig
 
@@ -154,7 +154,8 @@ def load_unfolded_rpn(
         CheckpointError: As :func:`load_rpn`.
     """
     weights = map_rpn_weights(state_dict, source=source)
-    network = RegionProposalNetwork(weights.config)
+    with WithoutRandomWeights():
+        network = RegionProposalNetwork(weights.config)
     target = f"a proposal network of form {weights.form!r}"
     load_strict(network, weights.state_dict, source=source, target=target)
     return network.eval(), weights.leftover

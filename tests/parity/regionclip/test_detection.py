@@ -31,6 +31,7 @@ from .golden import (
     pixels,
     seed,
 )
+from .remembering import remembering
 
 pytestmark = pytest.mark.slow
 NUM_PROPOSALS = 100
@@ -73,7 +74,7 @@ def with_few_proposals(detector: Detector, nms_iou: float) -> Detector:
     network = detector.parts.proposer
     assert isinstance(network, RegionProposalNetwork)
     network.selection = replace(network.selection, nms_iou=nms_iou, post_nms_topk=NUM_PROPOSALS)
-    return detector
+    return remembering(detector)
 
 
 @lru_cache(maxsize=2)

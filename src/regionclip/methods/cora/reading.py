@@ -11,6 +11,7 @@ from torch import Tensor
 from regionclip.checkpoints import (
     CheckpointError,
     LoadReport,
+    WithoutRandomWeights,
     is_native,
     load_strict,
     read_checkpoint,
@@ -74,7 +75,8 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         if metadata.method != METHOD:
             raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of CORA")
         config = settings_from(CoraConfig, metadata.config, source=str(path))
-    model = build(config)
+    with WithoutRandomWeights():
+        model = build(config)
     report = load_strict(model, state, source=str(path), target=f"CORA {config.encoder.name}")
     return ReadCora(model, report)
 

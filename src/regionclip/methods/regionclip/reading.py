@@ -9,6 +9,7 @@ from torch import Tensor
 from regionclip.checkpoints import (
     CheckpointError,
     LoadReport,
+    WithoutRandomWeights,
     is_native,
     load_strict,
     read_checkpoint,
@@ -89,7 +90,7 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
 def read_teacher(path: str | Path) -> ClipResNet | None:
     """Read the teacher's image tower of a file that has one beside the student's.
 
-    Its text tower is random: a teacher's space is that of the file's own text tower, or, if it is
+    Its text tower is empty: a teacher's space is that of the file's own text tower, or, if it is
     of another architecture, of that architecture's.
 
     Returns:
@@ -104,7 +105,8 @@ def read_teacher(path: str | Path) -> ClipResNet | None:
     spec = teacher_spec(found, str(path))
     if spec is None:
         return None
-    teacher = ClipResNet(spec).eval()
+    with WithoutRandomWeights():
+        teacher = ClipResNet(spec).eval()
     load_strict(
         teacher.clip,
         found.teacher,
@@ -161,7 +163,8 @@ def model_of(found: RegionClipCheckpoint, *, source: str) -> ReadModel:
             selection = ZERO_SHOT_RPN.selection
         config = replace(config, rpn=replace(rpn.config, selection=selection))
         parts["proposer"] = rpn.state_dict
-    model = build(config)
+    with WithoutRandomWeights():
+        model = build(config)
     reports = tuple(
         load_strict(
             model.get_submodule(name),
@@ -232,7 +235,9 @@ def _read_native(path: Path, state: Mapping[str, Tensor] | None) -> ReadModel:
         raise CheckpointError(f"{path} {_FOR_OTHERS['rpn']}")
     if metadata.method != "regionclip":
         raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of RegionCLIP")
-    model = build(settings_from(RegionClipConfig, metadata.config, source=str(path)))
+    config = settings_from(RegionClipConfig, metadata.config, source=str(path))
+    with WithoutRandomWeights():
+        model = build(config)
     state = read_checkpoint(path) if state is None else state
     has_text_tower = "encoder.clip.text_projection" in state
     report = load_strict(
