@@ -161,7 +161,7 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (("proposal_training.optimization.steps=1",), "is missing|exclude each other"),
         (
             ("task=juggle",),
-            "one of transfer, proposals, pretrain, icons, region-prompt, cora, got 'juggle'",
+            "one of transfer, proposals, pretrain, icons, region-prompt, cora, fvit, got 'juggle'",
         ),
     ],
 )

@@ -11,12 +11,15 @@ from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, ShortPrompts, TextEncoder
+from regionclip.fvit_loading import fvit_detector_of, fvit_text_of, refuse_regions
 from regionclip.methods import find_weights, known_weights
 from regionclip.methods.cora.detecting import CoraLocalizer, CoraRegions
 from regionclip.methods.cora.model import Cora
 from regionclip.methods.cora.reading import is_cora_file, read_region_prompt, set_region_prompt
 from regionclip.methods.cora.reading import read_model as read_cora
 from regionclip.methods.cora.weights import is_region_prompt
+from regionclip.methods.fvit.reading import ReadFvit, is_fvit_file
+from regionclip.methods.fvit.reading import read_model as read_fvit
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model
 from regionclip.proposal_loading import open_proposals
@@ -108,6 +111,10 @@ def load(
         return cora_detector_of(
             localizing, proposer=proposer, dtype=dtype, memory_budget=memory_budget
         )
+    if is_fvit_file(path, state):
+        refuse_regions(regions, name)
+        found = read_fvit(path, state)
+        return _fvit_detector(found, text_weights, device=device, proposer=proposer, dtype=dtype)
     read = read_model(path, state)
     read.model.to(device).requires_grad_(False)
     _use_region_prompt(read.model.encoder, region_prompt)
@@ -119,6 +126,19 @@ def load(
         dtype=dtype,
         memory_budget=memory_budget,
     )
+
+
+def _fvit_detector(
+    read: ReadFvit,
+    text_weights: str | Path | None,
+    *,
+    device: str,
+    proposer: Proposer | None,
+    dtype: torch.dtype,
+) -> Detector:
+    other = None if text_weights is None else load(text_weights, device=device)
+    model = read.model.to(device).requires_grad_(False)
+    return fvit_detector_of(model, fvit_text_of(read, other), proposer=proposer, dtype=dtype)
 
 
 def detector_of(

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
+from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.methods.regionclip.proposal_learner import RpnTraining
@@ -228,7 +229,13 @@ class IconsRecipe:
 
 
 Recipe = (
-    TransferRecipe | ProposalRecipe | PretrainRecipe | IconsRecipe | RegionPromptRecipe | CoraRecipe
+    TransferRecipe
+    | ProposalRecipe
+    | PretrainRecipe
+    | IconsRecipe
+    | RegionPromptRecipe
+    | CoraRecipe
+    | FvitRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -239,6 +246,7 @@ TASKS: Mapping[str, type[Recipe]] = {
         IconsRecipe,
         RegionPromptRecipe,
         CoraRecipe,
+        FvitRecipe,
     )
 }
 

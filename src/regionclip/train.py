@@ -5,12 +5,13 @@
     proposals      boxes without names -> anchors on objects -> losses -> proposal network
     region-prompt  boxes of base classes -> their names -> loss -> what CLIP pools regions with
     cora           boxes of base classes -> queries paired with them -> losses -> localiser
+    fvit           boxes of base classes -> anchors, names, boxes, masks -> a frozen CLIP's detector
     icons          generated captions, then boxes -> a small detector from nothing
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
-``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons and of CORA,
-in ``training_icons.py`` and ``training_cora.py``.
+``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, of CORA and
+of F-ViT, in ``training_icons.py``, ``training_cora.py`` and ``training_fvit.py``.
 """
 
 import logging
@@ -30,6 +31,7 @@ from regionclip.data.caption_loading import LeftOutCounts
 from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.datasets import Dataset
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
+from regionclip.fvit_recipes import FvitRecipe
 from regionclip.loading import detector_of, proposals_only, text_encoder_of
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.config import RegionClipConfig
@@ -60,6 +62,7 @@ from regionclip.training_data import (
     test_vocabulary,
     training_vocabulary,
 )
+from regionclip.training_fvit import train_fvit
 from regionclip.training_icons import train_icons
 from regionclip.training_models import (
     frozen,
@@ -279,6 +282,7 @@ FLOWS: Mapping[str, Callable[..., None]] = {
     IconsRecipe.task: train_icons,
     RegionPromptRecipe.task: train_region_prompt,
     CoraRecipe.task: train_localizer,
+    FvitRecipe.task: train_fvit,
 }
 """By the recipe's task."""
 

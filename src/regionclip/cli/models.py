@@ -173,6 +173,7 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
     """Write ``output``; the rows of the report."""
     from regionclip.checkpoints import is_native, read_checkpoint, save_tensors
     from regionclip.methods.cora import reading as cora
+    from regionclip.methods.fvit import reading as fvit
     from regionclip.methods.regionclip.reading import model_of, read_model, save_model
     from regionclip.methods.regionclip.weights import recognise_checkpoint
     from regionclip.proposals.rpn_weights import map_rpn_weights
@@ -182,6 +183,11 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
         own = cora.read_model(source, state)
         cora.save_model(output, own.model, **origin)
         return [[own.report.target, str(len(own.report.loaded)), "0", "0"]]
+    if fvit.is_fvit_file(source, state):
+        frozen = fvit.read_model(source, state)
+        fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
+        report = frozen.report
+        return [[report.target, str(len(report.loaded)), _summary(report.missing), "0"]]
     if is_native(source):
         read = read_model(source, state)
     else:

@@ -1,0 +1,131 @@
+"""What an F-ViT or F-VLM detector is made of, and how it selects its detections."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from regionclip.detections.select import SelectionOptions
+from regionclip.encoders.clip_resnet import OPENAI_MEAN, OPENAI_STD, SPECS, ClipResNetSpec
+from regionclip.proposals.rpn import RpnSelection
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""RGB statistics of images in [0, 1]; F-ViT feeds its CLIP with these and not with CLIP's own
+(123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 of 255)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FvitConfig:
+    """One detector on a frozen CLIP; numbers follow CLIPSelf's F-ViT and CLIM's F-VLM."""
+
+    resnet: ClipResNetSpec | None = None
+    """The frozen CLIP, if it is one with a ModifiedResNet."""
+    channels: int = 256
+    """Of the pyramid's levels."""
+    head_width: int = 512
+    """Of the box head's layers; without ``projection`` that of the texts."""
+    projection: bool = False
+    """A layer from the box head to the width of the texts: F-VLM's. F-ViT compares its last
+    hidden layer, after ReLU, with texts."""
+    background: Literal["text", "learned"] = "text"
+    """The row that stands for no class: the word ``background`` in the prompts, or learned."""
+    rpn_norm: bool = False
+    """Batch norms in the proposal head, as in F-ViT's LVIS detectors."""
+    mask_head: bool = False
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    detector_scale: float | None = None
+    """What the box head's cosines are multiplied by at test time; ``None``: what it learned."""
+    clip_scale: float = 75.0
+    """What the frozen CLIP's cosines are multiplied by."""
+    base_exponent: float = 0.1
+    """The frozen CLIP's share in scores of base classes and background (alpha)."""
+    novel_exponent: float = 0.8
+    """Its share in scores of all other classes (beta)."""
+    base_classes: str = "coco48"
+    """Built-in list of the classes that it was trained on boxes of; empty for none."""
+    own_base_classes: tuple[str, ...] = ()
+    """These classes themselves, where no built-in list has them."""
+    class_names: str = ""
+    """Built-in list of the classes that the model carries vectors of; empty for none."""
+    own_class_names: tuple[str, ...] = ()
+    """These classes themselves, where no built-in list has them."""
+    num_classes: int = 0
+    """How many they are."""
+    templates: str = "imagenet80"
+    """Built-in prompts that class names are put into."""
+    image_size: int = 640
+    """Pixels of the resized image's longer side, and of the square it is padded to."""
+    proposals: RpnSelection = field(
+        default_factory=lambda: RpnSelection(pre_nms_topk=2000, post_nms_topk=1000)
+    )
+    selection: SelectionOptions = field(
+        default_factory=lambda: SelectionOptions(min_score=0.01, nms_iou=0.4)
+    )
+    """Thresholds, NMS and the number kept."""
+
+    def __post_init__(self) -> None:
+        for name in ("channels", "head_width", "image_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("base_exponent", "novel_exponent"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("clip_scale", "detector_scale"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        if self.base_classes and self.own_base_classes:
+            raise ValueError(
+                f"give base_classes or own_base_classes, not both ({self.base_classes!r})"
+            )
+        if self.class_names and self.own_class_names:
+            raise ValueError(
+                f"give class_names or own_class_names, not both ({self.class_names!r})"
+            )
+        if self.own_class_names and len(self.own_class_names) != self.num_classes:
+            raise ValueError(
+                f"own_class_names are {len(self.own_class_names)}, num_classes {self.num_classes}"
+            )
+
+
+Benchmark = Literal["coco", "voc", "objects365"]
+TRANSFER_EXPONENTS: dict[Benchmark, float] = {"coco": 0.2, "voc": 0.3, "objects365": 0.3}
+"""The frozen CLIP's share in the scores of all classes alike, of a detector that was trained on
+LVIS; CLIPSelf (arXiv:2310.01403), sec. 4.3."""
+
+
+def transfer_config(config: FvitConfig, benchmark: Benchmark) -> FvitConfig:
+    """What a detector does on another benchmark than it was trained for, with boxes alone.
+
+    Both temperatures are fixed, the box head's too, and no class is a base one.
+    """
+    exponent = TRANSFER_EXPONENTS[benchmark]
+    return replace(
+        config,
+        detector_scale=50.0,
+        clip_scale=120.0,
+        base_exponent=exponent,
+        novel_exponent=exponent,
+        mask_head=False,
+        class_names="",
+        own_class_names=(),
+        num_classes=0,
+    )
+
+
+_FVLM = FvitConfig(
+    projection=True, background="learned", head_width=1024, mean=OPENAI_MEAN, std=OPENAI_STD
+)
+_FVLM_LVIS = replace(
+    _FVLM,
+    mask_head=True,
+    clip_scale=50.0,
+    base_exponent=0.35,
+    novel_exponent=0.65,
+    base_classes="lvis866",
+    selection=SelectionOptions(min_score=0.0001, max_detections=300),
+)
+VARIANTS = {
+    "fvlm-ov-lvis-rn50x64": replace(_FVLM_LVIS, resnet=SPECS["RN50x64"], image_size=1024),
+}
+"""The published detectors."""

@@ -1,0 +1,122 @@
+"""The frozen CLIP as a detector looks at it: maps of several scales, and one to name regions on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.regions.attention_pool import attention_pool
+
+from .config import FvitConfig
+
+REGIONS_AT_ONCE = 64
+"""Regions that a ResNet's attention pool takes at a time: 200 MB of cells of RN50x64."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenMaps:
+    """What the frozen CLIP gives of a batch of prepared images.
+
+    Attributes:
+        scales: Four maps for the pyramid.
+        clip: The map that :meth:`FrozenTower.region_features` looks at.
+    """
+
+    scales: tuple[Tensor, ...]
+    clip: Float[Tensor, "B F h w"]
+
+
+@runtime_checkable
+class FrozenTower(Protocol):
+    """A frozen image tower.
+
+    Attributes:
+        name: Of its architecture.
+        has_tokens: Its maps are of one size, and scales are to be made of them.
+        embed_dim: Numbers of a region's vector.
+        channels: Of the four maps.
+        strides: Pixels per cell of the four maps once they are on their scales, finest first.
+        size_divisor: Sides of its input are multiples of this.
+    """
+
+    name: str
+    has_tokens: bool
+    embed_dim: int
+    channels: tuple[int, ...]
+    strides: tuple[float, ...]
+    size_divisor: int
+
+    def maps(self, images: Float[Tensor, "B 3 H W"]) -> FrozenMaps:
+        """Encode normalised images."""
+        ...
+
+    def region_features(
+        self, clip_map: Float[Tensor, "B F h w"], boxes: Sequence[Float[Tensor, "_ 4"]]
+    ) -> Float[Tensor, "R D"]:
+        """Vectors of regions, image after image, not normalised.
+
+        Args:
+            clip_map: :attr:`FrozenMaps.clip`.
+            boxes: Per image, ``xyxy`` in pixels of the input.
+        """
+        ...
+
+
+class ResNetTower:
+    """A ModifiedResNet: its four stages, and attention pooling of regions of the last.
+
+    Source:
+        F-VLM (arXiv:2209.15639), sec. 3.1 and 3.3; CLIM (arXiv:2312.11376) with RN50x64.
+    """
+
+    has_tokens = False
+    strides = (4.0, 8.0, 16.0, 32.0)
+    size_divisor = 32
+
+    def __init__(self, encoder: ClipResNet) -> None:
+        self._encoder = encoder
+        width = encoder.spec.width
+        self.name, self.embed_dim = encoder.spec.name, encoder.spec.embed_dim
+        self.channels = (4 * width, 8 * width, 16 * width, 32 * width)
+
+    def maps(self, images: Float[Tensor, "B 3 H W"]) -> FrozenMaps:
+        """See :meth:`FrozenTower.maps`."""
+        visual = self._encoder.visual
+        stages = []
+        hidden = visual.stem(images)
+        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            hidden = layer(hidden)
+            stages.append(hidden)
+        return FrozenMaps(tuple(stages), hidden)
+
+    def region_features(
+        self, clip_map: Float[Tensor, "B F h w"], boxes: Sequence[Float[Tensor, "_ 4"]]
+    ) -> Float[Tensor, "R D"]:
+        """See :meth:`FrozenTower.region_features`."""
+        pool, grid = self._encoder.visual.attnpool, self._encoder.spec.pool_grid
+        clip_map = clip_map.float()
+        vectors = [clip_map.new_zeros(0, self._encoder.spec.embed_dim)]
+        for image_map, own in zip(clip_map, boxes, strict=True):
+            for part in own.to(clip_map).split(REGIONS_AT_ONCE):
+                cells = roi_align(
+                    image_map[None], [part], grid, 1 / 32, sampling_ratio=-1, aligned=True
+                )
+                vectors.append(attention_pool(cells, pool))
+        return torch.cat(vectors)
+
+
+def build_encoder(config: FvitConfig) -> ClipResNet:
+    """The frozen CLIP with random weights."""
+    if config.resnet is None:
+        raise ValueError("the configuration names no frozen CLIP; set resnet")
+    return ClipResNet(config.resnet)
+
+
+def tower_of(encoder: ClipResNet, config: FvitConfig) -> FrozenTower:
+    """The image tower as a detector looks at it."""
+    return ResNetTower(encoder)

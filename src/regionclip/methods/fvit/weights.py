@@ -1,0 +1,170 @@
+"""Released F-ViT and F-VLM files: recognised by their keys, and their names for our tensors."""
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from regionclip.checkpoints import CheckpointError
+from regionclip.weights import WeightsEntry
+
+from .config import FvitConfig
+
+TOWER = "backbone.visual."
+"""Beginning of the frozen image tower's names; there is no text tower in these files."""
+_HEAD = "roi_head.bbox_head."
+TEXT_ROWS = _HEAD + "all_embeddings"
+"""F-ViT's ``(D, K + 1)``: one column per class, the background last."""
+CLASS_ROWS = _HEAD + "cls_embeddings"
+"""F-VLM's ``(K, D)``."""
+_LEARNED_BACKGROUND = (_HEAD + "bg_embedding.weight", _HEAD + "bg_embedding.bias")
+_UNUSED = _HEAD + "fc_cls."
+"""A layer that F-ViT inherits and never runs; F-VLM's is the projection."""
+
+_NAMES = (
+    (r"backbone\.interpolate1\.", "scales.finest."),
+    (r"backbone\.interpolate2\.", "scales.finer."),
+    (r"neck\.lateral_convs\.(\d)\.conv\.", r"neck.pyramid.inner_blocks.\1.0."),
+    (r"neck\.lateral_convs\.(\d)\.bn\.", r"neck.pyramid.inner_blocks.\1.1."),
+    (r"neck\.fpn_convs\.(\d)\.conv\.", r"neck.pyramid.layer_blocks.\1.0."),
+    (r"neck\.fpn_convs\.(\d)\.bn\.", r"neck.pyramid.layer_blocks.\1.1."),
+    (r"rpn_head\.rpn_conv\.(\d)\.conv\.", r"rpn_head.conv.\1.0."),
+    (r"rpn_head\.rpn_conv\.(\d)\.bn\.", r"rpn_head.conv.\1.1."),
+    (r"rpn_head\.rpn_cls\.", "rpn_head.cls_logits."),
+    (r"rpn_head\.rpn_reg\.", "rpn_head.bbox_pred."),
+    (r"roi_head\.bbox_head\.shared_convs\.(\d)\.conv\.", r"box_head.convs.\1.0."),
+    (r"roi_head\.bbox_head\.shared_convs\.(\d)\.bn\.", r"box_head.convs.\1.1."),
+    (r"roi_head\.bbox_head\.shared_fcs\.(\d)\.", r"box_head.shared.\1."),
+    (r"roi_head\.bbox_head\.cls_fcs\.0\.", "box_head.class_layer."),
+    (r"roi_head\.bbox_head\.fc_cls\.", "box_head.projection."),
+    (r"roi_head\.bbox_head\.reg_fcs\.0\.", "box_head.box_layer."),
+    (r"roi_head\.bbox_head\.fc_reg\.", "box_head.box_offsets."),
+    (r"roi_head\.bbox_head\.(detect_temperature|cls_temp)$", "box_head.similarity_scale"),
+    (r"roi_head\.mask_head\.convs\.(\d)\.conv\.", r"mask_head.convs.\1.0."),
+    (r"roi_head\.mask_head\.convs\.(\d)\.bn\.", r"mask_head.convs.\1.1."),
+    (r"roi_head\.mask_head\.upsample\.", "mask_head.upsample."),
+    (r"roi_head\.mask_head\.conv_logits\.", "mask_head.predictor."),
+)
+"""What a name upstream begins with, and here."""
+
+
+def is_original(state: Mapping[str, Tensor]) -> bool:
+    """Whether a file's tensors are those of such a detector, by the original names."""
+    return (TEXT_ROWS in state or CLASS_ROWS in state) and any(
+        key.startswith(TOWER) for key in state
+    )
+
+
+def our_name(key: str) -> str | None:
+    """The name of an original tensor of the detector; ``None`` if it has no place."""
+    for pattern, ours in _NAMES:
+        name, count = re.subn(f"^{pattern}", ours, key)
+        if count:
+            return name
+    return None
+
+
+def map_detector(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+    """All tensors but those of the frozen tower, by the names of :class:`~.model.Fvit`.
+
+    Args:
+        state: As :func:`~regionclip.checkpoints.read_checkpoint` returns it.
+        source: How errors call the file; its path.
+
+    Raises:
+        CheckpointError: It is none of these detectors, or has no background that is known here.
+    """
+    if not is_original(state):
+        raise CheckpointError(
+            f"{source} is no F-ViT or F-VLM detector: expected {TEXT_ROWS!r} or {CLASS_ROWS!r} and "
+            f"'{TOWER}*' among its {len(state)} tensors, the first named "
+            f"{next(iter(state), '(none)')!r}"
+        )
+    is_fvit = TEXT_ROWS in state
+    tensors = _class_rows(state, source)
+    read = {TEXT_ROWS, CLASS_ROWS, *_LEARNED_BACKGROUND}
+    for key, tensor in state.items():
+        if key.startswith(TOWER) or key in read or (is_fvit and key.startswith(_UNUSED)):
+            continue
+        tensors[our_name(key) or key] = tensor
+    return tensors
+
+
+def map_weights(
+    state: Mapping[str, Tensor], *, source: str
+) -> tuple[FvitConfig, dict[str, Tensor]]:
+    """Give an original detector's tensors our names.
+
+    Args:
+        state: As :func:`~regionclip.checkpoints.read_checkpoint` returns it.
+        source: How errors call the file; its path.
+
+    Returns:
+        What shapes tell of it, and the tensors. Which classes had boxes in training is not in the
+        file: those of the benchmark that its number of classes belongs to.
+
+    Raises:
+        CheckpointError: It is none of these detectors, or one of parts that are not supported.
+    """
+    tensors = map_detector(state, source=source)
+    raise CheckpointError(f"{source} is an original detector of {len(tensors)} tensors")
+
+
+def _class_rows(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    if TEXT_ROWS in state:
+        rows = state[TEXT_ROWS].T
+        return {"class_embeddings": rows[:-1], "background": rows[-1]}
+    missing = [name for name in _LEARNED_BACKGROUND if name not in state]
+    if missing:
+        raise CheckpointError(
+            f"{source} lacks {missing[0]!r}: F-VLM detectors whose background was not learned are "
+            "not supported"
+        )
+    weight, bias = (state[name] for name in _LEARNED_BACKGROUND)
+    # a layer that is fed the number 1
+    return {"class_embeddings": state[CLASS_ROWS], "background": weight[:, 0] + bias}
+
+
+_CLIPSELF = "https://github.com/wusize/CLIPSelf"
+_CLIM = "https://github.com/wusize/CLIM"
+
+
+def _entry(file: str, title: str, *, page: str, encoder: str, preprocessing: str) -> WeightsEntry:
+    return WeightsEntry(
+        file=file,
+        title=title,
+        source=page,
+        licence="S-Lab License 1.0 (non-commercial; the repository's)",
+        method="fvit",
+        encoder=encoder,
+        preprocessing=f"RGB in [0, 1], {preprocessing}, padded to a square with the mean",
+        how_to_get=f"download it with a browser from the folder that {page} links",
+    )
+
+
+_IMAGENET = "ImageNet's mean and standard deviation; longer side"
+_CLIP = "CLIP's mean and standard deviation; longer side"
+WEIGHTS: dict[str, WeightsEntry] = {
+    "fvit-ov-coco-vitb16": _entry(
+        "fvit_eva_vitb16_ov_coco.pth",
+        "F-ViT on CLIPSelf's EVA-02 B/16, COCO's 48 base classes; detects any class",
+        page=_CLIPSELF,
+        encoder="EVA02-B-16",
+        preprocessing=f"{_IMAGENET} 640",
+    ),
+    "fvit-ov-lvis-vitb16": _entry(
+        "fvit_eva_vitb16_ov_lvis.pth",
+        "F-ViT on CLIPSelf's EVA-02 B/16, LVIS's 866 base classes, with masks; any class",
+        page=_CLIPSELF,
+        encoder="EVA02-B-16",
+        preprocessing=f"{_IMAGENET} 1024",
+    ),
+    "fvlm-ov-coco-vitb16": _entry(
+        "ovdet_openai_vitb16_ov_coco_clim.pth",
+        "F-VLM on CLIM's OpenAI ViT-B/16, COCO's 48 base classes; detects any class",
+        page=_CLIM,
+        encoder="ViT-B-16",
+        preprocessing=f"{_CLIP} 640",
+    ),
+}
+"""Files by names of ours: those that they have where they are linked were not seen."""

@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import regionclip
+from regionclip.recipes import read_recipe
+from regionclip.train import train
+from tests.runs import entries, losses
+from tests.tiny_fvit_recipe import write_recipe
+
+MASKS = ("model.mask_head=true", "learner.train_masks=true")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    return write_recipe(tmp_path)
+
+
+def test_a_detector_is_trained_measured_and_used(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    weights = train(read_recipe(recipe, MASKS), run)
+    before, after = load_file(tmp_path / "start.safetensors"), load_file(weights)
+    for name, tensor in before.items():
+        if name.startswith("encoder."):
+            assert torch.equal(tensor, after[name]), name
+    assert {"objectness", "anchors", "classes", "boxes", "masks"} <= entries(run)[1].keys()
+    measured = [each for each in entries(run) if "evaluation" in each]
+    assert [each["step"] for each in measured] == [0, 2, 4]
+    assert {"ap50_novel", "ap50_base", "ap50_all"} <= measured[0]["evaluation"].keys()
+    detector = regionclip.load(weights)
+    image = next((tmp_path / "data" / "images").glob("*.png"))
+    found = detector.detect(image, ["a word that nobody trained", "anchor"])
+    assert isinstance(found, regionclip.Detections)
+    own = detector.detect(image)
+    names = json.loads((tmp_path / "data" / "images" / "instances_val.json").read_text())
+    assert set(own.class_names) == {each["name"] for each in names["categories"]}
+    assert regionclip.load(run / "best.safetensors").encoder_id == detector.encoder_id
+
+
+def test_the_word_background_stands_for_no_class_where_nothing_is_learned(
+    recipe: Path, tmp_path: Path
+) -> None:
+    changes = ["model.background=text", "optimization.steps=1"]
+    weights = train(read_recipe(recipe, changes), tmp_path / "run")
+    detector = regionclip.load(weights)
+    expected = detector.vocabulary(["background"]).embeddings[0]
+    torch.testing.assert_close(load_file(weights)["background"], expected)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_interrupted_run_ends_where_an_unbroken_one_does(recipe: Path, tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def interrupt(stage: str, step: int, steps: int, loss: float) -> None:
+        if step == 3:
+            raise StoppedError
+
+    whole = load_file(train(read_recipe(recipe), tmp_path / "whole"))
+    with pytest.raises(StoppedError):
+        train(read_recipe(recipe), tmp_path / "broken", progress=interrupt)
+    resumed = load_file(train(read_recipe(recipe), tmp_path / "broken"))
+    assert losses(tmp_path / "broken", "detector") == losses(tmp_path / "whole", "detector")
+    for name, own in whole.items():
+        assert torch.equal(own, resumed[name]), name
+
+
+def test_what_does_not_go_together_is_refused(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a mask head is there to be trained"):
+        read_recipe(recipe, MASKS[:1])
+    weights = train(read_recipe(recipe, ["optimization.steps=0"]), tmp_path / "run")
+    for regions in ("crops", str(tmp_path / "start.safetensors")):
+        with pytest.raises(ValueError, match="a detector on the maps of a frozen CLIP"):
+            regionclip.load(weights, regions=regions)
