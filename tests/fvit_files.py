@@ -1,12 +1,16 @@
 """A detector on a small frozen CLIP with random weights that takes milliseconds."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
+from regionclip.detect import Detector
 from regionclip.detections.select import SelectionOptions
 from regionclip.methods.fvit.config import FvitConfig
 from regionclip.methods.fvit.model import Fvit, build
 from regionclip.proposals.rpn import RpnSelection
+from regionclip.structures import Detections, ImageSource
 
 from .tiny_clip import TINY, randomize_norms
 
@@ -34,3 +38,12 @@ def tiny_fvit(config: FvitConfig = TINY_FVLM, *, seed: int = 0) -> Fvit:
     for layer in (model.rpn_head.cls_logits, model.rpn_head.bbox_pred, model.box_head.box_offsets):
         nn.init.normal_(layer.get_parameter("weight"), std=0.1)
     return model.eval().requires_grad_(False)
+
+
+def detect_one(
+    detector: Detector, image: ImageSource, classes: Any = None, **given: Any
+) -> Detections:
+    """The detections of one image."""
+    found = detector.detect(image, classes, **given)
+    assert isinstance(found, Detections)
+    return found

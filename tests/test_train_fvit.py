@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 import regionclip
 from regionclip.recipes import read_recipe
 from regionclip.train import train
+from tests.fvit_files import detect_one
 from tests.runs import entries, losses
 from tests.tiny_fvit_recipe import write_recipe
 
@@ -32,9 +33,9 @@ def test_a_detector_is_trained_measured_and_used(recipe: Path, tmp_path: Path) -
     assert {"ap50_novel", "ap50_base", "ap50_all"} <= measured[0]["evaluation"].keys()
     detector = regionclip.load(weights)
     image = next((tmp_path / "data" / "images").glob("*.png"))
-    found = detector.detect(image, ["a word that nobody trained", "anchor"])
-    assert isinstance(found, regionclip.Detections)
-    own = detector.detect(image)
+    found = detect_one(detector, image, ["a word that nobody trained", "anchor"])
+    assert found.class_names == ("a word that nobody trained", "anchor")
+    own = detect_one(detector, image)
     names = json.loads((tmp_path / "data" / "images" / "instances_val.json").read_text())
     assert set(own.class_names) == {each["name"] for each in names["categories"]}
     assert regionclip.load(run / "best.safetensors").encoder_id == detector.encoder_id

@@ -10,7 +10,7 @@ from regionclip.regions.embedder import RegionEmbedder
 from regionclip.scoring.regions import RegionScorer
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
-from tests.fvit_files import TINY_FVLM, tiny_fvit
+from tests.fvit_files import TINY_FVLM, detect_one, tiny_fvit
 
 BOXES = torch.tensor([[10.0, 5, 60, 50], [0, 0, 120, 90], [70, 20, 110, 85]])
 
@@ -39,7 +39,7 @@ def test_its_parts_are_what_the_stages_ask_for(detector: Detector) -> None:
 
 def test_it_finds_named_classes_with_masks_inside_the_image(detector: Detector) -> None:
     options = replace(detector.defaults, with_masks=True, with_features=True)
-    found = detector.detect(image(), vocabulary(detector, "cat", "zebra"), options=options)
+    found = detect_one(detector, image(), vocabulary(detector, "cat", "zebra"), options=options)
     assert len(found) > 0
     assert found.scores.tolist() == sorted(found.scores.tolist(), reverse=True)
     assert ((found.scores > 0) & (found.scores <= 1)).all()
@@ -53,13 +53,13 @@ def test_it_finds_named_classes_with_masks_inside_the_image(detector: Detector) 
 
 def test_given_boxes_are_named_and_moved_by_the_box_head(detector: Detector) -> None:
     words = vocabulary(detector, "cat", "zebra")
-    moved = detector.detect(image(), words, boxes=BOXES)
+    moved = detect_one(detector, image(), words, boxes=BOXES)
     options = replace(detector.defaults, use_box_deltas=False)
-    kept = detector.detect(image(), words, boxes=BOXES, options=options)
+    kept = detect_one(detector, image(), words, boxes=BOXES, options=options)
     assert len(kept) == len({tuple(row) for row in kept.boxes.tolist()}) * 2
     assert not torch.equal(moved.boxes[0], kept.boxes[0])
     assert sorted(kept.scores.tolist()) == pytest.approx(sorted(moved.scores.tolist()))
-    assert len(detector.detect(image(), words, boxes=BOXES[:0])) == 0
+    assert len(detect_one(detector, image(), words, boxes=BOXES[:0])) == 0
 
 
 def test_scores_are_the_weighted_geometric_mean_of_both_opinions(detector: Detector) -> None:
@@ -82,10 +82,12 @@ def test_scores_are_the_weighted_geometric_mean_of_both_opinions(detector: Detec
 
 
 def test_order_of_classes_and_images_changes_nothing(detector: Detector) -> None:
-    one = detector.detect(image(), vocabulary(detector, "cat", "zebra"))
+    one = detect_one(detector, image(), vocabulary(detector, "cat", "zebra"))
     words = vocabulary(detector, "cat", "zebra")
     turned = Vocabulary(("zebra", "cat"), words.embeddings.flip(0), (), words.encoder_id)
-    other = detector.detect([torch.rand(3, 60, 120), image()], turned, batch_size=2)[1]
+    both = detector.detect([torch.rand(3, 60, 120), image()], turned, batch_size=2)
+    assert isinstance(both, list)
+    other = both[1]
     assert [*one.names] == [*other.names]
     torch.testing.assert_close(one.boxes, other.boxes, atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(one.scores, other.scores, atol=1e-5, rtol=1e-4)
@@ -94,8 +96,11 @@ def test_order_of_classes_and_images_changes_nothing(detector: Detector) -> None
 def test_bfloat16_gives_nearly_the_same_scores() -> None:
     model = tiny_fvit()
     exact, rough = (
-        fvit_detector_of(model, model.encoder, dtype=dtype).detect(
-            image(), vocabulary(fvit_detector_of(model, model.encoder), "cat"), boxes=BOXES
+        detect_one(
+            fvit_detector_of(model, model.encoder, dtype=dtype),
+            image(),
+            vocabulary(fvit_detector_of(model, model.encoder), "cat"),
+            boxes=BOXES,
         )
         for dtype in (torch.float32, torch.bfloat16)
     )
@@ -109,10 +114,10 @@ def test_fixed_exponents_and_scales_are_what_a_transfer_needs() -> None:
     model = tiny_fvit(config)
     detector = fvit_detector_of(model, model.encoder)
     words = vocabulary(detector, "cat", "zebra")
-    before = detector.detect(image(), words, boxes=BOXES)
+    before = detect_one(detector, image(), words, boxes=BOXES)
     with torch.no_grad():
         model.box_head.similarity_scale.fill_(3.0)
-    after = detector.detect(image(), words, boxes=BOXES)
+    after = detect_one(detector, image(), words, boxes=BOXES)
     assert torch.equal(before.scores, after.scores)
 
 
@@ -127,7 +132,7 @@ def test_objectness_in_scores_and_foreign_views_are_refused(detector: Detector) 
     words = vocabulary(detector, "cat")
     options = replace(detector.defaults, objectness_fusion="geometric")
     with pytest.raises(ValueError, match="scores regions in its own way"):
-        detector.detect(image(), words, options=options)
+        detect_one(detector, image(), words, options=options)
 
     class OtherView:
         def features(self, boxes, *, masks=None):

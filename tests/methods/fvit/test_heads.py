@@ -29,7 +29,7 @@ def test_no_region_is_fine_and_gives_every_parameter_a_gradient_while_training()
         before = [each.clone() for each in head.buffers()]
         out = head(cells)
         parts = (out.embeddings, out.deltas) if isinstance(head, BoxHead) else (out,)
-        sum(part.sum() for part in parts).backward()
+        torch.stack([part.sum() for part in parts]).sum().backward()
         for name, parameter in head.named_parameters():
             if name != "similarity_scale":
                 assert parameter.grad is not None, name

@@ -9,7 +9,7 @@ from regionclip.checkpoints import CheckpointError
 from regionclip.methods.fvit.model import carry_classes
 from regionclip.methods.fvit.reading import read_model, save_model, text_names
 from tests.cora_files import tiny_cora
-from tests.fvit_files import TINY_FVLM, tiny_fvit
+from tests.fvit_files import TINY_FVLM, detect_one, tiny_fvit
 from tests.tiny_transfer import write_start
 
 
@@ -36,13 +36,13 @@ def test_without_a_text_tower_none_is_written_and_one_can_be_lent(tmp_path: Path
     assert set(read.report.missing) == set(text_names(model))
     image = torch.rand(3, 64, 64)
     detector = regionclip.load(path)
-    assert detector.detect(image).class_names == ("a", "b")
+    assert detect_one(detector, image).class_names == ("a", "b")
     with pytest.raises(ValueError, match="carries no text tower"):
-        detector.detect(image, ["c"])
+        detect_one(detector, image, ["c"])
     whole = tmp_path / "whole.safetensors"
     save_model(whole, model)
     lent = regionclip.load(path, text_weights=whole)
-    assert lent.detect(image, ["c"]).class_names == ("c",)
+    assert detect_one(lent, image, ["c"]).class_names == ("c",)
     assert lent.encoder_id == regionclip.load(whole).encoder_id
 
 
