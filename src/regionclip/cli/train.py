@@ -26,7 +26,7 @@ class Train:
 
     A recipe is a TOML file, or one that ships with the package: finetune (your own data), proposals
     (a proposal network), regionclip-pretrain-small (images with captions), regionclip-ov-coco-rn50,
-    cora-ov-coco-rn50 and their likes (the published runs), icons.
+    cora-ov-coco-rn50, fvit-ov-coco-vitb16 and their likes (the published runs), icons.
 
     For example:
 

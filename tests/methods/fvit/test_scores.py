@@ -63,6 +63,8 @@ def test_classes_are_base_however_they_are_written() -> None:
         ({"novel_exponent": -0.5}, "novel_exponent must be in"),
         ({"clip_scale": 0.0}, "clip_scale must be positive"),
         ({"detector_scale": -1.0}, "detector_scale must be positive"),
+        ({"token_blocks": (3, 5, 11)}, "token_blocks must be four numbers that rise"),
+        ({"token_blocks": (3, 7, 5, 11)}, "token_blocks must be four numbers that rise"),
         ({"image_size": 0}, "image_size must be at least 1"),
         ({"own_base_classes": ("a",)}, "give base_classes or own_base_classes"),
         ({"own_class_names": ("a",)}, "own_class_names are 1, num_classes 0"),

@@ -19,6 +19,8 @@ class FvitConfig:
 
     resnet: ClipResNetSpec | None = None
     """The frozen CLIP, if it is one with a ModifiedResNet."""
+    token_blocks: tuple[int, ...] = (3, 5, 7, 11)
+    """Blocks of a ViT, counted from 0, whose tokens the pyramid is made of; four."""
     channels: int = 256
     """Of the pyramid's levels."""
     head_width: int = 512
@@ -67,6 +69,10 @@ class FvitConfig:
         for name in ("channels", "head_width", "image_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if len(self.token_blocks) != 4 or list(self.token_blocks) != sorted(set(self.token_blocks)):
+            raise ValueError(
+                f"token_blocks must be four numbers that rise, got {self.token_blocks}"
+            )
         for name in ("base_exponent", "novel_exponent"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
@@ -74,6 +80,9 @@ class FvitConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        self._check_names()
+
+    def _check_names(self) -> None:
         if self.base_classes and self.own_base_classes:
             raise ValueError(
                 f"give base_classes or own_base_classes, not both ({self.base_classes!r})"

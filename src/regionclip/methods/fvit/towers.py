@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.encoders.dense import DenseViT
 from regionclip.regions.attention_pool import attention_pool
 
 from .config import FvitConfig
@@ -108,6 +109,39 @@ class ResNetTower:
                 )
                 vectors.append(attention_pool(cells, pool))
         return torch.cat(vectors)
+
+
+class TokenTower:
+    """A ViT: the tokens after four of its blocks, and regions of its dense map.
+
+    Source:
+        F-ViT: CLIPSelf (arXiv:2310.01403), sec. 3.3; F-VLM on a ViT: CLIM (arXiv:2312.11376).
+    """
+
+    has_tokens = True
+
+    def __init__(self, encoder: DenseViT, blocks: Sequence[int], *, name: str) -> None:
+        """Look at the tokens after ``blocks``, four numbers from 0 on."""
+        self._encoder, self._blocks = encoder, tuple(blocks)
+        self.name, self.embed_dim = name, encoder.embed_dim
+        self.channels = (encoder.width,) * len(self._blocks)
+        cell = encoder.cell
+        self.strides = (cell / 4, cell / 2, float(cell), 2.0 * cell)
+        self.size_divisor = 2 * cell
+
+    def maps(self, images: Float[Tensor, "B 3 H W"]) -> FrozenMaps:
+        """See :meth:`FrozenTower.maps`."""
+        tokens, dense = self._encoder.token_maps(images, self._blocks)
+        return FrozenMaps(tuple(tokens), dense)
+
+    def region_features(
+        self, clip_map: Float[Tensor, "B F h w"], boxes: Sequence[Float[Tensor, "_ 4"]]
+    ) -> Float[Tensor, "R D"]:
+        """See :meth:`FrozenTower.region_features`."""
+        clip_map = clip_map.float()
+        own = [each.to(clip_map) for each in boxes]
+        cells = roi_align(clip_map, own, 1, 1 / self._encoder.cell, sampling_ratio=-1, aligned=True)
+        return cells[:, :, 0, 0]
 
 
 def build_encoder(config: FvitConfig) -> ClipResNet:
