@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from regionclip.detections.box_coder import REGION_BOX_WEIGHTS
 from regionclip.regions.embedder import RegionView
 from regionclip.scoring.regions import ScoredRegions
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
 
+from .heads import bounded
 from .model import Fvit
 from .scores import are_base, detector_logits, fused_scores
 
@@ -155,4 +157,10 @@ class FvitScorer:
         )
         clip = detector_logits(features, classes, background, scale=config.clip_scale)
         scores = fused_scores(detector, clip, are_base(vocabulary.names, config), config)[:, :-1]
-        return ScoredRegions(boxes, scores, scores, features, deltas=answers.deltas)
+        return ScoredRegions(
+            boxes,
+            scores,
+            scores,
+            features,
+            deltas=bounded(answers.deltas, weights=REGION_BOX_WEIGHTS),
+        )

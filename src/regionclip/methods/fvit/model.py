@@ -19,7 +19,7 @@ from regionclip.regions.pyramid_align import pyramid_roi_align
 from regionclip.structures import Proposals
 
 from .config import Benchmark, FvitConfig, transfer_config
-from .heads import MASK_GRID, ROI_GRID, BoxHead, MaskHead, RegionAnswers, make_rpn_head
+from .heads import MASK_GRID, ROI_GRID, BoxHead, MaskHead, RegionAnswers, bounded, make_rpn_head
 from .pyramid import Neck, TokenScales
 from .towers import FrozenMaps, FrozenTower, build_encoder, tower_of
 
@@ -144,7 +144,7 @@ class Fvit(nn.Module):
         found = []
         for image, size_hw in enumerate(sizes_hw):
             own = [
-                RpnLevel(each.logits[image, None], each.deltas[image, None], each.anchors)
+                RpnLevel(each.logits[image, None], bounded(each.deltas[image, None]), each.anchors)
                 for each in judged
             ]
             found += select_proposals(own, size_hw, self.config.proposals)
