@@ -5,12 +5,16 @@ from typing import Literal
 
 from regionclip.detections.select import SelectionOptions
 from regionclip.encoders.clip_resnet import OPENAI_MEAN, OPENAI_STD, SPECS, ClipResNetSpec
+from regionclip.encoders.vit import VIT_SPECS, ClipVitSpec
 from regionclip.proposals.rpn import RpnSelection
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """RGB statistics of images in [0, 1]; F-ViT feeds its CLIP with these and not with CLIP's own
 (123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 of 255)."""
+
+TOWERS = ("resnet", "vit")
+"""Settings of :class:`FvitConfig` that name the frozen CLIP, of which one is given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +23,8 @@ class FvitConfig:
 
     resnet: ClipResNetSpec | None = None
     """The frozen CLIP, if it is one with a ModifiedResNet."""
+    vit: ClipVitSpec | None = None
+    """The frozen CLIP, if it is one with OpenAI's vision transformer."""
     token_blocks: tuple[int, ...] = (3, 5, 7, 11)
     """Blocks of a ViT, counted from 0, whose tokens the pyramid is made of; four."""
     channels: int = 256
@@ -66,6 +72,9 @@ class FvitConfig:
     """Thresholds, NMS and the number kept."""
 
     def __post_init__(self) -> None:
+        given = [name for name in TOWERS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"one CLIP is frozen, got {' and '.join(given)}")
         for name in ("channels", "head_width", "image_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -122,19 +131,47 @@ def transfer_config(config: FvitConfig, benchmark: Benchmark) -> FvitConfig:
     )
 
 
-_FVLM = FvitConfig(
-    projection=True, background="learned", head_width=1024, mean=OPENAI_MEAN, std=OPENAI_STD
+LVIS_SELECTION = SelectionOptions(min_score=0.0001, max_detections=300)
+FVIT_COCO = FvitConfig(class_names="coco65", num_classes=65)
+"""F-ViT on OV-COCO, but for the CLIP."""
+FVIT_LVIS = FvitConfig(
+    rpn_norm=True,
+    mask_head=True,
+    clip_scale=50.0,
+    novel_exponent=0.6,
+    base_classes="lvis866",
+    class_names="lvis1203",
+    num_classes=1203,
+    image_size=1024,
+    selection=LVIS_SELECTION,
 )
-_FVLM_LVIS = replace(
-    _FVLM,
+"""F-ViT on OV-LVIS."""
+FVLM_COCO = FvitConfig(
+    projection=True,
+    background="learned",
+    head_width=1024,
+    mean=OPENAI_MEAN,
+    std=OPENAI_STD,
+    class_names="coco80",
+    num_classes=80,
+)
+"""CLIM's F-VLM on OV-COCO; it has vectors of all 80 classes."""
+FVLM_LVIS = replace(
+    FVLM_COCO,
     mask_head=True,
     clip_scale=50.0,
     base_exponent=0.35,
     novel_exponent=0.65,
     base_classes="lvis866",
-    selection=SelectionOptions(min_score=0.0001, max_detections=300),
+    class_names="lvis1203",
+    num_classes=1203,
+    selection=LVIS_SELECTION,
 )
+"""CLIM's F-VLM on OV-LVIS."""
+GELU_VIT = replace(VIT_SPECS["ViT-B-16"], quick_gelu=False)
+"""The tower of CLIM's detectors, which run it with GELU though it was trained with QuickGELU."""
 VARIANTS = {
-    "fvlm-ov-lvis-rn50x64": replace(_FVLM_LVIS, resnet=SPECS["RN50x64"], image_size=1024),
+    "fvlm-ov-coco-vitb16": replace(FVLM_COCO, vit=GELU_VIT),
+    "fvlm-ov-lvis-rn50x64": replace(FVLM_LVIS, resnet=SPECS["RN50x64"], image_size=1024),
 }
 """The published detectors."""

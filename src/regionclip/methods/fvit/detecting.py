@@ -31,7 +31,9 @@ class FvitRegions:
 
     def view(self, images: Sequence[PreparedImage]) -> "FvitBatchView":
         """Encode images."""
-        return FvitBatchView(self.model, images, self._dtype)
+        sizes = [image.size_hw for image in images]
+        prepared = self.model.prepare([image.pixels for image in images])
+        return FvitBatchView(self.model, prepared, sizes, dtype=self._dtype)
 
 
 class FvitBatchView:
@@ -43,10 +45,16 @@ class FvitBatchView:
         maps: What the frozen CLIP gave.
     """
 
-    def __init__(self, model: Fvit, images: Sequence[PreparedImage], dtype: torch.dtype) -> None:
-        self.model, self._dtype = model, dtype
-        self.sizes_hw = [image.size_hw for image in images]
-        prepared = model.prepare([image.pixels for image in images])
+    def __init__(
+        self,
+        model: Fvit,
+        prepared: Float[Tensor, "B 3 S S"],
+        sizes_hw: Sequence[tuple[int, int]],
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Encode images that are normalised and padded; networks compute in ``dtype``."""
+        self.model, self.sizes_hw, self._dtype = model, sizes_hw, dtype
         with self.autocast():
             self.maps = model.maps(prepared)
 

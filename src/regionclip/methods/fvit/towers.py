@@ -2,19 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.dense import DenseViT
+from regionclip.encoders.vit import ClipVit
 from regionclip.regions.attention_pool import attention_pool
 
-from .config import FvitConfig
+from .config import TOWERS, FvitConfig
 
+FrozenClip = ClipResNet | ClipVit
 REGIONS_AT_ONCE = 64
 """Regions that a ResNet's attention pool takes at a time: 200 MB of cells of RN50x64."""
 
@@ -144,13 +146,36 @@ class TokenTower:
         return cells[:, :, 0, 0]
 
 
-def build_encoder(config: FvitConfig) -> ClipResNet:
-    """The frozen CLIP with random weights."""
-    if config.resnet is None:
-        raise ValueError("the configuration names no frozen CLIP; set resnet")
-    return ClipResNet(config.resnet)
+def build_encoder(config: FvitConfig) -> FrozenClip:
+    """The frozen CLIP with random weights.
+
+    Raises:
+        ValueError: The configuration names none.
+    """
+    if config.resnet is not None:
+        return ClipResNet(config.resnet)
+    if config.vit is not None:
+        return ClipVit(config.vit)
+    raise ValueError(f"the configuration names no frozen CLIP; set one of {', '.join(TOWERS)}")
 
 
-def tower_of(encoder: ClipResNet, config: FvitConfig) -> FrozenTower:
+def tower_settings(encoder: nn.Module) -> dict[str, Any]:
+    """The settings of :class:`~.config.FvitConfig` that name a CLIP.
+
+    Raises:
+        ValueError: It is of no kind that a detector can be trained on.
+    """
+    for name, kind in (("resnet", ClipResNet), ("vit", ClipVit)):
+        if isinstance(encoder, kind):
+            return {name: encoder.spec}
+    raise ValueError(
+        f"no detector can be trained on a {type(encoder).__name__}; start with a CLIP whose image "
+        "tower is a ModifiedResNet or a vision transformer with a dense form"
+    )
+
+
+def tower_of(encoder: FrozenClip, config: FvitConfig) -> FrozenTower:
     """The image tower as a detector looks at it."""
-    return ResNetTower(encoder)
+    if isinstance(encoder, ClipResNet):
+        return ResNetTower(encoder)
+    return TokenTower(encoder, config.token_blocks, name=encoder.spec.name)

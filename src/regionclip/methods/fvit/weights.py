@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
+from regionclip.encoders.vit import VIT_SPECS, ClipVitSpec
 from regionclip.weights import WeightsEntry
 
-from .config import FvitConfig
+from .config import FVIT_COCO, FVIT_LVIS, FVLM_COCO, FVLM_LVIS, FvitConfig
 
 TOWER = "backbone.visual."
 """Beginning of the frozen image tower's names; there is no text tower in these files."""
@@ -20,6 +22,9 @@ CLASS_ROWS = _HEAD + "cls_embeddings"
 _LEARNED_BACKGROUND = (_HEAD + "bg_embedding.weight", _HEAD + "bg_embedding.bias")
 _UNUSED = _HEAD + "fc_cls."
 """A layer that F-ViT inherits and never runs; F-VLM's is the projection."""
+
+_CLASS_LISTS = {65: "coco65", 80: "coco80", 1203: "lvis1203"}
+"""The lists that detectors were released for, by their length."""
 
 _NAMES = (
     (r"backbone\.interpolate1\.", "scales.finest."),
@@ -107,7 +112,48 @@ def map_weights(
         CheckpointError: It is none of these detectors, or one of parts that are not supported.
     """
     tensors = map_detector(state, source=source)
-    raise CheckpointError(f"{source} is an original detector of {len(tensors)} tensors")
+    tower = {key.removeprefix(TOWER): each for key, each in state.items() if key.startswith(TOWER)}
+    config = _head_config(tensors, is_fvit=TEXT_ROWS in state)
+    try:
+        config = replace(config, vit=_vit_spec(tower))
+    except (KeyError, StopIteration) as error:
+        raise CheckpointError(
+            f"{source} has a frozen image tower of a size that was never released"
+        ) from error
+    return config, tensors | {f"encoder.clip.visual.{key}": each for key, each in tower.items()}
+
+
+def _vit_spec(tower: Mapping[str, Tensor]) -> ClipVitSpec:
+    """OpenAI's tower of these shapes, with GELU, as CLIM's detectors run it."""
+    width, _, patch, _ = tower["conv1.weight"].shape
+    sizes = (width, patch, len(tower["positional_embedding"]))
+    specs = VIT_SPECS.values()
+    found = next(
+        spec
+        for spec in specs
+        if sizes == (spec.width, spec.patch_size, 1 + (spec.image_size // spec.patch_size) ** 2)
+    )
+    return replace(found, quick_gelu=False)
+
+
+def _head_config(tensors: Mapping[str, Tensor], *, is_fvit: bool) -> FvitConfig:
+    """What names and shapes of the detector's own tensors tell; benchmarks tell the rest."""
+    num_classes = len(tensors["class_embeddings"])
+    if num_classes == FVIT_LVIS.num_classes:
+        config = FVIT_LVIS if is_fvit else FVLM_LVIS
+    else:
+        config = FVIT_COCO if is_fvit else FVLM_COCO
+    is_known = num_classes in _CLASS_LISTS
+    return replace(
+        config,
+        channels=tensors["rpn_head.cls_logits.weight"].shape[1],
+        head_width=len(tensors["box_head.class_layer.weight"]),
+        rpn_norm="rpn_head.conv.0.1.weight" in tensors,
+        mask_head="mask_head.predictor.weight" in tensors,
+        class_names=_CLASS_LISTS[num_classes] if is_known else "",
+        own_class_names=() if is_known else tuple(f"class {n}" for n in range(num_classes)),
+        num_classes=num_classes,
+    )
 
 
 def _class_rows(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
@@ -129,13 +175,16 @@ _CLIPSELF = "https://github.com/wusize/CLIPSelf"
 _CLIM = "https://github.com/wusize/CLIM"
 
 
-def _entry(file: str, title: str, *, page: str, encoder: str, preprocessing: str) -> WeightsEntry:
+def _entry(
+    file: str, title: str, *, page: str, encoder: str, preprocessing: str, variant: str = ""
+) -> WeightsEntry:
     return WeightsEntry(
         file=file,
         title=title,
         source=page,
         licence="S-Lab License 1.0 (non-commercial; the repository's)",
         method="fvit",
+        variant=variant,
         encoder=encoder,
         preprocessing=f"RGB in [0, 1], {preprocessing}, padded to a square with the mean",
         how_to_get=f"download it with a browser from the folder that {page} links",
@@ -164,6 +213,7 @@ WEIGHTS: dict[str, WeightsEntry] = {
         "F-VLM on CLIM's OpenAI ViT-B/16, COCO's 48 base classes; detects any class",
         page=_CLIM,
         encoder="ViT-B-16",
+        variant="fvlm-ov-coco-vitb16",
         preprocessing=f"{_CLIP} 640",
     ),
 }
