@@ -5,7 +5,7 @@ import torch
 
 from regionclip.methods.fvit.model import build, carry_classes, transfer_to
 from regionclip.methods.fvit.pyramid import Neck, TokenScales
-from tests.fvit_files import TINY_FVLM, tiny_fvit
+from tests.fvit_files import TINY_FVIT, TINY_FVLM, tiny_fvit
 
 
 def test_tokens_become_four_scales_and_five_levels() -> None:
@@ -104,3 +104,25 @@ def test_a_transferred_model_treats_all_classes_alike_and_has_no_masks() -> None
     assert (config.base_exponent, config.novel_exponent) == (0.3, 0.3)
     assert (config.detector_scale, config.clip_scale) == (50.0, 120.0)
     assert build(config).state_dict().keys() == model.state_dict().keys()
+
+
+@torch.no_grad()
+def test_a_frozen_vit_gives_tokens_on_four_scales_and_regions_of_its_dense_map() -> None:
+    model = tiny_fvit(TINY_FVIT)
+    assert model.strides == (2.0, 4.0, 8.0, 16.0, 32.0)
+    images = model.prepare([torch.rand(3, 40, 50)])
+    assert images.shape == (1, 3, 64, 64)
+    maps = model.maps(images)
+    assert [each.shape for each in maps.scales] == [(1, 16, 8, 8)] * 4
+    assert [level.shape[-1] for level in model.levels(maps)] == [32, 16, 8, 4, 2]
+    torch.testing.assert_close(maps.clip.norm(dim=1), torch.ones(1, 8, 8))
+    # a box of one cell, and a box of four
+    boxes = torch.tensor([[16.0, 24, 24, 32], [0, 0, 16, 16]])
+    cells = model.tower.region_features(maps.clip, [boxes])
+    torch.testing.assert_close(cells[0], maps.clip[0, :, 3, 2])
+    torch.testing.assert_close(cells[1], maps.clip[0, :, :2, :2].mean(dim=(1, 2)))
+
+
+def test_only_one_clip_is_frozen() -> None:
+    with pytest.raises(ValueError, match="one CLIP is frozen, got resnet and vit"):
+        replace(TINY_FVIT, resnet=TINY_FVLM.resnet)

@@ -25,6 +25,8 @@ _UNUSED = _HEAD + "fc_cls."
 
 _CLASS_LISTS = {65: "coco65", 80: "coco80", 1203: "lvis1203"}
 """The lists that detectors were released for, by their length."""
+_TOKEN_BLOCKS = {12: (3, 5, 7, 11), 24: (6, 10, 14, 23)}
+"""Blocks that the pyramid's tokens come after, by the tower's number of them."""
 
 _NAMES = (
     (r"backbone\.interpolate1\.", "scales.finest."),
@@ -112,28 +114,28 @@ def map_weights(
         CheckpointError: It is none of these detectors, or one of parts that are not supported.
     """
     tensors = map_detector(state, source=source)
-    tower = {key.removeprefix(TOWER): each for key, each in state.items() if key.startswith(TOWER)}
     config = _head_config(tensors, is_fvit=TEXT_ROWS in state)
-    try:
-        config = replace(config, vit=_vit_spec(tower))
-    except (KeyError, StopIteration) as error:
+    tower = {key.removeprefix(TOWER): each for key, each in state.items() if key.startswith(TOWER)}
+    if "class_embedding" not in tower:
         raise CheckpointError(
-            f"{source} has a frozen image tower of a size that was never released"
-        ) from error
+            f"{source} has a frozen image tower of a kind that is not known: expected "
+            f"'{TOWER}class_embedding' of OpenAI's vision transformer"
+        )
+    spec = _vit_spec(tower, source)
+    config = replace(config, vit=spec, token_blocks=_TOKEN_BLOCKS[spec.layers])
     return config, tensors | {f"encoder.clip.visual.{key}": each for key, each in tower.items()}
 
 
-def _vit_spec(tower: Mapping[str, Tensor]) -> ClipVitSpec:
+def _vit_spec(tower: Mapping[str, Tensor], source: str) -> ClipVitSpec:
     """OpenAI's tower of these shapes, with GELU, as CLIM's detectors run it."""
-    width, _, patch, _ = tower["conv1.weight"].shape
-    sizes = (width, patch, len(tower["positional_embedding"]))
-    specs = VIT_SPECS.values()
-    found = next(
-        spec
-        for spec in specs
-        if sizes == (spec.width, spec.patch_size, 1 + (spec.image_size // spec.patch_size) ** 2)
+    sizes = (tower["class_embedding"].numel(), len(tower.get("positional_embedding", ())))
+    for spec in VIT_SPECS.values():
+        if sizes == (spec.width, 1 + (spec.image_size // spec.patch_size) ** 2):
+            return replace(spec, quick_gelu=False)
+    raise CheckpointError(
+        f"{source} has a frozen image tower of a size that was never released: {sizes[0]} wide, "
+        f"{sizes[1]} positions"
     )
-    return replace(found, quick_gelu=False)
 
 
 def _head_config(tensors: Mapping[str, Tensor], *, is_fvit: bool) -> FvitConfig:
