@@ -1,4 +1,5 @@
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from safetensors.torch import load_file
 import regionclip
 from regionclip.recipes import read_recipe
 from regionclip.train import train
+from regionclip.training.engine import make_accelerator
 from tests.fvit_files import detect_one
-from tests.runs import entries, losses
+from tests.runs import TORCHRUN, assert_same_weights, command, entries, losses
 from tests.tiny_fvit_recipe import write_recipe
 
 MASKS = ("model.mask_head=true", "learner.train_masks=true")
@@ -67,6 +69,25 @@ def test_an_interrupted_run_ends_where_an_unbroken_one_does(recipe: Path, tmp_pa
     assert losses(tmp_path / "broken", "detector") == losses(tmp_path / "whole", "detector")
     for name, own in whole.items():
         assert torch.equal(own, resumed[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
+    # AdamW would move what has no gradient but rounding as far as anything else
+    changed = tmp_path / "two.toml"
+    changed.write_text(recipe.read_text().replace('"adamw"', '"sgd"'))
+    one, two = tmp_path / "one", tmp_path / "two"
+    changes = (*MASKS, "optimization.steps=2", "data.val=")
+    train(read_recipe(changed, changes), one, accelerator=make_accelerator("fp32", device="cpu"))
+    words = [
+        *command(TORCHRUN, changed, two),
+        *(each for own in changes for each in ("--set", own)),
+    ]
+    subprocess.run(words, check=True, capture_output=True)
+    assert losses(two, "detector") == pytest.approx(losses(one, "detector"), rel=1e-4)
+    assert_same_weights(one, two)
 
 
 def test_what_does_not_go_together_is_refused(recipe: Path, tmp_path: Path) -> None:

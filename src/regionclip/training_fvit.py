@@ -4,7 +4,6 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import nn
 
 from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.watching import Watch, judge_objects
@@ -35,9 +34,6 @@ def train_fvit(recipe: FvitRecipe, run: Run) -> None:
     if model.config.background == "text":
         set_background(model, text)
     learner = FvitLearner(model, classes.embeddings, recipe.learner)
-    if run.processes.count > 1 and run.device.type == "cuda":
-        # batches of a few images per process have poor statistics of their own
-        nn.SyncBatchNorm.convert_sync_batchnorm(learner)
 
     def figures(watch: Watch) -> dict[str, float]:
         return watch.detection_figures(fvit_detector_of(model, text))

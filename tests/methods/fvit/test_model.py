@@ -29,7 +29,8 @@ def test_images_are_normalised_and_padded_with_the_mean_to_one_square() -> None:
     model = tiny_fvit(replace(TINY_FVLM, mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 1.0)))
     wide, high = torch.full((3, 30, 70), 0.5), torch.ones(3, 40, 20)
     batch = model.prepare([wide, high])
-    assert batch.shape == (2, 3, 96, 96)
+    assert batch.shape == (2, 3, 128, 128)
+    assert model.prepare([torch.ones(3, 20, 129)]).shape == (1, 3, 160, 160)
     assert batch[0, :, 29, 69].tolist() == [0.0, 0.5, 0.5]
     assert batch[1, :, 39, 19].tolist() == [1.0, 1.5, 1.0]
     assert not batch[0, :, 30:].any()
@@ -111,11 +112,11 @@ def test_a_frozen_vit_gives_tokens_on_four_scales_and_regions_of_its_dense_map()
     model = tiny_fvit(TINY_FVIT)
     assert model.strides == (2.0, 4.0, 8.0, 16.0, 32.0)
     images = model.prepare([torch.rand(3, 40, 50)])
-    assert images.shape == (1, 3, 64, 64)
+    assert images.shape == (1, 3, 128, 128)
     maps = model.maps(images)
-    assert [each.shape for each in maps.scales] == [(1, 16, 8, 8)] * 4
-    assert [level.shape[-1] for level in model.levels(maps)] == [32, 16, 8, 4, 2]
-    torch.testing.assert_close(maps.clip.norm(dim=1), torch.ones(1, 8, 8))
+    assert [each.shape for each in maps.scales] == [(1, 16, 16, 16)] * 4
+    assert [level.shape[-1] for level in model.levels(maps)] == [64, 32, 16, 8, 4]
+    torch.testing.assert_close(maps.clip.norm(dim=1), torch.ones(1, 16, 16))
     # a box of one cell, and a box of four
     boxes = torch.tensor([[16.0, 24, 24, 32], [0, 0, 16, 16]])
     cells = model.tower.region_features(maps.clip, [boxes])

@@ -10,6 +10,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.misc import Conv2dNormActivation
 
 from regionclip.detections.box_coder import MAX_LOG_SCALE, BoxWeights
+from regionclip.encoders.shared_norms import SharedBatchNorm
 
 ROI_GRID, MASK_GRID = 7, 14
 """Bins a side of what the box head and the mask head see; Mask R-CNN (arXiv:1703.06870), fig. 4."""
@@ -79,7 +80,7 @@ class BoxHead(nn.Module):
         self, channels: int, *, width: int, embed_dim: int, has_projection: bool, scale: float
     ) -> None:
         super().__init__()
-        self.convs = _convs(channels, NUM_CONVS, nn.BatchNorm2d)
+        self.convs = _convs(channels, NUM_CONVS, SharedBatchNorm)
         flat = channels * ROI_GRID * ROI_GRID
         self.shared = nn.ModuleList([nn.Linear(flat, width), nn.Linear(width, width)])
         self.class_layer = nn.Linear(width, width)
@@ -95,7 +96,7 @@ class BoxHead(nn.Module):
 
     def forward(self, cells: Float[Tensor, "R F bins bins"]) -> RegionAnswers:
         """Answer for pooled regions; zero regions are fine."""
-        hidden = _convolved(self.convs, cells).flatten(1)
+        hidden = self.convs(cells).flatten(1)
         for layer in self.shared:
             hidden = F.relu(layer(hidden))
         named = F.relu(self.class_layer(hidden))
@@ -114,7 +115,7 @@ class MaskHead(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.convs = _convs(channels, NUM_CONVS, nn.BatchNorm2d)
+        self.convs = _convs(channels, NUM_CONVS, SharedBatchNorm)
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
         self.predictor = nn.Conv2d(channels, 1, 1)
         for layer in (self.upsample, self.predictor):
@@ -123,19 +124,7 @@ class MaskHead(nn.Module):
 
     def forward(self, cells: Float[Tensor, "R F g g"]) -> Float[Tensor, "R 1 2*g 2*g"]:
         """Logits, unbounded; zero regions are fine."""
-        return self.predictor(F.relu(self.upsample(_convolved(self.convs, cells))))
-
-
-def _convolved(convs: nn.Sequential, cells: Tensor) -> Tensor:
-    """Cells after the convolutions, also without any region."""
-    if len(cells) > 0 or not convs.training:
-        return convs(cells)
-    # nothing has no statistics; parameters still get a gradient, of zero, as processes that
-    # average theirs wait for
-    convs.eval()
-    empty = convs(cells)
-    convs.train()
-    return empty
+        return self.predictor(F.relu(self.upsample(self.convs(cells))))
 
 
 def _convs(channels: int, count: int, norm: type[nn.Module]) -> nn.Sequential:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from regionclip.data.transforms import normalize_and_pad
+from regionclip.encoders.shared_norms import SharedBatchNorm
 from regionclip.proposals.rpn import RpnLevel, judge_anchors, select_proposals
 from regionclip.regions.pyramid_align import pyramid_roi_align
 from regionclip.structures import Proposals
@@ -58,7 +59,7 @@ class Fvit(nn.Module):
         tower = self.tower
         self.scales = TokenScales(tower.channels[0]) if tower.has_tokens else None
         self.neck = Neck(tower.channels, config.channels)
-        norm = nn.BatchNorm2d if config.rpn_norm else None
+        norm = SharedBatchNorm if config.rpn_norm else None
         self.rpn_head = make_rpn_head(config.channels, len(ASPECT_RATIOS), norm=norm)
         self.box_head = BoxHead(
             config.channels,
@@ -97,12 +98,13 @@ class Fvit(nn.Module):
         return self
 
     def prepare(self, images: Sequence[Tensor]) -> Float[Tensor, "B 3 S S"]:
-        """Normalise RGB images ``(3, H, W)`` in [0, 1] and pad them to one square.
+        """Normalise RGB images ``(3, H, W)`` in [0, 1] and pad them to the model's square.
 
-        A square, since the positions of EVA-02's tokens are shares of the map's sides: padded
-        otherwise, the same image would have other tokens. What is padded is the mean pixel.
+        Always to that size (to a larger one, if an image is larger), since the positions of
+        EVA-02's tokens are shares of the map's sides: otherwise an image would have other tokens
+        beside others. What is padded is the mean pixel.
         """
-        side = max(max(image.shape[1:]) for image in images)
+        side = max(self.config.image_size, *(max(image.shape[1:]) for image in images))
         divisor = self.tower.size_divisor
         side = -(-side // divisor) * divisor
         images = [image.to(self.device) for image in images]

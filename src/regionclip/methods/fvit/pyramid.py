@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from regionclip.encoders.shared_norms import SharedBatchNorm
+
 NUM_SCALES = 4
 """Maps that the pyramid takes; it adds one."""
 
@@ -29,7 +31,7 @@ class TokenScales(nn.Module):
         super().__init__()
         self.finest = nn.Sequential(
             nn.ConvTranspose2d(channels, channels, 2, stride=2),
-            nn.BatchNorm2d(channels),
+            SharedBatchNorm(channels),
             nn.GELU(),
             nn.ConvTranspose2d(channels, channels, 2, stride=2),
         )
@@ -58,7 +60,7 @@ class Neck(nn.Module):
             list(in_channels),
             channels,
             extra_blocks=LastLevelMaxPool(),
-            norm_layer=nn.BatchNorm2d,
+            norm_layer=SharedBatchNorm,
         )
 
     def forward(self, scales: Sequence[Tensor]) -> list[Tensor]:
