@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import gather_object
@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from regionclip.data.augmentation import Augmentation
+from regionclip.data.augmentation import Augmentation, WholeImageVariation
 from regionclip.data.caption_loading import LeftOutCounts, caption_batches
 from regionclip.data.captions import CaptionedImages
 from regionclip.data.datasets import Dataset
@@ -26,6 +26,7 @@ from regionclip.structures import CaptionedBatch, DetectionBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
 from regionclip.training.trial import optimizer_bytes, try_stage
 
+Varies = TypeVar("Varies")
 LOGGER = logging.getLogger(__name__)
 
 
@@ -129,7 +130,7 @@ class Run:
         self,
         source: CaptionedImages,
         plan: Optimization,
-        augmentation: Augmentation,
+        augmentation: WholeImageVariation,
         *,
         proposer: Proposer | None,
         left_out: LeftOutCounts,
@@ -163,7 +164,7 @@ class Run:
             with_polygons=with_polygons,
         )
 
-    def _loading(self, plan: Optimization, augmentation: Augmentation) -> Loading:
+    def _loading(self, plan: Optimization, augmentation: Varies) -> Loading[Varies]:
         processes = self.processes
         return Loading(
             augmentation=augmentation,
