@@ -60,6 +60,8 @@ class Objects:
         ids: The data set's own number of each annotation.
         areas: Square pixels, as COCO's ``area``: of the segmentation, if there is one; ``None``
             where nobody says, and the boxes' own count.
+        is_stuff: COCO panoptic: a region that cannot be counted, such as sky; ``None`` where nobody
+            says.
     """
 
     boxes: Float[Tensor, "N 4"]
@@ -69,6 +71,7 @@ class Objects:
     segmentations: tuple[Segmentation, ...] = ()
     ids: tuple[int, ...] = ()
     areas: Float[Tensor, " N"] | None = None
+    is_stuff: Bool[Tensor, " N"] | None = None
 
     def __len__(self) -> int:
         return int(self.boxes.shape[0])

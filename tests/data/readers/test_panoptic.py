@@ -10,6 +10,7 @@ from regionclip.data.datasets import Dataset
 from regionclip.data.images import ImageReadError
 from regionclip.data.readers import open_dataset
 from regionclip.data.segment_maps import mask_extents, segment_masks
+from regionclip.evaluation.naming import restricted_to
 
 SEGMENTS = (
     {"id": 258, "category_id": 9, "bbox": [1, 1, 2, 3], "area": 6, "iscrowd": 0},
@@ -54,6 +55,11 @@ def test_segments_are_objects_and_classes_say_what_they_are(dataset: Dataset) ->
     assert sample.objects.boxes.tolist() == [[1, 1, 3, 4], [0, 0, 5, 1]]
     assert sample.objects.labels.tolist() == [1, 0]
     assert sample.objects.ids == (258, 70000)
+    assert sample.objects.is_stuff is not None
+    assert sample.objects.is_stuff.tolist() == [False, True]
+    only = restricted_to(dataset, ["sky-other"])[0].objects
+    assert only.is_stuff is not None
+    assert only.is_stuff.tolist() == [True]
 
 
 def test_masks_are_the_pixels_of_their_ids(dataset: Dataset) -> None:

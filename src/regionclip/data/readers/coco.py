@@ -13,7 +13,7 @@ from regionclip.data.datasets import LARGEST_COORDINATE, Category, Dataset, Kind
 from regionclip.data.sources import coco_file_name, find_image_root
 
 from .coco_objects import objects_by_image, warn_of_unlisted
-from .panoptic import segment_maps, segment_rows
+from .panoptic import segment_maps, segment_rows, with_stuff
 
 Entry = Mapping[str, Any]
 SPLITS = ("base", "novel")
@@ -202,6 +202,7 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
             raise ValueError(f"{path}: annotation {each.get('id')} has neither bbox nor caption")
     maps = segment_maps(annotations, path)
     objects = objects_by_image(rows, [each["id"] for each in images], label_of, path=path)
+    objects = with_stuff(objects, [each.kind for each in categories])
     unlisted = captions.keys() - {each["id"] for each in images}
     warn_of_unlisted(path, sum(len(captions[each]) for each in unlisted))
     samples = tuple(

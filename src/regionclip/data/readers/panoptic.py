@@ -1,8 +1,13 @@
 """COCO's panoptic annotations: what they add to those with boxes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from regionclip.data.datasets import Kind, Objects
 
 Entry = Mapping[str, Any]
 
@@ -14,6 +19,14 @@ def segment_rows(annotation: Entry) -> list[Entry]:
         KeyError, TypeError: A segment lacks a field, or it is of another type.
     """
     return [{**each, "image_id": annotation["image_id"]} for each in annotation["segments_info"]]
+
+
+def with_stuff(objects: Sequence[Objects], kinds: Sequence[Kind]) -> list[Objects]:
+    """The objects of each image, told which of them are stuff, where classes say so."""
+    if not any(kinds):
+        return list(objects)
+    is_stuff = torch.tensor([kind == "stuff" for kind in kinds])
+    return [replace(own, is_stuff=is_stuff[own.labels]) for own in objects]
 
 
 def segment_maps(annotations: Sequence[Entry], path: Path) -> dict[Any, Path]:
