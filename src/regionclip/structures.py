@@ -169,11 +169,13 @@ class CropBatch:
         boxes: Per image, ``xyxy`` in pixels of the square.
         crops: Per box of all images, image after image, what the teacher sees of it: RGB in
             [0, 1].
+        step: As that of :class:`DetectionBatch`.
     """
 
     images: Float[Tensor, "B 3 S S"]
     boxes: tuple[Float[Tensor, "_ 4"], ...]
     crops: Float[Tensor, "N 3 s s"]
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)

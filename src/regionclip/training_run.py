@@ -12,9 +12,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from regionclip.data.augmentation import Augmentation, WholeImageVariation
+from regionclip.data.augmentation import ObjectVariation, WholeImageVariation
 from regionclip.data.caption_loading import LeftOutCounts, caption_batches
 from regionclip.data.captions import CaptionedImages
+from regionclip.data.crop_loading import CropPairing, crop_batches
 from regionclip.data.datasets import Dataset
 from regionclip.data.detection_loading import detection_batches
 from regionclip.data.sampling import Loading
@@ -22,7 +23,7 @@ from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Judge, Watch
 from regionclip.proposals.proposer import Proposer
 from regionclip.recipe_settings import Measuring, RunSettings
-from regionclip.structures import CaptionedBatch, DetectionBatch
+from regionclip.structures import CaptionedBatch, CropBatch, DetectionBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
 from regionclip.training.trial import optimizer_bytes, try_stage
 
@@ -151,7 +152,7 @@ class Run:
         self,
         dataset: Dataset,
         plan: Optimization,
-        augmentation: Augmentation,
+        augmentation: ObjectVariation,
         *,
         repeat_threshold: float = 0.0,
         with_polygons: bool = False,
@@ -163,6 +164,12 @@ class Run:
             repeat_threshold=repeat_threshold,
             with_polygons=with_polygons,
         )
+
+    def crop_batches(
+        self, dataset: Dataset, plan: Optimization, pairing: CropPairing
+    ) -> Callable[[int], Iterable[CropBatch]]:
+        """This process's share of images with regions that are cut out."""
+        return crop_batches(dataset, self._loading(plan, pairing))
 
     def _loading(self, plan: Optimization, augmentation: Varies) -> Loading[Varies]:
         processes = self.processes

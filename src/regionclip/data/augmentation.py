@@ -39,6 +39,29 @@ class WholeImageVariation(Protocol):
         ...
 
 
+@runtime_checkable
+class ObjectVariation(Protocol):
+    """How images vary together with what is annotated in them."""
+
+    def vary(
+        self,
+        picture: Image.Image,
+        objects: Objects,
+        *,
+        generator: torch.Generator,
+        with_polygons: bool = False,
+    ) -> tuple[Tensor, Targets]:
+        """Vary an RGB image; it comes out in [0, 1], ``(3, H, W)``, its targets in its pixels.
+
+        Args:
+            picture: RGB.
+            objects: In pixels of ``picture``; crowds and those without area are left out.
+            generator: Its chance.
+            with_polygons: Take the objects' outlines along.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
     """How images vary.

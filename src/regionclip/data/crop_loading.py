@@ -1,7 +1,7 @@
 """Images from disk and regions of them as pictures of their own: self-distillation's batches."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from random import Random
 
@@ -49,6 +49,7 @@ class PairedCrops:
     pixels: Float[Tensor, "3 S S"]
     boxes: Float[Tensor, "R 4"]
     crops: Float[Tensor, "R 3 s s"]
+    step: int = 0
 
 
 def pair_crops(
@@ -89,7 +90,8 @@ class CropImages(TorchDataset[PairedCrops]):
             ImageReadError: No image of the data set can be read.
         """
         sample, picture = read_first(self.dataset, draw.index)
-        return pair_crops(picture, _boxes_of(sample), self.pairing, chance=Random(draw.seed))
+        paired = pair_crops(picture, _boxes_of(sample), self.pairing, chance=Random(draw.seed))
+        return replace(paired, step=draw.step)
 
 
 def crop_batches(
@@ -121,11 +123,12 @@ def crop_batches(
 
 
 def collate(images: Sequence[PairedCrops]) -> CropBatch:
-    """Images of one size as one batch."""
+    """Images of one size as one batch; they are of one step."""
     return CropBatch(
         images=torch.stack([each.pixels for each in images]),
         boxes=tuple(each.boxes for each in images),
         crops=torch.cat([each.crops for each in images]),
+        step=images[0].step,
     )
 
 

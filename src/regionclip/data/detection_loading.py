@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.structures import DetectionBatch, Targets
 
-from .augmentation import Augmentation
+from .augmentation import ObjectVariation
 from .datasets import Dataset, Sample
 from .images import ImageReadError, read_image
 from .sampling import Draw, Loading, parts_of_steps, repeat_factors
@@ -34,7 +34,7 @@ class TrainingImages(TorchDataset[TrainingImage]):
     """Reads and augments the images of :class:`~regionclip.data.sampling.Draw`s."""
 
     def __init__(
-        self, dataset: Dataset, augmentation: Augmentation, *, with_polygons: bool = False
+        self, dataset: Dataset, augmentation: ObjectVariation, *, with_polygons: bool = False
     ) -> None:
         """Read nothing yet.
 
@@ -81,7 +81,7 @@ def read_first(dataset: Dataset, index: int) -> tuple[Sample, Image.Image]:
 
 def detection_batches(
     dataset: Dataset,
-    loading: Loading[Augmentation],
+    loading: Loading[ObjectVariation],
     *,
     repeat_threshold: float = 0.0,
     with_polygons: bool = False,
