@@ -31,7 +31,8 @@ _log = logging.getLogger(__name__)
 def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
     """Read a COCO or LVIS json with boxes, captions or both, or COCO's panoptic one.
 
-    The segments of a panoptic json are objects; their masks stay in the PNG files, in a folder of
+    Captions are annotations, as COCO's, or a list in the image's own entry, as Detic's tools write
+    them. The segments of a panoptic json are objects; their masks stay in the PNG files, in a folder of
     the json's name beside it.
 
     Categories are ordered by id, as every COCO tool orders them. An optional ``split`` of a
@@ -212,7 +213,7 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
             image_id=image["id"],
             size_hw=size_of_entry(image),
             objects=own,
-            captions=tuple(captions.get(image["id"], ())),
+            captions=(*captions.get(image["id"], ()), *map(str, image.get("captions", ()))),
             negative_labels=_labels(image.get(CLASS_LISTS[0], ()), label_of),
             not_exhaustive_labels=_labels(image.get(CLASS_LISTS[1], ()), label_of),
             segment_map=maps.get(image["id"]),
