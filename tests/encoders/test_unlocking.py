@@ -1,10 +1,17 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from regionclip.encoders.unlocking import image_groups, logit_scale_of, unlock_last_groups
+from regionclip.encoders.unlocking import (
+    freeze_unread,
+    image_groups,
+    logit_scale_of,
+    unlock_last_groups,
+)
 from tests.tiny_clip import tiny_clip
-from tests.tiny_dense import TinyDense
+from tests.tiny_dense import TINY_VIT, tiny_dense
 
 
 def trainable(encoder: nn.Module) -> set[str]:
@@ -12,7 +19,7 @@ def trainable(encoder: nn.Module) -> set[str]:
 
 
 def test_groups_are_counted_from_the_end_of_a_vit() -> None:
-    encoder = TinyDense(blocks=3)
+    encoder = tiny_dense(replace(TINY_VIT, layers=3))
     visual = "clip.visual."
     assert len(image_groups(encoder)) == 5
     unlock_last_groups(encoder, 2)
@@ -55,14 +62,23 @@ def test_of_a_resnet_layer4_and_what_asks_the_attention_pool_learn() -> None:
     assert not any(id(each) in norms for each in learned)
 
 
+def test_what_a_map_never_reads_can_be_frozen_too() -> None:
+    encoder = tiny_dense()
+    unlock_last_groups(encoder, 1)
+    before = trainable(encoder)
+    freeze_unread(encoder)
+    # queries, keys and values of OpenAI's blocks are one parameter, and values are read
+    assert before - trainable(encoder) == {"clip.logit_scale"}
+
+
 def test_towers_and_numbers_that_make_no_sense_are_refused() -> None:
     for count in (0, 5):
         with pytest.raises(
             ValueError, match=rf"unlocked_groups must be in \[1, 4\].*, got {count}"
         ):
-            unlock_last_groups(TinyDense(blocks=2), count)
+            unlock_last_groups(tiny_dense(), count)
     with pytest.raises(ValueError, match="neither numbered blocks nor a layer4"):
         unlock_last_groups(nn.Linear(2, 2), 1)
     with pytest.raises(ValueError, match="has no logit_scale to learn"):
         logit_scale_of(nn.Linear(2, 2))
-    assert torch.equal(logit_scale_of(TinyDense()), TinyDense().clip.logit_scale)
+    assert torch.equal(logit_scale_of(tiny_dense()), tiny_dense().clip.get_parameter("logit_scale"))

@@ -16,6 +16,7 @@ POSITIONS = re.compile(r"(?:^|\.)visual\.positional_embedding$")
 PATCHES = re.compile(r"(?:^|\.)visual\.(?:conv1|class_embedding|ln_pre)(?:\.|$)")
 LAYER4 = re.compile(r"(?:^|\.)visual\.layer4\.")
 POOL = re.compile(r"(?:^|\.)visual\.attnpool\.(?:[qk]_proj\.|positional_embedding$)")
+ASKING = re.compile(r"\.attn\.(?:q_proj\.|k_proj\.|q_bias$)")
 LOGIT_SCALE = re.compile(r"(?:^|\.)logit_scale$")
 
 
@@ -48,6 +49,20 @@ def unlock_last_groups(encoder: nn.Module, count: int) -> None:
         for parameter in group:
             parameter.requires_grad_(True)
     logit_scale_of(encoder).requires_grad_(True)
+
+
+def freeze_unread(encoder: nn.Module) -> None:
+    """Freeze also what a loss on maps alone never reads: it would have no gradient.
+
+    Those are the logit scale, and queries and keys of the last block, where they are parameters of
+    their own. Processes that average gradients would wait for theirs.
+    """
+    numbers = [int(found[1]) for name in _names(encoder) if (found := BLOCK.search(name))]
+    for name, parameter in encoder.named_parameters():
+        found = BLOCK.search(name)
+        is_last = found is not None and int(found[1]) == max(numbers)
+        if LOGIT_SCALE.search(name) or (is_last and ASKING.search(name)):
+            parameter.requires_grad_(False)
 
 
 def image_groups(encoder: nn.Module) -> list[list[nn.Parameter]]:
@@ -95,6 +110,10 @@ def _matching(encoder: nn.Module, pattern: re.Pattern[str]) -> list[nn.Parameter
         for name, parameter in encoder.named_parameters()
         if pattern.search(name) and id(parameter) not in norms
     ]
+
+
+def _names(encoder: nn.Module) -> list[str]:
+    return [name for name, _ in encoder.named_parameters()]
 
 
 def _batch_norm_parameters(encoder: nn.Module) -> set[int]:

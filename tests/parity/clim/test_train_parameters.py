@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from regionclip.encoders.unlocking import unlock_last_groups
+from regionclip.encoders.unlocking import freeze_unread, unlock_last_groups
 from regionclip.training import Optimization
 from regionclip.training.optimization import parameter_groups
-from tests.parity.clim.training_numbers import SYSTEM
+from tests.parity.clim.training_numbers import SYSTEM, golden
 from tests.parity.comparing import parity_folder
 
 CASES = [
@@ -36,6 +36,17 @@ def with_parameters_of(manifest: str) -> nn.Module:
             module = module.get_submodule(parent)
         module.register_parameter(leaf, nn.Parameter(torch.zeros([1] * len(shape))))
     return root
+
+
+def test_what_had_no_gradient_in_the_original_is_frozen_here() -> None:
+    _, manifest, groups = CASES[1]
+    module = with_parameters_of(manifest)
+    unlock_last_groups(module, groups)
+    before = {name for name, own in module.named_parameters() if own.requires_grad}
+    freeze_unread(module)
+    after = {name for name, own in module.named_parameters() if own.requires_grad}
+    unread = set(golden("loss_clipself")["no_grad_trainable"].tolist())
+    assert before - after == unread
 
 
 @pytest.mark.parametrize(("case", "manifest", "groups"), CASES)

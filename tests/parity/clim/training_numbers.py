@@ -61,7 +61,9 @@ def write_toy_images(folder: Path) -> None:
 def stats(tensor: Tensor) -> np.ndarray:
     """``*_stats`` arrays: mean, unbiased deviation, smallest, largest, sum of sizes."""
     flat = tensor.detach().double().flatten()
-    numbers = (flat.mean(), flat.std(), flat.min(), flat.max(), flat.abs().sum())
+    # a single number has no deviation; the originals' file says NaN
+    deviation = flat.std() if len(flat) > 1 else flat.new_tensor(torch.nan)
+    numbers = (flat.mean(), deviation, flat.min(), flat.max(), flat.abs().sum())
     return torch.stack(numbers).numpy()
 
 
