@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from regionclip.data.datasets import Member
 from regionclip.data.images import read_image
-from regionclip.data.transforms import SizeRule, resize_shortest_edge
+from regionclip.data.transforms import Interpolation, SizeRule, resize_shortest_edge
 from regionclip.detections.box_coder import BoxWeights, clip_boxes, decode_boxes
 from regionclip.detections.original_pixels import in_original_pixels
 from regionclip.detections.select import Selection, SelectionOptions, select_detections
@@ -79,7 +79,8 @@ class DetectorParts:
     longest_side: int = 1333
     """Most pixels of its longer side."""
     size_rule: SizeRule = "detectron2"
-    """How a prepared image's sides are rounded."""
+    """How a prepared image's sides are found; ``longest`` asks for ``longest_side`` alone."""
+    interpolation: Interpolation = "bilinear"
 
 
 class Detector:
@@ -267,6 +268,7 @@ class Detector:
             picture,
             shortest=self.parts.shortest_side,
             longest=self.parts.longest_side,
+            interpolation=self.parts.interpolation,
             rule=self.parts.size_rule,
         )
         name = str(image) if isinstance(image, str | Path | Member) else name
@@ -365,9 +367,8 @@ class Detector:
                 )
             return self.parts.class_vocabulary
         names = builtin_names(classes) if isinstance(classes, str) else tuple(classes)
-        return self._memory.from_names(
-            names, self.parts.templates if templates is None else templates
-        )
+        templates = self.parts.templates if templates is None else templates
+        return self._memory.from_names(names, templates)
 
     @torch.inference_mode()
     def propose_and_embed(

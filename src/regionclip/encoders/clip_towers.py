@@ -4,7 +4,7 @@ The modules are open_clip's, so the keys of a state dict are open_clip's, which 
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 """RGB statistics of images in [0, 1]; openai/CLIP ``clip/clip.py:_transform``."""
 
 
+@runtime_checkable
 class TowersSpec(Protocol):
     """What the towers of any architecture are told."""
 
