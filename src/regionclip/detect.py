@@ -227,6 +227,7 @@ class Detector:
             picture,
             shortest=self.parts.shortest_side,
             longest=self.parts.longest_side,
+            interpolation=self.parts.interpolation,
             rule=self.parts.size_rule,
         )
         name = str(image) if isinstance(image, str | Path | Member) else name
@@ -325,9 +326,8 @@ class Detector:
                 )
             return self.parts.class_vocabulary
         names = builtin_names(classes) if isinstance(classes, str) else tuple(classes)
-        return self._memory.from_names(
-            names, self.parts.templates if templates is None else templates
-        )
+        templates = self.parts.templates if templates is None else templates
+        return self._memory.from_names(names, templates)
 
     @torch.inference_mode()
     def propose_and_embed(

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from regionclip.data.transforms import SizeRule
+from regionclip.data.transforms import Interpolation, SizeRule
 from regionclip.detections.box_coder import BoxWeights
 from regionclip.detections.select import SelectionOptions
 from regionclip.encoders.text import TextEncoder
@@ -65,4 +65,5 @@ class DetectorParts:
     longest_side: int = 1333
     """Most pixels of its longer side."""
     size_rule: SizeRule = "detectron2"
-    """How a prepared image's sides are rounded."""
+    """How a prepared image's sides are found; ``longest`` asks for ``longest_side`` alone."""
+    interpolation: Interpolation = "bilinear"
