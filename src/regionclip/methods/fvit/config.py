@@ -5,6 +5,7 @@ from typing import Literal
 
 from regionclip.detections.select import SelectionOptions
 from regionclip.encoders.clip_resnet import OPENAI_MEAN, OPENAI_STD, SPECS, ClipResNetSpec
+from regionclip.encoders.eva import EVA_SPECS, EvaClipSpec
 from regionclip.encoders.vit import VIT_SPECS, ClipVitSpec
 from regionclip.proposals.rpn import RpnSelection
 
@@ -13,7 +14,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 """RGB statistics of images in [0, 1]; F-ViT feeds its CLIP with these and not with CLIP's own
 (123.675, 116.28, 103.53 and 58.395, 57.12, 57.375 of 255)."""
 
-TOWERS = ("resnet", "vit")
+TOWERS = ("resnet", "vit", "eva")
 """Settings of :class:`FvitConfig` that name the frozen CLIP, of which one is given."""
 
 
@@ -25,6 +26,8 @@ class FvitConfig:
     """The frozen CLIP, if it is one with a ModifiedResNet."""
     vit: ClipVitSpec | None = None
     """The frozen CLIP, if it is one with OpenAI's vision transformer."""
+    eva: EvaClipSpec | None = None
+    """The frozen CLIP, if it is one with an EVA-02 transformer."""
     token_blocks: tuple[int, ...] = (3, 5, 7, 11)
     """Blocks of a ViT, counted from 0, whose tokens the pyramid is made of; four."""
     channels: int = 256
@@ -59,8 +62,8 @@ class FvitConfig:
     """These classes themselves, where no built-in list has them."""
     num_classes: int = 0
     """How many they are."""
-    templates: str = "imagenet80"
-    """Built-in prompts that class names are put into."""
+    templates: str = "vild63"
+    """Built-in prompts that class names are put into; each counts the same."""
     image_size: int = 640
     """Pixels of the resized image's longer side, and of the square it is padded to."""
     proposals: RpnSelection = field(
@@ -170,7 +173,26 @@ FVLM_LVIS = replace(
 """CLIM's F-VLM on OV-LVIS."""
 GELU_VIT = replace(VIT_SPECS["ViT-B-16"], quick_gelu=False)
 """The tower of CLIM's detectors, which run it with GELU though it was trained with QuickGELU."""
+
+
+def enlarged(config: FvitConfig) -> FvitConfig:
+    """An F-ViT on a tower of 24 blocks, as EVA-02 L/14 has them."""
+    is_lvis = config.base_classes == FVIT_LVIS.base_classes
+    return replace(
+        config,
+        token_blocks=(6, 10, 14, 23),
+        head_width=768,
+        image_size=896,
+        novel_exponent=0.4 if is_lvis else config.novel_exponent,
+    )
+
+
+_B_16, _L_14 = EVA_SPECS["EVA02-B-16"], EVA_SPECS["EVA02-L-14-336"]
 VARIANTS = {
+    "fvit-ov-coco-vitb16": replace(FVIT_COCO, eva=_B_16),
+    "fvit-ov-coco-vitl14": replace(enlarged(FVIT_COCO), eva=_L_14),
+    "fvit-ov-lvis-vitb16": replace(FVIT_LVIS, eva=_B_16),
+    "fvit-ov-lvis-vitl14": replace(enlarged(FVIT_LVIS), eva=_L_14),
     "fvlm-ov-coco-vitb16": replace(FVLM_COCO, vit=GELU_VIT),
     "fvlm-ov-lvis-rn50x64": replace(FVLM_LVIS, resnet=SPECS["RN50x64"], image_size=1024),
 }

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from regionclip.encoders.clip_resnet import ClipResNet
-from regionclip.encoders.dense import DenseViT
+from regionclip.encoders.eva import EvaClip
 from regionclip.encoders.vit import ClipVit
 from regionclip.regions.attention_pool import attention_pool
+from regionclip.regions.dense_regions import pool_boxes
 
 from .config import TOWERS, FvitConfig
 
-FrozenClip = ClipResNet | ClipVit
+FrozenClip = ClipResNet | ClipVit | EvaClip
 REGIONS_AT_ONCE = 64
 """Regions that a ResNet's attention pool takes at a time: 200 MB of cells of RN50x64."""
 
@@ -122,7 +123,7 @@ class TokenTower:
 
     has_tokens = True
 
-    def __init__(self, encoder: DenseViT, blocks: Sequence[int], *, name: str) -> None:
+    def __init__(self, encoder: ClipVit | EvaClip, blocks: Sequence[int], *, name: str) -> None:
         """Look at the tokens after ``blocks``, four numbers from 0 on."""
         self._encoder, self._blocks = encoder, tuple(blocks)
         self.name, self.embed_dim = name, encoder.embed_dim
@@ -140,10 +141,7 @@ class TokenTower:
         self, clip_map: Float[Tensor, "B F h w"], boxes: Sequence[Float[Tensor, "_ 4"]]
     ) -> Float[Tensor, "R D"]:
         """See :meth:`FrozenTower.region_features`."""
-        clip_map = clip_map.float()
-        own = [each.to(clip_map) for each in boxes]
-        cells = roi_align(clip_map, own, 1, 1 / self._encoder.cell, sampling_ratio=-1, aligned=True)
-        return cells[:, :, 0, 0]
+        return pool_boxes(clip_map, boxes, cell=float(self._encoder.cell))
 
 
 def build_encoder(config: FvitConfig) -> FrozenClip:
@@ -156,6 +154,8 @@ def build_encoder(config: FvitConfig) -> FrozenClip:
         return ClipResNet(config.resnet)
     if config.vit is not None:
         return ClipVit(config.vit)
+    if config.eva is not None:
+        return EvaClip(config.eva)
     raise ValueError(f"the configuration names no frozen CLIP; set one of {', '.join(TOWERS)}")
 
 
@@ -165,7 +165,7 @@ def tower_settings(encoder: nn.Module) -> dict[str, Any]:
     Raises:
         ValueError: It is of no kind that a detector can be trained on.
     """
-    for name, kind in (("resnet", ClipResNet), ("vit", ClipVit)):
+    for name, kind in (("resnet", ClipResNet), ("vit", ClipVit), ("eva", EvaClip)):
         if isinstance(encoder, kind):
             return {name: encoder.spec}
     raise ValueError(

@@ -7,10 +7,12 @@ from dataclasses import replace
 from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
+from regionclip.encoders.eva import EVA_SPECS, EvaClipSpec
+from regionclip.encoders.eva_weights import eva_tensors
 from regionclip.encoders.vit import VIT_SPECS, ClipVitSpec
 from regionclip.weights import WeightsEntry
 
-from .config import FVIT_COCO, FVIT_LVIS, FVLM_COCO, FVLM_LVIS, FvitConfig
+from .config import FVIT_COCO, FVIT_LVIS, FVLM_COCO, FVLM_LVIS, FvitConfig, enlarged
 
 TOWER = "backbone.visual."
 """Beginning of the frozen image tower's names; there is no text tower in these files."""
@@ -25,8 +27,8 @@ _UNUSED = _HEAD + "fc_cls."
 
 _CLASS_LISTS = {65: "coco65", 80: "coco80", 1203: "lvis1203"}
 """The lists that detectors were released for, by their length."""
-_TOKEN_BLOCKS = {12: (3, 5, 7, 11), 24: (6, 10, 14, 23)}
-"""Blocks that the pyramid's tokens come after, by the tower's number of them."""
+LARGE_LAYERS = 24
+"""Blocks of a large tower."""
 
 _NAMES = (
     (r"backbone\.interpolate1\.", "scales.finest."),
@@ -114,25 +116,46 @@ def map_weights(
         CheckpointError: It is none of these detectors, or one of parts that are not supported.
     """
     tensors = map_detector(state, source=source)
-    config = _head_config(tensors, is_fvit=TEXT_ROWS in state)
     tower = {key.removeprefix(TOWER): each for key, each in state.items() if key.startswith(TOWER)}
-    if "class_embedding" not in tower:
+    config = _head_config(tensors, is_fvit=TEXT_ROWS in state)
+    if "class_embedding" in tower:
+        config = replace(config, vit=_vit_spec(tower, source))
+        visual = {f"visual.{key}": each for key, each in tower.items()}
+    elif "cls_token" in tower:
+        spec = _eva_spec(tower, source)
+        config = enlarged(config) if spec.layers == LARGE_LAYERS else config
+        config = replace(config, eva=spec, head_width=len(tensors["box_head.class_layer.weight"]))
+        visual = eva_tensors({f"visual.{key}": each for key, each in tower.items()}, source=source)
+    else:
         raise CheckpointError(
             f"{source} has a frozen image tower of a kind that is not known: expected "
-            f"'{TOWER}class_embedding' of OpenAI's vision transformer"
+            f"'{TOWER}class_embedding' (OpenAI's) or '{TOWER}cls_token' (EVA-02's)"
         )
-    spec = _vit_spec(tower, source)
-    config = replace(config, vit=spec, token_blocks=_TOKEN_BLOCKS[spec.layers])
-    return config, tensors | {f"encoder.clip.visual.{key}": each for key, each in tower.items()}
+    return config, tensors | {f"encoder.clip.{name}": each for name, each in visual.items()}
 
 
 def _vit_spec(tower: Mapping[str, Tensor], source: str) -> ClipVitSpec:
-    """OpenAI's tower of these shapes, with GELU, as CLIM's detectors run it."""
-    sizes = (tower["class_embedding"].numel(), len(tower.get("positional_embedding", ())))
+    """OpenAI's tower of these sizes, with GELU, as CLIM's detectors run it."""
+    positions = tower.get("positional_embedding")
+    sizes = (tower["class_embedding"].numel(), 0 if positions is None else len(positions))
     for spec in VIT_SPECS.values():
         if sizes == (spec.width, 1 + (spec.image_size // spec.patch_size) ** 2):
             return replace(spec, quick_gelu=False)
-    raise CheckpointError(
+    raise _no_released_size(sizes, source)
+
+
+def _eva_spec(tower: Mapping[str, Tensor], source: str) -> EvaClipSpec:
+    """EVA-02's tower of these sizes."""
+    positions = tower.get("pos_embed")
+    sizes = (tower["cls_token"].numel(), 0 if positions is None else positions.shape[1])
+    for spec in EVA_SPECS.values():
+        if sizes == (spec.width, 1 + (spec.image_size // spec.patch_size) ** 2):
+            return spec
+    raise _no_released_size(sizes, source)
+
+
+def _no_released_size(sizes: tuple[int, int], source: str) -> CheckpointError:
+    return CheckpointError(
         f"{source} has a frozen image tower of a size that was never released: {sizes[0]} wide, "
         f"{sizes[1]} positions"
     )
@@ -201,6 +224,7 @@ WEIGHTS: dict[str, WeightsEntry] = {
         "F-ViT on CLIPSelf's EVA-02 B/16, COCO's 48 base classes; detects any class",
         page=_CLIPSELF,
         encoder="EVA02-B-16",
+        variant="fvit-ov-coco-vitb16",
         preprocessing=f"{_IMAGENET} 640",
     ),
     "fvit-ov-lvis-vitb16": _entry(
@@ -208,6 +232,7 @@ WEIGHTS: dict[str, WeightsEntry] = {
         "F-ViT on CLIPSelf's EVA-02 B/16, LVIS's 866 base classes, with masks; any class",
         page=_CLIPSELF,
         encoder="EVA02-B-16",
+        variant="fvit-ov-lvis-vitb16",
         preprocessing=f"{_IMAGENET} 1024",
     ),
     "fvlm-ov-coco-vitb16": _entry(
