@@ -133,6 +133,14 @@ def pixels_of(image: Image.Image) -> Float[Tensor, "3 H W"]:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
 
 
+def normalized(
+    images: Float[Tensor, "B 3 H W"], *, mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "B 3 H W"]:
+    """Images of one size in the units that a tower takes; ``mean`` and ``std`` are per channel."""
+    means, stds = (images.new_tensor(each)[:, None, None] for each in (mean, std))
+    return (images - means) / stds
+
+
 def rows_by_size(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
     """Which of some images are of one size, so that they go through a network without padding."""
     rows: dict[tuple[int, int], list[int]] = {}
