@@ -330,11 +330,8 @@ class Detector:
         """
         vocabulary = self.vocabulary(classes)
         vocabulary.check_encoder(self.encoder_id)
-        return score_classes(
-            self.encode_regions(image, regions),
-            vocabulary.embeddings,
-            temperature=self.parts.temperature,
-        )
+        vectors = self.encode_regions(image, regions)
+        return score_classes(vectors, vocabulary.embeddings, temperature=self.parts.temperature)
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Vectors ``(N, D)`` of whole texts as they are, without prompt templates, not normalised.
