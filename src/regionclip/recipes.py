@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
+from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
@@ -228,7 +229,15 @@ class IconsRecipe:
 
 
 Recipe = (
-    TransferRecipe | ProposalRecipe | PretrainRecipe | IconsRecipe | RegionPromptRecipe | CoraRecipe
+    TransferRecipe
+    | ProposalRecipe
+    | PretrainRecipe
+    | IconsRecipe
+    | RegionPromptRecipe
+    | CoraRecipe
+    | ClimRecipe
+    | ClipSelfRecipe
+    | PseudoLabelRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -239,6 +248,9 @@ TASKS: Mapping[str, type[Recipe]] = {
         IconsRecipe,
         RegionPromptRecipe,
         CoraRecipe,
+        ClimRecipe,
+        ClipSelfRecipe,
+        PseudoLabelRecipe,
     )
 }
 
