@@ -162,7 +162,8 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (("proposal_training.optimization.steps=1",), "is missing|exclude each other"),
         (
             ("task=juggle",),
-            "one of transfer, proposals, pretrain, icons, region-prompt, cora, fvit, got 'juggle'",
+            "one of transfer, proposals, pretrain, icons, region-prompt, cora, clim, clipself, "
+            "pseudo-labels, fvit, got 'juggle'",
         ),
     ],
 )

@@ -7,6 +7,7 @@ from torch import nn
 from regionclip.data.transforms import Interpolation, SizeRule
 from regionclip.detections.box_coder import BoxWeights
 from regionclip.detections.select import SelectionOptions
+from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import TextEncoder
 from regionclip.proposals.proposer import Localizer, Proposer
 from regionclip.regions.embedder import RegionEmbedder
@@ -67,3 +68,5 @@ class DetectorParts:
     size_rule: SizeRule = "detectron2"
     """How a prepared image's sides are found; ``longest`` asks for ``longest_side`` alone."""
     interpolation: Interpolation = "bilinear"
+    dense_tower: DenseEncoder | None = None
+    """The image tower, if it has a map of its own and takes whole pictures of any size."""

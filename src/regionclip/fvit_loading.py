@@ -1,17 +1,36 @@
 """F-ViT and F-VLM models as detectors that are ready for use."""
 
-from pathlib import Path
-
 import torch
 
 from regionclip.detect import DetectOptions, Detector
 from regionclip.detector_parts import DetectorParts
-from regionclip.encoders.text import MissingTextTower, TextEncoder, encode_texts
+from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts, encode_texts
+from regionclip.loading_request import FileKind, LoadRequest, OpenFile
 from regionclip.methods.fvit.detecting import FvitLocalizer, FvitRegions, FvitScorer
 from regionclip.methods.fvit.model import Fvit
-from regionclip.methods.fvit.reading import ReadFvit
+from regionclip.methods.fvit.reading import ReadFvit, is_fvit_file, read_model
 from regionclip.proposals.proposer import Proposer
 from regionclip.vocabulary import Vocabulary, builtin_names
+
+
+def _open(file: OpenFile, request: LoadRequest) -> Detector:
+    if request.regions != "map" or request.region_prompt is not None:
+        raise ValueError(
+            f"{request.name} is a detector on the maps of a frozen CLIP; leave out regions"
+        )
+    read = read_model(file.path, file.state)
+    other = None
+    if request.text_weights is not None:
+        # not before: what opens any file knows this one
+        from regionclip.loading import load
+
+        other = load(request.text_weights, device=request.device, progress=request.progress)
+    model = read.model.to(request.device).requires_grad_(False)
+    text = fvit_text_of(read, other)
+    return fvit_detector_of(model, text, proposer=request.proposer, dtype=request.dtype)
+
+
+FVIT = FileKind(lambda file, _request: is_fvit_file(file.path, file.state), _open)
 
 
 def fvit_detector_of(
@@ -32,7 +51,7 @@ def fvit_detector_of(
     config = model.config
     regions = FvitRegions(model, dtype=dtype)
     parts = DetectorParts(
-        encoder=text,
+        encoder=UnitPrompts(text),
         regions=regions,
         proposer=proposer,
         localizer=FvitLocalizer(regions),
@@ -43,6 +62,7 @@ def fvit_detector_of(
         temperature=1 / config.clip_scale,
         shortest_side=config.image_size,
         longest_side=config.image_size,
+        size_rule="longest",
     )
     options = DetectOptions(
         selection=config.selection, objectness_fusion="none", use_box_deltas=True
@@ -80,15 +100,3 @@ def fvit_text_of(read: ReadFvit, other: Detector | None = None) -> TextEncoder:
             f"{tower.embed_dim}; give text_weights of the CLIP that was frozen"
         )
     return other.parts.encoder
-
-
-def refuse_regions(regions: str | Path, name: str | Path) -> None:
-    """Refuse to cut regions otherwise than the detector was trained to.
-
-    Raises:
-        ValueError: ``regions`` is not ``map``.
-    """
-    if regions != "map":
-        raise ValueError(
-            f"{name} is a detector on the maps of a frozen CLIP; leave out regions={str(regions)!r}"
-        )

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
+from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
@@ -235,6 +236,9 @@ Recipe = (
     | IconsRecipe
     | RegionPromptRecipe
     | CoraRecipe
+    | ClimRecipe
+    | ClipSelfRecipe
+    | PseudoLabelRecipe
     | FvitRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
@@ -246,6 +250,9 @@ TASKS: Mapping[str, type[Recipe]] = {
         IconsRecipe,
         RegionPromptRecipe,
         CoraRecipe,
+        ClimRecipe,
+        ClipSelfRecipe,
+        PseudoLabelRecipe,
         FvitRecipe,
     )
 }

@@ -5,13 +5,17 @@
     proposals      boxes without names -> anchors on objects -> losses -> proposal network
     region-prompt  boxes of base classes -> their names -> loss -> what CLIP pools regions with
     cora           boxes of base classes -> queries paired with them -> losses -> localiser
+    clim           captions -> mosaics, whose tiles have captions -> loss -> image tower
+    clipself       images -> regions, and crops that a teacher sees -> loss -> image tower
+    pseudo-labels  boxes with a model's names -> loss -> image tower
     fvit           boxes of base classes -> anchors, names, boxes, masks -> a frozen CLIP's detector
     icons          generated captions, then boxes -> a small detector from nothing
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
-``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, of CORA and
-of F-ViT, in ``training_icons.py``, ``training_cora.py`` and ``training_fvit.py``.
+``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, of CORA,
+of dense towers and of detectors on them, in ``training_icons.py``, ``training_cora.py``,
+``training_clim.py`` and ``training_fvit.py``.
 """
 
 import logging
@@ -25,6 +29,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
+from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
 from regionclip.concepts.pool import ConceptPool
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.caption_loading import LeftOutCounts
@@ -55,6 +60,7 @@ from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
 from regionclip.training.engine import make_accelerator
+from regionclip.training_clim import train_clim, train_clipself, train_pseudo_labels
 from regionclip.training_cora import train_localizer, train_region_prompt
 from regionclip.training_data import (
     open_training_data,
@@ -283,6 +289,9 @@ FLOWS: Mapping[str, Callable[..., None]] = {
     RegionPromptRecipe.task: train_region_prompt,
     CoraRecipe.task: train_localizer,
     FvitRecipe.task: train_fvit,
+    ClimRecipe.task: train_clim,
+    ClipSelfRecipe.task: train_clipself,
+    PseudoLabelRecipe.task: train_pseudo_labels,
 }
 """By the recipe's task."""
 
