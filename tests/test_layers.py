@@ -19,7 +19,10 @@ STAGES = (
 )
 REACH_METHODS = (
     "detect.py",
+    "clim_loading.py",
+    "cora_loading.py",
     "loading.py",
+    "regionclip_loading.py",
     "proposal_loading.py",
     "recipes.py",
     "cora_recipes.py",

@@ -251,7 +251,7 @@ def test_unknown_names_and_options_are_refused_in_a_sentence(
         ValueError, match="unknown precision 'fp8'; expected one of fp32, bf16, fp16"
     ):
         load(pretrained, precision="fp8")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown regions 'shared'; expected one of map, crops"):
+    with pytest.raises(ValueError, match="unknown regions 'shared'; expected one of map, dense"):
         load(pretrained, regions="shared")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown proposals 'selective search'; expected grid"):
         load(pretrained, proposals="selective search")

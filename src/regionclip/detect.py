@@ -21,6 +21,7 @@ from regionclip.data.transforms import Interpolation, SizeRule, resize_shortest_
 from regionclip.detections.box_coder import BoxWeights, clip_boxes, decode_boxes
 from regionclip.detections.original_pixels import in_original_pixels
 from regionclip.detections.select import Selection, SelectionOptions, select_detections
+from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import TextEncoder, encode_texts
 from regionclip.proposals.proposer import Localizer, Proposer
 from regionclip.regions.embedder import RegionEmbedder, RegionView
@@ -81,6 +82,8 @@ class DetectorParts:
     size_rule: SizeRule = "detectron2"
     """How a prepared image's sides are found; ``longest`` asks for ``longest_side`` alone."""
     interpolation: Interpolation = "bilinear"
+    dense_tower: DenseEncoder | None = None
+    """The image tower, if it has a map of its own and takes whole pictures of any size."""
 
 
 class Detector:

@@ -117,6 +117,9 @@ class ClipResNet(ClipTowers):
     Attributes:
         spec: Shapes, preprocessing and activation.
         stride: Pixels per cell of the map.
+        image_size_hw: Height and width of a whole image.
+        mean: Per channel, of RGB in [0, 1].
+        std: Per channel, of RGB in [0, 1].
     """
 
     stride = 16
@@ -127,6 +130,8 @@ class ClipResNet(ClipTowers):
             spec,
             CLIPVisionCfg(layers=spec.layers, width=spec.width, image_size=spec.image_size),
         )
+        self.image_size_hw = (spec.image_size, spec.image_size)
+        self.mean, self.std = spec.mean, spec.std
 
     @property
     def visual(self) -> ModifiedResNet:

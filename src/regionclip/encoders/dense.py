@@ -88,6 +88,15 @@ class DenseViT(DenseEncoder, Protocol):
         ...
 
 
+def usual_longest_side(cell: int) -> int:
+    """Pixels of an image's longer side: 64 cells, but no more than 1024 pixels.
+
+    Source:
+        CLIPSelf (arXiv:2310.01403), sec. 4.1: 1024 for patches of 16, 896 for patches of 14.
+    """
+    return min(64 * cell, 1024 // cell * cell)
+
+
 def check_sides(images: Tensor, cell: int) -> tuple[int, int]:
     """Rows and columns of cells of a batch of images.
 

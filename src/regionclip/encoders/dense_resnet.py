@@ -21,8 +21,6 @@ class DenseClipResNet(ClipResNet):
         embed_dim: Width of the joint space, ``D``.
         cell: Pixels per cell of layer4's map, and of the dense map.
         image_size: Side in pixels of a whole image.
-        mean: Per channel, of RGB in [0, 1].
-        std: Per channel, of RGB in [0, 1].
     """
 
     cell = 32
@@ -31,7 +29,6 @@ class DenseClipResNet(ClipResNet):
         """Build both towers with random weights."""
         super().__init__(spec)
         self.embed_dim, self.image_size = spec.embed_dim, spec.image_size
-        self.mean, self.std = spec.mean, spec.std
 
     def layer4_map(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B F h w"]:
         """All convolutions of normalised images, sides of which are multiples of ``cell``."""

@@ -222,6 +222,7 @@ class ClipVit(VitMaps, ClipTowers):
         spec: Shapes, preprocessing and activation.
         embed_dim: Width of the joint space, ``D``.
         image_size: Side in pixels of a whole image.
+        image_size_hw: The same twice.
         mean: Per channel, of RGB in [0, 1].
         std: Per channel, of RGB in [0, 1].
     """
@@ -242,6 +243,7 @@ class ClipVit(VitMaps, ClipTowers):
         )
         self.cell, self.width, self.num_blocks = spec.patch_size, spec.width, spec.layers
         self.embed_dim, self.image_size = spec.embed_dim, spec.image_size
+        self.image_size_hw = (spec.image_size, spec.image_size)
         self.mean, self.std = spec.mean, spec.std
 
     @property

@@ -70,7 +70,7 @@ def box_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
 
 def mask_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
     """Vectors of an image's masks, pooled from the map of the square."""
-    encoder = _dense_encoder(search)
+    encoder = _dense_tower(search)
     side = search.detector.parts.longest_side
     square = square_image(sample, side)
     masks = segment_masks(sample)[asked_rows(sample)]
@@ -84,7 +84,7 @@ def mask_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
 
 def crop_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
     """Vectors of an image's regions as pictures of their own, letter-boxed."""
-    encoder = _dense_encoder(search)
+    encoder = _dense_tower(search)
     picture = read_image(sample.image, name=sample.name)
     size_hw = (picture.height, picture.width)
     boxes = asked_boxes(sample)
@@ -165,11 +165,11 @@ def _named(search: Search, sample: Sample, vectors_of: Callable[[Sample], Tensor
     return Detections(boxes, scores, best.indices.flatten(), search.names.names)
 
 
-def _dense_encoder(search: Search) -> DenseEncoder:
-    encoder = search.detector.parts.encoder
-    if not isinstance(encoder, DenseEncoder):
+def _dense_tower(search: Search) -> DenseEncoder:
+    tower = search.detector.parts.dense_tower
+    if tower is None:
         raise ValueError(
             "this protocol needs a model whose image tower takes whole pictures and gives maps, "
             "such as openai:ViT-B-16; region-macc takes any"
         )
-    return encoder
+    return tower

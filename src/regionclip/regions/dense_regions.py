@@ -24,7 +24,7 @@ def pool_boxes(
     dense: Float[Tensor, "B D h w"],
     boxes: Sequence[Float[Tensor, "_ 4"]],
     *,
-    cell: float,
+    cell: int | float,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> Float[Tensor, "R D"]:
     """ROIAlign with one bin per box: half-pixel shift, one sampling point per cell and side.

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from regionclip.encoders.clip_weights import clip_spec_of, complete_clip
+from regionclip.encoders.dense import usual_longest_side
 from regionclip.encoders.vit_weights import Activation, is_clip_vit, vit_spec_of, without_extras
 from regionclip.weights import WeightsEntry
 
@@ -34,7 +35,8 @@ def map_weights(
     """
     tower = without_extras(state)
     if is_clip_vit(state):
-        config = ClimConfig(vit=vit_spec_of(tower, source, activation=activation))
+        spec = vit_spec_of(tower, source, activation=activation)
+        config = ClimConfig(vit=spec, longest_side=usual_longest_side(spec.patch_size))
     else:
         tower = complete_clip(tower)
         config = ClimConfig(vit=None, resnet=clip_spec_of(tower, source), pooling="attention")
