@@ -25,7 +25,7 @@ def tiny_eva(seed: int = 0, spec: EvaClipSpec = TINY_EVA) -> EvaClip:
     """Random weights that matter, in ``eval`` mode, without gradients."""
     torch.manual_seed(seed)
     encoder = EvaClip(spec).eval().requires_grad_(False)
-    for parameter in encoder.visual.parameters():
+    for parameter in encoder.trunk.parameters():
         # of size one on the average of many inputs, biases and positions too
         scale = parameter.shape[-1] ** -0.5 if parameter.ndim > 1 else 0.3
         nn.init.normal_(parameter, std=scale)

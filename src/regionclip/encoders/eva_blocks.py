@@ -71,7 +71,7 @@ def embed_patches(trunk: Eva, images: Float[Tensor, "B 3 H W"]) -> EvaTokens:
 
 def _positions(trunk: Eva, grid_hw: tuple[int, int]) -> Tensor:
     trained_hw = (int(trunk.patch_embed.grid_size[0]), int(trunk.patch_embed.grid_size[1]))
-    positions = trunk.pos_embed[0]
+    positions = trunk.get_parameter("pos_embed")[0]
     if trunk.cls_token is None:
         first = positions.new_zeros(1, positions.shape[1])
         return resized_positions(torch.cat([first, positions]), trained_hw, grid_hw)[1:]
@@ -108,7 +108,7 @@ def grid_angles(rope: nn.Module, grid_hw: tuple[int, int]) -> Float[Tensor, "P A
         grid_indexing=rope.grid_indexing,
         rotate_half=rope.rotate_half,
     )
-    return anew.get_embed(list(grid_hw)).to(rope.bands.device)
+    return anew.get_embed(list(grid_hw)).to(rope.get_buffer("bands").device)
 
 
 def run_block(block: AnyBlock, state: EvaTokens) -> EvaTokens:
@@ -120,9 +120,7 @@ def run_block(block: AnyBlock, state: EvaTokens) -> EvaTokens:
     return EvaTokens(tokens, state.angles, state.num_prefix)
 
 
-def value_only(
-    block: AnyBlock, tokens: Float[Tensor, "B N F"]
-) -> Float[Tensor, "B N F"]:
+def value_only(block: AnyBlock, tokens: Float[Tensor, "B N F"]) -> Float[Tensor, "B N F"]:
     """A block in which every token attends to itself alone; see :func:`.vit_blocks.value_only`.
 
     Source:

@@ -100,4 +100,3 @@ def eva_spec_of(tensors: Mapping[str, Tensor], source: str) -> EvaClipSpec:
         if replace(spec, name="") == seen:
             named = name
     return replace(seen, name=named)
-
