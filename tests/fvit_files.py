@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from regionclip.detect import Detector
 from regionclip.detections.select import SelectionOptions
+from regionclip.encoders.eva import EvaClipSpec
 from regionclip.encoders.vit import ClipVitSpec
 from regionclip.methods.fvit.config import FvitConfig
 from regionclip.methods.fvit.model import Fvit, build
@@ -54,6 +55,20 @@ def detect_one(
 
 TINY_VIT = ClipVitSpec(
     name="tiny-vit",
+    embed_dim=12,
+    image_size=32,
+    patch_size=8,
+    width=16,
+    head_width=8,
+    layers=12,
+    text_width=16,
+    text_heads=2,
+    text_layers=1,
+    context_length=16,
+    vocab_size=600,
+)
+TINY_EVA = EvaClipSpec(
+    name="tiny-eva",
     embed_dim=12,
     image_size=32,
     patch_size=8,

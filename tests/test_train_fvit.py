@@ -1,5 +1,6 @@
 import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,16 @@ import torch
 from safetensors.torch import load_file
 
 import regionclip
+from regionclip.methods.clim import reading as clim
+from regionclip.methods.clim.config import ClimConfig
+from regionclip.methods.clim.model import Clim
+from regionclip.methods.clipself import reading as clipself
+from regionclip.methods.clipself.config import ClipSelfConfig
+from regionclip.methods.clipself.model import ClipSelf
 from regionclip.recipes import read_recipe
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
-from tests.fvit_files import detect_one
+from tests.fvit_files import TINY_EVA, TINY_VIT, detect_one
 from tests.runs import TORCHRUN, assert_same_weights, command, entries, losses
 from tests.tiny_fvit_recipe import write_recipe
 
@@ -51,6 +58,42 @@ def test_the_word_background_stands_for_no_class_where_nothing_is_learned(
     detector = regionclip.load(weights)
     expected = detector.vocabulary(["background"]).embeddings[0]
     torch.testing.assert_close(load_file(weights)["background"], expected)
+
+
+@pytest.mark.parametrize("kind", ["vit", "eva"])
+def test_a_detector_is_trained_on_a_frozen_transformer(
+    recipe: Path, tmp_path: Path, kind: str
+) -> None:
+    start = write_transformer(tmp_path / "transformer.safetensors", kind)
+    changes = [f"start={start}", "model.projection=false", "model.background=text"]
+    changes += ["model.head_width=12", "optimization.steps=1"]
+    weights = train(read_recipe(recipe, changes), tmp_path / "run")
+    before, after = load_file(start), load_file(weights)
+    assert before.keys() == {name for name in after if name.startswith("encoder.")}
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]), name
+    assert {name.split(".")[0] for name in after} >= {"scales", "neck", "rpn_head", "box_head"}
+    image = next((tmp_path / "data" / "images").glob("*.png"))
+    found = detect_one(regionclip.load(weights), image, ["cat", "anchor"])
+    assert found.class_names == ("cat", "anchor")
+
+
+def write_transformer(path: Path, kind: str) -> Path:
+    """A small dense CLIP with random weights, as its training leaves it."""
+    torch.manual_seed(0)
+    if kind == "vit":
+        clim.save_model(path, Clim(ClimConfig(vit=TINY_VIT)))
+    else:
+        clipself.save_model(path, ClipSelf(ClipSelfConfig(encoder=TINY_EVA)))
+    return path
+
+
+def test_a_recipe_cannot_name_another_frozen_clip(recipe: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "other.toml"
+    vit = "".join(f"{name} = {json.dumps(each)}\n" for name, each in asdict(TINY_VIT).items())
+    changed.write_text(recipe.read_text() + "\n[model.vit]\n" + vit)
+    with pytest.raises(ValueError, match="leave resnet, vit, eva out of"):
+        train(read_recipe(changed), tmp_path / "run")
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -57,6 +57,7 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
         "img*_scores",
         "img*_labels",
     ),
+    "clim": ("size", "rois", "loss_labels", "loss_labels_base", "kept_keys"),
 }
 """By system, arrays that a case starts from; listed as such where nothing compares them."""
 NOT_COMPARED: Mapping[str, str] = {
