@@ -57,7 +57,19 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
         "img*_scores",
         "img*_labels",
     ),
-    "clim": ("size", "rois", "loss_labels", "loss_labels_base", "kept_keys"),
+    "clim": (
+        "boxes",
+        "quickgelu_boxes",
+        "gelu_boxes",
+        "masks",
+        "masks_shape",
+        "det_size",
+        "size",
+        "rois",
+        "loss_labels",
+        "loss_labels_base",
+        "kept_keys",
+    ),
 }
 """By system, arrays that a case starts from; listed as such where nothing compares them."""
 NOT_COMPARED: Mapping[str, str] = {
