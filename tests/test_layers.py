@@ -20,6 +20,7 @@ STAGES = (
 REACH_METHODS = (
     "detect.py",
     "clim_loading.py",
+    "clipself_loading.py",
     "cora_loading.py",
     "loading.py",
     "regionclip_loading.py",

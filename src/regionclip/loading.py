@@ -10,6 +10,7 @@ import torch
 
 from regionclip.checkpoints import read_checkpoint
 from regionclip.clim_loading import CLIM
+from regionclip.clipself_loading import CLIPSELF
 from regionclip.cora_loading import CORA, REGION_PROMPT, cora_detector_of
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.text import MissingTextTower
@@ -42,7 +43,7 @@ __all__ = [
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (REGION_PROMPT, CORA, CLIM, REGIONCLIP)
+KINDS = (REGION_PROMPT, CORA, CLIPSELF, CLIM, REGIONCLIP)
 """Kinds of files; the first that claims a file opens it."""
 
 
@@ -61,8 +62,8 @@ def load(
 
     Args:
         name: A name that ``regionclip models list`` shows (``"icons"`` ships with the package), the
-            path of a checkpoint (RegionCLIP's, CORA's and CLIM's originals, OpenAI's CLIP, or this
-            package's own), or ``<tag>:<architecture>`` of any open_clip model, such as
+            path of a checkpoint (RegionCLIP's, CORA's, CLIM's and CLIPSelf's originals, OpenAI's
+            CLIP, EVA-CLIP's EVA-02, or this package's own), or ``<tag>:<architecture>`` of any open_clip model, such as
             ``"laion2b_s34b_b88k:ViT-B-16"``.
         device: As PyTorch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: What the image towers and region head compute in; scores are always float32.

@@ -1,9 +1,9 @@
 """EVA-02 CLIP: rotated positions of any grid, and a map of each patch's own values."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from jaxtyping import Float
 from open_clip.model import CLIPVisionCfg
 from timm.models.eva import Eva
@@ -103,41 +103,23 @@ EVA_SPECS = {
 """EVA-02's towers of base and large size by open_clip's names."""
 
 
-class EvaClip(ClipTowers):
-    """A CLIP whose image tower is an EVA-02 transformer; a :class:`~.dense.DenseViT`.
-
-    The image tower is timm's, under the name ``visual``.
+class EvaMaps(ABC):
+    """Maps and vectors of an EVA transformer with a class token; a :class:`~.dense.DenseViT`'s.
 
     Attributes:
-        spec: Shapes, preprocessing and activation.
         cell: Pixels per patch and side.
         width: Channels of a block's output, ``F``.
         num_blocks: Blocks in all.
-        embed_dim: Width of the joint space, ``D``.
-        image_size: Side in pixels of a whole image.
-        mean: Per channel, of RGB in [0, 1].
-        std: Per channel, of RGB in [0, 1].
     """
 
-    spec: EvaClipSpec
-
-    def __init__(self, spec: EvaClipSpec) -> None:
-        """Build both towers with random weights."""
-        # open_clip builds no tower of timm's of any but released sizes: an empty one stands in
-        empty = CLIPVisionCfg(layers=0, patch_size=spec.image_size, image_size=spec.image_size)
-        super().__init__(spec, empty)
-        self.clip.visual = _trunk(spec)
-        self.cell, self.width, self.num_blocks = spec.patch_size, spec.width, spec.layers
-        self.embed_dim, self.image_size = spec.embed_dim, spec.image_size
-        self.mean, self.std = spec.mean, spec.std
+    cell: int
+    width: int
+    num_blocks: int
 
     @property
-    def visual(self) -> Eva:
+    @abstractmethod
+    def trunk(self) -> Eva:
         """The image tower."""
-        visual = self.clip.visual
-        if not isinstance(visual, Eva):
-            raise TypeError(f"the image tower is a {type(visual).__name__}, not an EVA")
-        return visual
 
     def dense_features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         """Vectors of length one of all patches, unmixed in the last block (value-only form)."""
@@ -146,14 +128,14 @@ class EvaClip(ClipTowers):
     def encode_image(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
         """Class token's vectors, not normalised; sides are multiples of ``cell``."""
         state, _ = self._before_last(images)
-        return self._joint(class_token_only(blocks_of(self.visual)[-1], state)[:, 0])
+        return self._joint(class_token_only(blocks_of(self.trunk)[-1], state)[:, 0])
 
     def dense_and_whole(
         self, images: Float[Tensor, "B 3 H W"]
     ) -> tuple[Float[Tensor, "B D h w"], Float[Tensor, "B D"]]:
         """What :meth:`dense_features` and :meth:`encode_image` give, from one trunk."""
         state, grid_hw = self._before_last(images)
-        vectors = self._joint(class_token_and_values(blocks_of(self.visual)[-1], state))
+        vectors = self._joint(class_token_and_values(blocks_of(self.trunk)[-1], state))
         return as_map(F.normalize(vectors[:, 1:], dim=2), grid_hw), vectors[:, 0]
 
     def token_maps(
@@ -177,14 +159,14 @@ class EvaClip(ClipTowers):
 
         state, grid_hw = self._before_last(images, keep)
         # no other patch is asked in the last block, so the class token is of no use there
-        last = value_only(blocks_of(self.visual)[-1], state.patches)
+        last = value_only(blocks_of(self.trunk)[-1], state.patches)
         kept = [as_map(maps.get(number, last), grid_hw) for number in blocks]
         return kept, as_map(F.normalize(self._joint(last), dim=2), grid_hw)
 
     def plain_features(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         """The map that the tower gives as it was trained, mixed in the last block too."""
         state, grid_hw = self._before_last(images)
-        state = run_block(blocks_of(self.visual)[-1], state)
+        state = run_block(blocks_of(self.trunk)[-1], state)
         return as_map(F.normalize(self._joint(state.patches), dim=2), grid_hw)
 
     def _before_last(
@@ -192,8 +174,8 @@ class EvaClip(ClipTowers):
     ) -> tuple[EvaTokens, tuple[int, int]]:
         """What enters the last block, and the grid; ``keep`` is shown each block's patches."""
         grid_hw = check_sides(images, self.cell)
-        state = embed_patches(self.visual, images)
-        for number, block in enumerate(blocks_of(self.visual)[:-1]):
+        state = embed_patches(self.trunk, images)
+        for number, block in enumerate(blocks_of(self.trunk)[:-1]):
             state = run_block(block, state)
             if keep is not None:
                 keep(number, state.patches)
@@ -201,11 +183,47 @@ class EvaClip(ClipTowers):
 
     def _joint(self, tokens: Tensor) -> Tensor:
         """Tokens after the last block, to the joint space."""
-        return self.visual.head(self.visual.norm(tokens))
+        return self.trunk.head(self.trunk.fc_norm(self.trunk.norm(tokens)))
+
+
+class EvaClip(EvaMaps, ClipTowers):
+    """A CLIP whose image tower is an EVA-02 transformer; a :class:`~.dense.DenseViT`.
+
+    The image tower is timm's, under the name ``visual``.
+
+    Attributes:
+        spec: Shapes, preprocessing and activation.
+        embed_dim: Width of the joint space, ``D``.
+        image_size: Side in pixels of a whole image.
+        image_size_hw: The same twice.
+        mean: Per channel, of RGB in [0, 1].
+        std: Per channel, of RGB in [0, 1].
+    """
+
+    spec: EvaClipSpec
+
+    def __init__(self, spec: EvaClipSpec) -> None:
+        """Build both towers with random weights."""
+        # open_clip builds no tower of timm's of any but released sizes: an empty one stands in
+        empty = CLIPVisionCfg(layers=0, patch_size=spec.image_size, image_size=spec.image_size)
+        super().__init__(spec, empty)
+        self.clip.register_module("visual", _trunk(spec))
+        self.cell, self.width, self.num_blocks = spec.patch_size, spec.width, spec.layers
+        self.embed_dim, self.image_size = spec.embed_dim, spec.image_size
+        self.image_size_hw = (spec.image_size, spec.image_size)
+        self.mean, self.std = spec.mean, spec.std
+
+    @property
+    def trunk(self) -> Eva:
+        """The image tower."""
+        trunk = self.clip.visual
+        if not isinstance(trunk, Eva):
+            raise TypeError(f"the image tower is a {type(trunk).__name__}, not an EVA")
+        return trunk
 
 
 def _trunk(spec: EvaClipSpec) -> Eva:
-    """timm's transformer with norms inside attention and feed-forward part, as EVA-CLIP's."""
+    """A transformer of timm's with norms inside attention and feed-forward part, as EVA-CLIP's."""
     return Eva(
         img_size=spec.image_size,
         patch_size=spec.patch_size,

@@ -71,7 +71,7 @@ def embed_patches(trunk: Eva, images: Float[Tensor, "B 3 H W"]) -> EvaTokens:
 
 def _positions(trunk: Eva, grid_hw: tuple[int, int]) -> Tensor:
     trained_hw = (int(trunk.patch_embed.grid_size[0]), int(trunk.patch_embed.grid_size[1]))
-    positions = trunk.pos_embed[0]
+    positions = trunk.get_parameter("pos_embed")[0]
     if trunk.cls_token is None:
         first = positions.new_zeros(1, positions.shape[1])
         return resized_positions(torch.cat([first, positions]), trained_hw, grid_hw)[1:]
@@ -108,18 +108,19 @@ def grid_angles(rope: nn.Module, grid_hw: tuple[int, int]) -> Float[Tensor, "P A
         grid_indexing=rope.grid_indexing,
         rotate_half=rope.rotate_half,
     )
-    return anew.get_embed(list(grid_hw)).to(rope.bands.device)
+    return anew.get_embed(list(grid_hw)).to(rope.get_buffer("bands").device)
 
 
 def run_block(block: AnyBlock, state: EvaTokens) -> EvaTokens:
     """A block as it was trained: every token attends to every token."""
-    tokens = block(state.tokens, rope=state.angles)
+    normed = _normed(block, state.tokens)
+    value = _projected(block.attn, normed, "v")
+    mixed = _attended(block.attn, normed, value, state, asking=state.tokens.shape[1])
+    tokens = _after_mixing(block, state.tokens, mixed)
     return EvaTokens(tokens, state.angles, state.num_prefix)
 
 
-def value_only(
-    block: AnyBlock, tokens: Float[Tensor, "B N F"]
-) -> Float[Tensor, "B N F"]:
+def value_only(block: AnyBlock, tokens: Float[Tensor, "B N F"]) -> Float[Tensor, "B N F"]:
     """A block in which every token attends to itself alone; see :func:`.vit_blocks.value_only`.
 
     Source:
@@ -132,14 +133,15 @@ def class_token_only(block: AnyBlock, state: EvaTokens) -> Float[Tensor, "B 1 F"
     """What :func:`run_block` makes of the class token, without the patches' queries."""
     normed = _normed(block, state.tokens)
     value = _projected(block.attn, normed, "v")
-    return _after_mixing(block, state.tokens[:, :1], _class_answer(block.attn, normed, value, state))
+    answer = _attended(block.attn, normed, value, state, asking=1)
+    return _after_mixing(block, state.tokens[:, :1], answer)
 
 
 def class_token_and_values(block: AnyBlock, state: EvaTokens) -> Float[Tensor, "B N F"]:
     """The class token as :func:`class_token_only` gives it, the others as :func:`value_only`."""
     normed = _normed(block, state.tokens)
     value = _projected(block.attn, normed, "v")
-    first = _class_answer(block.attn, normed, value, state)
+    first = _attended(block.attn, normed, value, state, asking=1)
     return _after_mixing(block, state.tokens, torch.cat([first, value[:, 1:]], dim=1))
 
 
@@ -159,22 +161,28 @@ def _projected(attention: Any, tokens: Tensor, which: str) -> Tensor:
     return F.linear(tokens, weight, getattr(attention, f"{which}_bias", None))
 
 
-def _class_answer(attention: Any, normed: Tensor, value: Tensor, state: EvaTokens) -> Tensor:
-    """``(B, 1, F)``: what the class token sees, before the output projection."""
+def _attended(
+    attention: Any, normed: Tensor, value: Tensor, state: EvaTokens, *, asking: int
+) -> Tensor:
+    """``(B, asking, F)``: what the first tokens see in all, before the output projection."""
+    query = _projected(attention, normed[:, :asking], "q")
+    key = _projected(attention, normed, "k")
     query, key, value = (
-        each.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-        for each in (
-            _projected(attention, normed[:, :1], "q"),
-            _projected(attention, normed, "k"),
-            value,
-        )
+        each.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for each in (query, key, value)
     )
-    query, key = attention.q_norm(query), attention.k_norm(key)
-    if state.angles is not None:
-        rotated = apply_rot_embed_cat(key[:, :, 1:], state.angles, half=attention.rotate_half)
-        key = torch.cat([key[:, :, :1], rotated], dim=2).type_as(value)
+    query = _rotated(attention, attention.q_norm(query), state)
+    key = _rotated(attention, attention.k_norm(key), state)
     answer = F.scaled_dot_product_attention(query, key, value)
     return answer.transpose(1, 2).flatten(2)
+
+
+def _rotated(attention: Any, heads: Tensor, state: EvaTokens) -> Tensor:
+    """Turn patches by their angles; what is before them stays."""
+    first, patches = heads.split([state.num_prefix, heads.shape[2] - state.num_prefix], dim=2)
+    if state.angles is None or patches.shape[2] == 0:
+        return heads
+    patches = apply_rot_embed_cat(patches, state.angles, half=attention.rotate_half)
+    return torch.cat([first, patches.type_as(first)], dim=2)
 
 
 def _after_mixing(block: AnyBlock, tokens: Tensor, mixed: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
 
+from .clip_weights import num_blocks
 from .eva import EVA_SPECS, EvaClipSpec
 
 _BEGINNINGS = (("visual.trunk.", "visual."), ("text.", ""))
@@ -82,10 +83,10 @@ def eva_spec_of(tensors: Mapping[str, Tensor], source: str) -> EvaClipSpec:
             image_size=grid * patch_size,
             patch_size=patch_size,
             width=width,
-            layers=_num_blocks(tensors, r"visual\.blocks\."),
+            layers=num_blocks(tensors, r"visual\.blocks\."),
             text_width=text_width,
             text_heads=text_width // 64,
-            text_layers=_num_blocks(tensors, r"transformer\.resblocks\."),
+            text_layers=num_blocks(tensors, r"transformer\.resblocks\."),
             context_length=len(tensors["positional_embedding"]),
             vocab_size=len(tensors["token_embedding.weight"]),
         )
@@ -99,7 +100,3 @@ def eva_spec_of(tensors: Mapping[str, Tensor], source: str) -> EvaClipSpec:
         if replace(spec, name="") == seen:
             named = name
     return replace(seen, name=named)
-
-
-def _num_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    return len({match[1] for name in tensors if (match := re.match(prefix + r"(\d+)\.", name))})
