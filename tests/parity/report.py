@@ -59,7 +59,12 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
     ),
     "clim": (
         "boxes",
+        "quickgelu_boxes",
+        "gelu_boxes",
         "normed_boxes",
+        "masks",
+        "masks_shape",
+        "det_size",
         "appeared",
         "macc_correct",
         "macc_labels",
