@@ -63,8 +63,8 @@ def load(
     Args:
         name: A name that ``regionclip models list`` shows (``"icons"`` ships with the package), the
             path of a checkpoint (RegionCLIP's, CORA's, CLIM's and CLIPSelf's originals, OpenAI's
-            CLIP, EVA-CLIP's EVA-02, or this package's own), or ``<tag>:<architecture>`` of any open_clip model, such as
-            ``"laion2b_s34b_b88k:ViT-B-16"``.
+            CLIP, EVA-CLIP's EVA-02, or this package's own), or ``<tag>:<architecture>`` of any
+            open_clip model, such as ``"laion2b_s34b_b88k:ViT-B-16"``.
         device: As PyTorch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: What the image towers and region head compute in; scores are always float32.
         proposals: Where boxes come from: a proposer of your own, or what :func:`open_proposals`

@@ -66,8 +66,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     Understood are ``torch.save`` files (old and new), TorchScript archives, safetensors, numpy's
     ``.npy`` and detectron2's pickles of numpy arrays. No file can run code. The weights are found
     under ``model_ema`` (the average over training), ``model``, ``module`` or ``state_dict``, the
-    first that there is; optimizer, counters, settings and whatever else is no tensor are left out, and a
-    ``module.`` in front of every name is removed.
+    first that there is; optimizer, counters, settings and whatever else is no tensor are left out,
+    and a ``module.`` in front of every name is removed.
 
     Args:
         path: A file.

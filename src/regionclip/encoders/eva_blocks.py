@@ -14,7 +14,7 @@ from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .vit_blocks import resized_positions
+from .vit_blocks import resized_cells, resized_positions
 
 AnyBlock = EvaBlock | EvaBlockPostNorm
 
@@ -73,8 +73,7 @@ def _positions(trunk: Eva, grid_hw: tuple[int, int]) -> Tensor:
     trained_hw = (int(trunk.patch_embed.grid_size[0]), int(trunk.patch_embed.grid_size[1]))
     positions = trunk.get_parameter("pos_embed")[0]
     if trunk.cls_token is None:
-        first = positions.new_zeros(1, positions.shape[1])
-        return resized_positions(torch.cat([first, positions]), trained_hw, grid_hw)[1:]
+        return resized_cells(positions, trained_hw, grid_hw)
     return resized_positions(positions, trained_hw, grid_hw)
 
 
