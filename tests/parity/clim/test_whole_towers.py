@@ -88,8 +88,17 @@ def test_clim_learns_from_a_batch_as_the_original_does(vit: ClipVit) -> None:
         return vectors[0]
 
     learner.image_vectors = kept
+    plain_texts, texts = vit.encode_tokens, []
+
+    def kept_texts(tokens: Tensor) -> Tensor:
+        texts.append(plain_texts(tokens))
+        return texts[0]
+
+    vit.encode_tokens = kept_texts
     loss = learner(batch)["contrast"].mean()
     loss.backward()
+    unit = torch.nn.functional.normalize(texts[0], dim=1)
+    check(CLIM, "text_features", unit, expected["text_features"], rtol=FEATURES)
     unit = torch.nn.functional.normalize(vectors[0].detach(), dim=1)
     check(CLIM, "region_features", unit[:29], expected["region_features"], rtol=FEATURES)
     check(CLIM, "single_features", unit[29:], expected["single_features"], rtol=FEATURES)
@@ -102,6 +111,7 @@ def test_clim_learns_from_a_batch_as_the_original_does(vit: ClipVit) -> None:
     assert own is not None
     row = f"gradrow.{name}"
     check(CLIM, row, own[::128, ::32], expected[row], rtol=GRADIENTS)
+    del vit.encode_tokens
     vit.zero_grad(set_to_none=True)
 
 
