@@ -10,7 +10,7 @@ from regionclip.regions.embedder import RegionEmbedder
 from regionclip.scoring.regions import RegionScorer
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
-from tests.fvit_files import TINY_FVLM, detect_one, tiny_fvit
+from tests.fvit_files import TINY_FVIT, TINY_FVLM, detect_one, tiny_fvit
 
 BOXES = torch.tensor([[10.0, 5, 60, 50], [0, 0, 120, 90], [70, 20, 110, 85]])
 
@@ -124,8 +124,22 @@ def test_fixed_exponents_and_scales_are_what_a_transfer_needs() -> None:
 def test_region_vectors_are_the_frozen_clips_and_masks_are_refused(detector: Detector) -> None:
     assert detector.encode_regions(image(), BOXES).shape == (3, 12)
     assert detector.encode_regions(image(), BOXES[:0]).shape == (0, 12)
-    with pytest.raises(ValueError, match="pools boxes of its frozen CLIP, not masks"):
+    with pytest.raises(ValueError, match="frozen ResNet pools boxes, not masks"):
         detector.encode_regions(image(), torch.ones(1, 90, 120, dtype=torch.bool))
+
+
+def test_masks_are_named_on_the_dense_map_of_a_frozen_vit() -> None:
+    model = tiny_fvit(TINY_FVIT)
+    detector = fvit_detector_of(model, model.encoder)
+    mask = torch.zeros(3, 128, 128, dtype=torch.bool)
+    mask[0, 16:32, 8:24] = True
+    mask[1] = True
+    mask[2, 20, 40] = True
+    picture = torch.rand(3, 128, 128)
+    vectors = detector.encode_regions(picture, mask)
+    boxes = torch.tensor([[8.0, 16, 24, 32], [0, 0, 128, 128], [40, 16, 48, 24]])
+    torch.testing.assert_close(vectors, detector.encode_regions(picture, boxes))
+    assert detector.encode_regions(picture, mask[:0]).shape == (0, 12)
 
 
 def test_objectness_in_scores_and_foreign_views_are_refused(detector: Detector) -> None:

@@ -16,6 +16,7 @@ from regionclip.vocabulary import Vocabulary
 from .heads import bounded
 from .model import Fvit
 from .scores import are_base, detector_logits, fused_scores
+from .towers import MaskTower
 
 
 class FvitRegions:
@@ -92,16 +93,18 @@ class FvitView:
         """The frozen CLIP's vectors, not normalised.
 
         Raises:
-            ValueError: Masks are given.
+            ValueError: Masks are given, and the CLIP is one with a ResNet.
         """
-        if masks is not None:
-            raise ValueError(
-                "this detector pools boxes of its frozen CLIP, not masks; give boxes, or load "
-                "the CLIP itself"
-            )
-        model = self.batch.model
+        tower = self.batch.model.tower
         clip_map = self.batch.maps.clip[self.index, None].float()
-        return model.tower.region_features(clip_map, [boxes.to(clip_map)])
+        if masks is None:
+            return tower.region_features(clip_map, [boxes.to(clip_map)])
+        if not isinstance(tower, MaskTower):
+            raise ValueError(
+                "this detector's frozen ResNet pools boxes, not masks; give boxes, or load the "
+                "CLIP itself"
+            )
+        return tower.mask_features(clip_map, masks)
 
     def last_stage_cells(self, boxes: Float[Tensor, "R 4"]) -> Float[Tensor, "R F g g"]:
         """What the mask head sees of each box."""

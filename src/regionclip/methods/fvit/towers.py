@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
@@ -13,7 +13,7 @@ from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.eva import EvaClip
 from regionclip.encoders.vit import ClipVit
 from regionclip.regions.attention_pool import attention_pool
-from regionclip.regions.dense_regions import pool_boxes
+from regionclip.regions.dense_regions import cell_shares, pool_boxes, pool_masks
 
 from .config import TOWERS, FvitConfig
 
@@ -67,6 +67,22 @@ class FrozenTower(Protocol):
         Args:
             clip_map: :attr:`FrozenMaps.clip`.
             boxes: Per image, ``xyxy`` in pixels of the input.
+        """
+        ...
+
+
+@runtime_checkable
+class MaskTower(FrozenTower, Protocol):
+    """A frozen tower that also names masks."""
+
+    def mask_features(
+        self, clip_map: Float[Tensor, "1 F h w"], masks: Bool[Tensor, "R H W"]
+    ) -> Float[Tensor, "R D"]:
+        """Vectors of masks over one image, not normalised.
+
+        Args:
+            clip_map: :attr:`FrozenMaps.clip` of the image.
+            masks: Over the image before it was padded.
         """
         ...
 
@@ -142,6 +158,14 @@ class TokenTower:
     ) -> Float[Tensor, "R D"]:
         """See :meth:`FrozenTower.region_features`."""
         return pool_boxes(clip_map, boxes, cell=float(self._encoder.cell))
+
+    def mask_features(
+        self, clip_map: Float[Tensor, "1 F h w"], masks: Bool[Tensor, "R H W"]
+    ) -> Float[Tensor, "R D"]:
+        """See :meth:`MaskTower.mask_features`; each cell counts by its share."""
+        size = (int(clip_map.shape[2]), int(clip_map.shape[3]))
+        shares = cell_shares(masks.to(clip_map.device), size, cell=self._encoder.cell)
+        return pool_masks(clip_map, [shares])
 
 
 def build_encoder(config: FvitConfig) -> FrozenClip:
