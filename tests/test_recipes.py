@@ -205,6 +205,7 @@ def test_detectors_on_frozen_clips_follow_the_published_settings(
 ) -> None:
     recipe = read_recipe(name)
     assert isinstance(recipe, FvitRecipe)
+    assert recipe.start in known_weights()
     plan, model, training = recipe.optimization, recipe.model, recipe.learner
     assert (plan.optimizer, plan.batch_size, plan.learning_rate) == ("adamw", 64, 1e-4)
     assert (plan.weight_decay, plan.max_gradient_norm) == (0.1, 1.0)

@@ -11,11 +11,17 @@ import regionclip
 from regionclip.checkpoints import CheckpointError
 from regionclip.encoders.clip_resnet import OPENAI_MEAN
 from regionclip.encoders.vit import VIT_SPECS
+from regionclip.methods.clim import reading as clim
+from regionclip.methods.clim.config import ClimConfig
+from regionclip.methods.clim.model import Clim
+from regionclip.methods.clipself import reading as clipself
+from regionclip.methods.clipself.config import ClipSelfConfig
+from regionclip.methods.clipself.model import ClipSelf
 from regionclip.methods.fvit.config import FvitConfig
 from regionclip.methods.fvit.model import Fvit, carry_classes
-from regionclip.methods.fvit.reading import read_model, text_names
+from regionclip.methods.fvit.reading import read_model, save_model, text_names
 from regionclip.methods.fvit.weights import is_original
-from tests.fvit_files import TINY_FVIT, TINY_VIT, detect_one, original_state, tiny_fvit
+from tests.fvit_files import TINY_EVA, TINY_FVIT, TINY_VIT, detect_one, original_state, tiny_fvit
 
 HEAD = "roi_head.bbox_head."
 FVLM = replace(
@@ -114,3 +120,23 @@ def test_wrong_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     big = state | {"backbone.visual.positional_embedding": torch.zeros(50, 16)}
     with pytest.raises(CheckpointError, match="of a size that was never released"):
         read_model(write(tmp_path / "big.pth", big))
+
+
+@pytest.mark.parametrize("kind", ["vit", "eva"])
+def test_the_clip_that_was_frozen_lends_its_text_tower(tmp_path: Path, kind: str) -> None:
+    model = model_of(80, FVLM if kind == "vit" else replace(FVLM, vit=None, eva=TINY_EVA))
+    path, whole = tmp_path / "own.safetensors", tmp_path / "clip.safetensors"
+    save_model(path, model, has_text_tower=False)
+    if kind == "vit":
+        frozen = Clim(ClimConfig(vit=TINY_VIT))
+        clim.save_model(whole, frozen)
+    else:
+        frozen = ClipSelf(ClipSelfConfig(encoder=TINY_EVA))
+        clipself.save_model(whole, frozen)
+    detector = regionclip.load(path, text_weights=whole)
+    words, its = (
+        each.vocabulary(["umbrella", "cat"], templates="photo").embeddings
+        for each in (detector, regionclip.load(whole))
+    )
+    torch.testing.assert_close(words, its)
+    assert detect_one(detector, torch.rand(3, 40, 60), ["umbrella"]).class_names == ("umbrella",)
