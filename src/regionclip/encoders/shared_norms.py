@@ -4,10 +4,12 @@ torch's ``SyncBatchNorm`` is for GPUs only, and its processes may not differ in 
 rows at all where others are asked in a loop; this one is for any device.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed import nn as differentiable
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -38,11 +40,11 @@ class SharedBatchNorm(nn.BatchNorm2d):
     def _over_processes(self, rows: Tensor) -> Tensor:
         values = rows.float()
         axes = (0, 2, 3)
-        count = differentiable.all_reduce(values.new_tensor(values.numel() / self.num_features))
+        count = _SumOfAll.apply(values.new_tensor(values.numel() / self.num_features))
         # in two passes: squares of large numbers would drown a small variance
-        mean = differentiable.all_reduce(values.sum(axes)) / count.clamp(min=1)
+        mean = _SumOfAll.apply(values.sum(axes)) / count.clamp(min=1)
         centred = values - mean[:, None, None]
-        variance = differentiable.all_reduce(centred.square().sum(axes)) / count.clamp(min=1)
+        variance = _SumOfAll.apply(centred.square().sum(axes)) / count.clamp(min=1)
         if count == 0:
             return self._as_counted(rows) + 0 * centred.to(rows.dtype)
         self._count_in(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
@@ -55,6 +57,27 @@ class SharedBatchNorm(nn.BatchNorm2d):
         share = 0.1 if self.momentum is None else self.momentum
         self.get_buffer("running_mean").lerp_(mean, share)
         self.get_buffer("running_var").lerp_(variance, share)
+
+
+class _SumOfAll(torch.autograd.Function):
+    """A sum over processes, each of which gets the gradients of all."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """The same everywhere."""
+        return _summed(values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """What all processes made of the sum."""
+        return _summed(gradient)
+
+
+def _summed(values: Tensor) -> Tensor:
+    total = values.detach().clone()
+    torch.distributed.all_reduce(total)
+    return total
 
 
 def _is_alone() -> bool:

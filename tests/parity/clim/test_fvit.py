@@ -19,7 +19,6 @@ from regionclip.methods.fvit.learner import FvitLearner
 from regionclip.methods.fvit.model import build
 from regionclip.methods.fvit.reading import text_names
 from regionclip.methods.fvit.scores import are_base, detector_logits, fused_scores
-from regionclip.methods.fvit.towers import FrozenMaps
 from regionclip.methods.fvit.training_config import FvitTraining
 from regionclip.methods.fvit.weights import map_weights
 from regionclip.proposals.rpn import RpnLevel
@@ -35,18 +34,21 @@ TOLERANCE = 2e-5
 
 @cache
 @torch.no_grad()
-def maps(case: Case) -> tuple[FrozenMaps, list[Tensor], list[Tensor]]:
-    """Frozen maps, the four scales, the five levels."""
-    model = detector(case)
-    found = model.maps(image(case))
-    assert model.scales is not None
-    return found, model.scales(found.scales), model.levels(found)
+def view(case: Case) -> FvitBatchView:
+    """The frozen tower's maps, and the pyramid."""
+    side = int(golden(case)["size"])
+    return FvitBatchView(detector(case), image(case), [(side, side)])
+
+
+def levels(case: Case) -> list[Tensor]:
+    with torch.no_grad():
+        return view(case).levels
 
 
 @cache
 @torch.no_grad()
 def judged(case: Case) -> list[RpnLevel]:
-    return detector(case).judge(maps(case)[2])
+    return detector(case).judge(levels(case))
 
 
 def rois(case: Case) -> Tensor:
@@ -56,7 +58,7 @@ def rois(case: Case) -> Tensor:
 @cache
 @torch.no_grad()
 def answers(case: Case) -> RegionAnswers:
-    return detector(case).answer(maps(case)[2], [rois(case)])
+    return detector(case).answer(levels(case), [rois(case)])
 
 
 @cache
@@ -66,7 +68,7 @@ def logits(case: Case) -> tuple[Tensor, Tensor]:
     model = detector(case)
     rows = model.class_embeddings, model.background
     own = detector_logits(answers(case).embeddings, *rows, scale=model.box_head.similarity_scale)
-    features = model.tower.region_features(maps(case)[0].clip, [rois(case)])
+    features = model.tower.region_features(view(case).maps.clip, [rois(case)])
     return own, detector_logits(features, *rows, scale=model.config.clip_scale)
 
 
@@ -77,7 +79,10 @@ def fused(case: Case) -> Tensor:
 
 @pytest.mark.parametrize("case", CASES)
 def test_scales_and_the_dense_map(case: Case) -> None:
-    frozen, scales, _ = maps(case)
+    frozen, model = view(case).maps, detector(case)
+    assert model.scales is not None
+    with torch.no_grad():
+        scales = model.scales(frozen.scales)
     for level, own in enumerate((*scales, frozen.clip)):
         name, expected = f"backbone{level}", golden(case)
         check(case, f"{name}_shape", own.shape, expected[f"{name}_shape"], rtol=0.0)
@@ -89,7 +94,7 @@ def test_scales_and_the_dense_map(case: Case) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_levels_of_the_pyramid(case: Case) -> None:
     expected = golden(case)
-    for level, own in enumerate(maps(case)[2]):
+    for level, own in enumerate(levels(case)):
         check_stats(case, f"fpn{level}", own)
         if case == FVIT:
             check(case, f"fpn{level}_shape", own.shape, expected[f"fpn{level}_shape"], rtol=0.0)
@@ -99,9 +104,8 @@ def test_levels_of_the_pyramid(case: Case) -> None:
 
 
 def test_anchors_are_judged_alike() -> None:
-    model, levels = detector(FVIT), maps(FVIT)[2]
     with torch.no_grad():
-        scores, deltas = model.rpn_head(levels)
+        scores, deltas = detector(FVIT).rpn_head(levels(FVIT))
     for level in range(5):
         check_stats(FVIT, f"rpn_cls{level}", scores[level])
         check_stats(FVIT, f"rpn_reg{level}", deltas[level])
@@ -132,7 +136,7 @@ def test_each_proposal_is_a_box_of_ours_with_its_score() -> None:
 
 def test_cells_of_regions() -> None:
     with torch.no_grad():
-        cells = detector(FVIT).cells(maps(FVIT)[2], [rois(FVIT)], num_bins=ROI_GRID)
+        cells = detector(FVIT).cells(levels(FVIT), [rois(FVIT)], num_bins=ROI_GRID)
     check_stats(FVIT, "bbox_feats", cells)
     expected = golden(FVIT)["bbox_feats_sub"]
     check(FVIT, "bbox_feats_sub", cells[:, ::16, ::3, ::3], expected, rtol=TOLERANCE)
@@ -143,7 +147,7 @@ def test_both_opinions_and_their_fusion(case: Case) -> None:
     expected, model = golden(case), detector(case)
     check(case, "bbox_pred", answers(case).deltas, expected["bbox_pred"], rtol=TOLERANCE)
     check(case, "det_logits", logits(case)[0], expected["det_logits"], rtol=TOLERANCE)
-    features = model.tower.region_features(maps(case)[0].clip, [rois(case)])
+    features = model.tower.region_features(view(case).maps.clip, [rois(case)])
     if case == FVIT:
         check(case, "vlm_roi_feats", features, expected["vlm_roi_feats"], rtol=TOLERANCE)
     else:
@@ -187,12 +191,10 @@ def test_boxes_are_moved_and_suppressed_per_class() -> None:
 def all_detections(case: Case) -> Selection:
     """From the image to detections, through the parts of the detector that users get."""
     model = detector(case)
-    side = int(golden(case)["size"])
-    view = FvitBatchView(model, image(case), [(side, side)])
-    [proposals] = view.propose()
+    [proposals] = view(case).propose()
     names = builtin_names(model.config.class_names)
     vocabulary = Vocabulary(names, model.class_embeddings, (), "")
-    scored = FvitScorer(model).score(view.of(0), proposals, vocabulary)
+    scored = FvitScorer(model).score(view(case).of(0), proposals, vocabulary)
     assert scored.deltas is not None
     own = RegionAnswers(scored.features, scored.deltas)
     return selected(case, scored.boxes, own, scored.scores)
