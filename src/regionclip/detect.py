@@ -2,7 +2,8 @@
 
     image -> prepare -> view -> proposals -> region features -> scores -> Detections
 
-:meth:`Detector.detect_prepared` and :meth:`Detector._detect_one` are that line.
+:meth:`Detector.detect_prepared` and :meth:`Detector._detect_one` are that line; the rest of this
+file takes input and gives output. Weights are read in ``loading.py``.
 """
 
 from collections.abc import Sequence
@@ -38,9 +39,10 @@ class DetectOptions:
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     """Thresholds, NMS and the number kept."""
     objectness_fusion: ObjectnessFusion = "geometric"
-    """``geometric``: sqrt(class score x objectness), in [0, 1]. ``raw``: RegionCLIP's own, with the
-    objectness logit, which may exceed 1. ``product``: class score x objectness, CORA's. ``none``:
-    the class score, as always for boxes that come without objectness."""
+    """``geometric``: sqrt(class score x objectness), in [0, 1]. ``raw``: RegionCLIP's own
+    sqrt(class score x objectness logit), which may exceed 1. ``product``: class score x
+    objectness, CORA's. ``none``: the class score, as always for boxes that come without
+    objectness."""
     use_box_deltas: bool = False
     """Refine boxes with the model's regressor; only fine-tuned models have one."""
     with_features: bool = False
@@ -164,11 +166,10 @@ class Detector:
             logits = self.parts.mask_head(view.last_stage_cells(chosen.boxes))
             masks = logits[:, 0].sigmoid().cpu()
         reported = scored.class_scores[rows, chosen.labels]
+        keeps_fused = options.selection.reported_score == "fused"
         found = Detections(
             boxes=chosen.boxes.cpu(),
-            scores=(
-                chosen.scores if options.selection.reported_score == "fused" else reported
-            ).cpu(),
+            scores=(chosen.scores if keeps_fused else reported).cpu(),
             labels=chosen.labels.cpu(),
             class_names=vocabulary.names,
             objectness=None
