@@ -10,9 +10,11 @@ import torch
 
 from regionclip.checkpoints import read_checkpoint
 from regionclip.clim_loading import CLIM
+from regionclip.clipself_loading import CLIPSELF
 from regionclip.cora_loading import CORA, REGION_PROMPT, cora_detector_of
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.text import MissingTextTower
+from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadRequest, OpenFile
 from regionclip.methods import find_weights, known_weights
 from regionclip.open_clip_loading import open_named
@@ -42,7 +44,7 @@ __all__ = [
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (REGION_PROMPT, CORA, CLIM, REGIONCLIP)
+KINDS = (REGION_PROMPT, CORA, FVIT, CLIPSELF, CLIM, REGIONCLIP)
 """Kinds of files; the first that claims a file opens it."""
 
 
@@ -61,9 +63,9 @@ def load(
 
     Args:
         name: A name that ``regionclip models list`` shows (``"icons"`` ships with the package), the
-            path of a checkpoint (RegionCLIP's, CORA's and CLIM's originals, OpenAI's CLIP, or this
-            package's own), or ``<tag>:<architecture>`` of any open_clip model, such as
-            ``"laion2b_s34b_b88k:ViT-B-16"``.
+            path of a checkpoint (RegionCLIP's, CORA's, CLIM's and CLIPSelf's originals, OpenAI's
+            CLIP, EVA-CLIP's EVA-02, or this package's own), or ``<tag>:<architecture>`` of any
+            open_clip model, such as ``"laion2b_s34b_b88k:ViT-B-16"``.
         device: As PyTorch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: What the image towers and region head compute in; scores are always float32.
         proposals: Where boxes come from: a proposer of your own, or what :func:`open_proposals`

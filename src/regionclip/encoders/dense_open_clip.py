@@ -1,9 +1,12 @@
 """open_clip's models by name, as dense towers where a sound dense form is known."""
 
+from collections.abc import Callable
+
 from open_clip.transformer import VisionTransformer
 
 from .crop_encoder import OpenClipEncoder
 from .dense import DenseEncoder
+from .dense_timm import DenseConvNext, DenseOpenClipEva, DensePerceptionEncoder, DenseSigLip
 from .vit import VitMaps
 from .vit_blocks import blocks_of
 
@@ -37,13 +40,24 @@ class DenseOpenClipVit(VitMaps, OpenClipEncoder):
         return visual
 
 
+_FORMS: tuple[Callable[[OpenClipEncoder], DenseEncoder], ...] = (
+    DenseOpenClipVit,
+    DenseOpenClipEva,
+    DensePerceptionEncoder,
+    DenseSigLip,
+    DenseConvNext,
+)
+
+
 def dense_form_of(encoder: OpenClipEncoder) -> DenseEncoder | None:
     """The same weights as a dense tower.
 
     Returns:
         ``None`` where no sound dense form is known, so that regions need whole crops.
     """
-    try:
-        return DenseOpenClipVit(encoder)
-    except TypeError:
-        return None
+    for form in _FORMS:
+        try:
+            return form(encoder)
+        except TypeError:  # a tower of another kind
+            continue
+    return None

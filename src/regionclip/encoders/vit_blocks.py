@@ -56,11 +56,18 @@ def resized_positions(
     Source:
         CLIPSelf (arXiv:2310.01403), sec. 3.1; bicubic, half-pixel centres, no antialiasing.
     """
+    return torch.cat([positions[:1], resized_cells(positions[1:], trained_hw, grid_hw)])
+
+
+def resized_cells(
+    positions: Float[Tensor, "T F"], trained_hw: tuple[int, int], grid_hw: tuple[int, int]
+) -> Float[Tensor, "N F"]:
+    """The same without a class token: one row per cell, row by row."""
     if trained_hw == grid_hw:
         return positions
-    cells = positions[1:].T.unflatten(1, trained_hw)[None]
+    cells = positions.T.unflatten(1, trained_hw)[None]
     cells = F.interpolate(cells, grid_hw, mode="bicubic", align_corners=False)
-    return torch.cat([positions[:1], cells[0].flatten(1).T])
+    return cells[0].flatten(1).T
 
 
 def run_block(
