@@ -57,6 +57,7 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
         "img*_scores",
         "img*_labels",
     ),
+    "clim": ("boxes", "quickgelu_boxes", "gelu_boxes", "masks", "masks_shape", "det_size"),
 }
 """By system, arrays that a case starts from; listed as such where nothing compares them."""
 NOT_COMPARED: Mapping[str, str] = {

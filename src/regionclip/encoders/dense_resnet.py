@@ -85,5 +85,5 @@ def dense_resnet_of(encoder: ClipResNet) -> DenseClipResNet:
     """A dense tower with the weights of another one, which are shared, not copied."""
     with torch.device("meta"):
         dense = DenseClipResNet(encoder.spec)
-    dense.clip = encoder.clip
+    dense.clip, dense.training = encoder.clip, encoder.training
     return dense

@@ -27,7 +27,7 @@ class MaskAttentionEncoder(DenseEncoder, Protocol):
 
 
 def box_cells(
-    boxes: Float[Tensor, "R 4"], map_hw: tuple[int, int], *, cell: float
+    boxes: Float[Tensor, "R 4"], map_hw: tuple[int, int], *, cell: int
 ) -> Bool[Tensor, "R h w"]:
     """Cells of a map from the one that holds a box's upper left corner, to before its lower right.
 
