@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from regionclip.detect import DetectOptions, Detector, DetectorParts
+from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.dense_resnet import DenseClipResNet
 from regionclip.encoders.text import TextEncoder, UnitPrompts
 from regionclip.encoders.vit import ClipVit
@@ -99,6 +100,7 @@ def dense_parts(
         longest_side=longest_side,
         size_rule="longest",
         interpolation="bicubic",
+        dense_tower=encoder if isinstance(encoder, DenseEncoder) else None,
     )
 
 

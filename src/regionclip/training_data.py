@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from regionclip.clim_recipes import PseudoLabelRecipe
 from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Dataset, Member, Sample
 from regionclip.data.readers import open_dataset
@@ -123,15 +124,15 @@ def open_boxes(source: DataSource) -> Dataset:
     train = _opened(source.train, source.train_split, source.image_root)
     if train.num_boxes == 0:
         raise ValueError(
-            f"{train.source} has no box to train on ({len(train)} images); regions of a grid need "
-            "none: set [grid] in place of [boxes]"
+            f"{train.source} has no box to train on ({len(train)} images); CLIPSelf on grids needs "
+            "none"
         )
     _check_images(train, "data.image_root")
     return train if source.keep_empty else only_annotated(train)
 
 
 def training_vocabulary(
-    recipe: TransferRecipe, train: Dataset, text: TextEncoder, *, width: int
+    recipe: TransferRecipe | PseudoLabelRecipe, train: Dataset, text: TextEncoder, *, width: int
 ) -> Vocabulary:
     """Vectors of the classes to train, from the recipe's file or from their names.
 

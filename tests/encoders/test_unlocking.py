@@ -81,4 +81,6 @@ def test_towers_and_numbers_that_make_no_sense_are_refused() -> None:
         unlock_last_groups(nn.Linear(2, 2), 1)
     with pytest.raises(ValueError, match="has no logit_scale to learn"):
         logit_scale_of(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match="only torch modules can be trained, and this is a str"):
+        unlock_last_groups("a tower", 1)
     assert torch.equal(logit_scale_of(tiny_dense()), tiny_dense().clip.get_parameter("logit_scale"))

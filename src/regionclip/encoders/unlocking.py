@@ -20,7 +20,7 @@ ASKING = re.compile(r"\.attn\.(?:q_proj\.|k_proj\.|q_bias$)")
 LOGIT_SCALE = re.compile(r"(?:^|\.)logit_scale$")
 
 
-def unlock_last_groups(encoder: nn.Module, count: int) -> None:
+def unlock_last_groups(encoder: object, count: int) -> None:
     """Freeze an encoder but for the last groups of its image tower and its logit scale.
 
     Groups, from the last on: blocks; of OpenAI's ViTs then the positional embedding, then patches,
@@ -39,39 +39,42 @@ def unlock_last_groups(encoder: nn.Module, count: int) -> None:
         wusize/CLIPSelf@1c7fe9c and wusize/CLIM@7baade3 (``--lock-image-unlocked-groups``). There 0
         unlocks all blocks of EVA-02.
     """
-    groups = image_groups(encoder)
+    module = module_of(encoder)
+    groups = image_groups(module)
     if not 1 <= count <= len(groups):
         raise ValueError(
             f"unlocked_groups must be in [1, {len(groups)}] for this image tower, got {count}"
         )
-    encoder.requires_grad_(False)
+    module.requires_grad_(False)
     for group in groups[-count:]:
         for parameter in group:
             parameter.requires_grad_(True)
-    logit_scale_of(encoder).requires_grad_(True)
+    logit_scale_of(module).requires_grad_(True)
 
 
-def freeze_unread(encoder: nn.Module) -> None:
+def freeze_unread(encoder: object) -> None:
     """Freeze also what a loss on maps alone never reads: it would have no gradient.
 
     Those are the logit scale, and queries and keys of the last block, where they are parameters of
     their own. Processes that average gradients would wait for theirs.
     """
-    numbers = [int(found[1]) for name in _names(encoder) if (found := BLOCK.search(name))]
-    for name, parameter in encoder.named_parameters():
+    named = dict(module_of(encoder).named_parameters())
+    numbers = [int(found[1]) for name in named if (found := BLOCK.search(name))]
+    for name, parameter in named.items():
         found = BLOCK.search(name)
         is_last = found is not None and int(found[1]) == max(numbers)
         if LOGIT_SCALE.search(name) or (is_last and ASKING.search(name)):
             parameter.requires_grad_(False)
 
 
-def image_groups(encoder: nn.Module) -> list[list[nn.Parameter]]:
+def image_groups(encoder: object) -> list[list[nn.Parameter]]:
     """The groups that :func:`unlock_last_groups` counts, the first ones first.
 
     Raises:
         ValueError: The tower is of no known kind.
     """
-    named = dict(encoder.named_parameters())
+    module = module_of(encoder)
+    named = dict(module.named_parameters())
     blocks: dict[int, list[nn.Parameter]] = {}
     for name, parameter in named.items():
         found = BLOCK.search(name)
@@ -79,9 +82,9 @@ def image_groups(encoder: nn.Module) -> list[list[nn.Parameter]]:
             blocks.setdefault(int(found[1]), []).append(parameter)
     if blocks:
         is_openai = any(OPENAI_VIT.search(name) for name in named)
-        before = [_matching(encoder, each) for each in (PATCHES, POSITIONS)] if is_openai else []
+        before = [_matching(module, each) for each in (PATCHES, POSITIONS)] if is_openai else []
         return [*before, *(blocks[number] for number in sorted(blocks))]
-    groups = [group for group in (_matching(encoder, LAYER4), _matching(encoder, POOL)) if group]
+    groups = [group for group in (_matching(module, LAYER4), _matching(module, POOL)) if group]
     if not groups:
         raise ValueError(
             "this image tower has neither numbered blocks nor a layer4, so nothing says which of "
@@ -90,16 +93,29 @@ def image_groups(encoder: nn.Module) -> list[list[nn.Parameter]]:
     return groups
 
 
-def logit_scale_of(encoder: nn.Module) -> nn.Parameter:
+def logit_scale_of(encoder: object) -> nn.Parameter:
     """The logarithm of what an encoder's similarities are multiplied by.
 
     Raises:
         ValueError: It has none.
     """
-    found = _matching(encoder, LOGIT_SCALE)
+    found = _matching(module_of(encoder), LOGIT_SCALE)
     if not found:
         raise ValueError("this encoder has no logit_scale to learn; give one with a text tower")
     return found[0]
+
+
+def module_of(encoder: object) -> nn.Module:
+    """An encoder as the module that it has to be to learn.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if not isinstance(encoder, nn.Module):
+        raise TypeError(
+            f"only torch modules can be trained, and this is a {type(encoder).__name__}"
+        )
+    return encoder
 
 
 def _matching(encoder: nn.Module, pattern: re.Pattern[str]) -> list[nn.Parameter]:
@@ -110,10 +126,6 @@ def _matching(encoder: nn.Module, pattern: re.Pattern[str]) -> list[nn.Parameter
         for name, parameter in encoder.named_parameters()
         if pattern.search(name) and id(parameter) not in norms
     ]
-
-
-def _names(encoder: nn.Module) -> list[str]:
-    return [name for name, _ in encoder.named_parameters()]
 
 
 def _batch_norm_parameters(encoder: nn.Module) -> set[int]:

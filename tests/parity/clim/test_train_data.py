@@ -10,6 +10,7 @@ from torch import nn
 
 from regionclip.data.crop_loading import CropPairing, pair_crops
 from regionclip.data.readers import open_dataset
+from regionclip.data.square_fitting import SquareFitting
 from regionclip.evaluation.class_means import mean_class_accuracy
 from regionclip.pairs import compose_mosaics, tile_boxes
 from regionclip.pairs.crops import GivenRegions, GridCells, RegionDraw, grids
@@ -77,6 +78,16 @@ def test_regions_and_their_crops_are_those_of_the_original(kind: str, number: in
     check(TOY, f"{name}_crop_stats", crops, expected[f"{name}_crop_stats"], rtol=CROPS)
     image = stats(normalized(paired.pixels))
     check(TOY, f"{name}_image_stats", image, expected[f"{name}_image_stats"], rtol=CROPS)
+
+
+def test_boxes_with_names_are_those_of_the_original() -> None:
+    path = parity_folder() / "clim" / "goldens" / "toy" / "detection.json"
+    picture, objects = toy_pictures()[0], open_dataset(path)[0].objects
+    fitting = SquareFitting(side=256)
+    _, targets = fitting.vary(picture, objects, generator=torch.Generator())
+    columns = [targets.boxes / 256, targets.labels[:, None], torch.ones(len(targets), 1)]
+    table = torch.cat([each.double() for each in columns], dim=1)
+    check(TOY, "region_boxes", table, golden(TOY)["region_boxes"], rtol=1e-7)
 
 
 def test_grids_are_those_of_the_original() -> None:

@@ -32,8 +32,8 @@ def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Data
     """Read a COCO or LVIS json with boxes, captions or both, or COCO's panoptic one.
 
     Captions are annotations, as COCO's, or a list in the image's own entry, as Detic's tools write
-    them. The segments of a panoptic json are objects; their masks stay in the PNG files, in a folder of
-    the json's name beside it.
+    them. The segments of a panoptic json are objects; their masks stay in the PNG files, in a
+    folder of the json's name beside it.
 
     Categories are ordered by id, as every COCO tool orders them. An optional ``split`` of a
     category (``base``, ``novel``) and ``frequency`` (LVIS) are kept. Annotations of images that the

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from regionclip.data.sampling import mixed_seed
 from regionclip.data.transforms import normalized
 from regionclip.encoders.dense import DenseEncoder
-from regionclip.encoders.unlocking import freeze_unread, unlock_last_groups
+from regionclip.encoders.unlocking import freeze_unread, module_of, unlock_last_groups
 from regionclip.losses import LossSum, cosine_distillation_loss
 from regionclip.regions.dense_regions import pool_boxes
 from regionclip.structures import CropBatch
@@ -60,8 +60,8 @@ class ClipSelfLearner(nn.Module):
                 f"{encoder.embed_dim}; the teacher has to be of the student's joint space"
             )
         self.encoder, self.config, self.seed = encoder, config, seed
-        teacher.requires_grad_(False)
-        self._teacher = (teacher.eval(),)  # no submodule: it is neither trained nor saved
+        module_of(teacher).requires_grad_(False).eval()
+        self._teacher = (teacher,)  # no submodule: it is neither trained nor saved
         unlock_last_groups(encoder, config.unlocked_groups)
         freeze_unread(encoder)
         self.train()
