@@ -1,5 +1,6 @@
 """Towers of a few thousand parameters whose vector of an image is the mean of its map."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ TINY_MEANS: dict[str, dict[str, Any]] = {
 """What the towers are told, by their trunk."""
 
 
+@cache
 def tiny_mean(trunk: str) -> MeanClip:
-    """Random weights, in ``eval`` mode, without gradients."""
+    """Random weights, in ``eval`` mode, without gradients; not to be changed."""
     torch.manual_seed(0)
     text = {"text_width": 16, "text_heads": 2, "text_layers": 1, "context_length": 16}
     spec = MeanClipSpec(

@@ -178,7 +178,8 @@ def _swin(spec: MeanClipSpec) -> nn.Module:
 def _davit(spec: MeanClipSpec) -> nn.Module:
     widths = tuple(spec.width * 2**stage for stage in range(len(spec.depths)))
     trunk = DaVit(num_classes=0, depths=spec.depths, embed_dims=widths, num_heads=spec.heads)
-    trunk.norm_pre, trunk.head = nn.Identity(), nn.Identity()
+    trunk.norm_pre = nn.Identity()
+    trunk.register_module("head", nn.Identity())
     return trunk
 
 
@@ -194,7 +195,8 @@ def _focalnet(spec: MeanClipSpec) -> nn.Module:
         use_post_norm=True,
         layerscale_value=1e-4,
     )
-    trunk.norm, trunk.head = nn.Identity(), nn.Identity()
+    trunk.norm = nn.Identity()
+    trunk.register_module("head", nn.Identity())
     return trunk
 
 
