@@ -171,6 +171,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "openai80": _IMAGENET80[1:],
     "vild63": _VILD63,
     "photo": ("a photo of a {}.",),
+    "name-and-photo": ("{}.", "a photo of a {}."),
     "none": ("{}",),
 }
 """Built-in sets by name: RegionCLIP's; without the bare name OpenAI's own, which are CORA's;
