@@ -7,12 +7,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import regionclip
 from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe
 from regionclip.methods.clim.reading import read_model
+from regionclip.methods.clipself import reading as clipself
+from regionclip.methods.clipself.config import ClipSelfConfig
+from regionclip.methods.clipself.model import ClipSelf
 from regionclip.recipes import read_recipe, recipe_names
 from regionclip.train import train
 from tests.runs import entries, losses
 from tests.tiny_clim_recipes import write_clim_recipes, write_tower
+from tests.tiny_eva import TINY_EVA, tiny_eva
 
 TASKS = ("clim", "clipself", "pseudo-labels")
 BLOCKS = "encoder.clip.visual.transformer.resblocks."
@@ -105,6 +110,29 @@ def test_regions_may_be_boxes_and_the_teacher_another_tower(
     train(read_recipe(own, changes), tmp_path / "alone")
     train(read_recipe(own, [*changes, f"teacher={teacher}"]), tmp_path / "taught")
     assert losses(tmp_path / "alone", "clipself") != losses(tmp_path / "taught", "clipself")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_eva_towers_are_trained_too(recipes: dict[str, Path], task: str, tmp_path: Path) -> None:
+    start, own = tmp_path / "eva.safetensors", ClipSelf(ClipSelfConfig(encoder=TINY_EVA))
+    own.encoder.load_state_dict(tiny_eva().state_dict())
+    clipself.save_model(start, own)
+    changes = [f"start={start}", "optimization.steps=1", "val=", "learner.unlocked_groups=3"]
+    if task != "clim":
+        changes[2] = "data.val="
+    weights = train(read_recipe(recipes[task], changes), tmp_path / "run")
+    before, after = tiny_eva(), clipself.read_model(weights).model.encoder
+    moved = {
+        name
+        for name, own in before.clip.state_dict().items()
+        if not torch.equal(own, after.clip.state_dict()[name])
+    }
+    last = "visual.blocks.2.attn."
+    assert f"{last}v_proj.weight" in moved
+    assert all(name.startswith("visual.blocks.") or name == "logit_scale" for name in moved)
+    # maps alone do not read what the last block asks with
+    assert (f"{last}q_proj.weight" in moved) == (task == "clim")
+    assert isinstance(regionclip.load(weights), regionclip.Detector)
 
 
 def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path: Path) -> None:
