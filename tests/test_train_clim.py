@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 import regionclip
 from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe
+from regionclip.methods import known_weights
 from regionclip.methods.clim.reading import read_model
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.config import ClipSelfConfig
@@ -169,6 +170,7 @@ def test_the_published_schedules_are_followed(
     name: str, plan: tuple[int, int], betas: tuple[float, float, float]
 ) -> None:
     recipe = read_recipe(name)
+    assert recipe.start in known_weights()  # type: ignore[union-attr]
     own = recipe.optimization  # type: ignore[union-attr]
     assert (own.steps, own.batch_size) == plan
     assert (own.momentum, own.second_beta, own.epsilon) == betas
