@@ -56,12 +56,19 @@ def open_tower(source: str, device: torch.device) -> Tower:
 
     Raises:
         CheckpointError: It is no model with a dense map and a text tower.
+        ValueError: It is a ResNet, whose regions CLIM pools with attention.
     """
     path = find_weights(source)
     state = read_checkpoint(path)
     if clipself.is_clipself_file(path, state):
         return _of_clipself(clipself.read_model(path, state).model.float().to(device))
-    return _of_clim(clim.read_model(path, state).model.float().to(device))
+    model = clim.read_model(path, state).model
+    if model.config.pooling == "attention":
+        raise ValueError(
+            f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
+            "only towers with a map of vectors are trained here; start with a vision transformer"
+        )
+    return _of_clim(model.float().to(device))
 
 
 def _of_clim(model: Clim) -> Tower:
