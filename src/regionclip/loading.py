@@ -14,6 +14,7 @@ from regionclip.clipself_loading import CLIPSELF
 from regionclip.cora_loading import CORA, REGION_PROMPT, cora_detector_of
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.text import MissingTextTower
+from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadRequest, OpenFile
 from regionclip.methods import find_weights, known_weights
 from regionclip.open_clip_loading import open_named
@@ -43,7 +44,7 @@ __all__ = [
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (REGION_PROMPT, CORA, CLIPSELF, CLIM, REGIONCLIP)
+KINDS = (REGION_PROMPT, CORA, FVIT, CLIPSELF, CLIM, REGIONCLIP)
 """Kinds of files; the first that claims a file opens it."""
 
 

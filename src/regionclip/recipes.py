@@ -14,6 +14,7 @@ from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecip
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
+from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.methods.regionclip.proposal_learner import RpnTraining
@@ -238,6 +239,7 @@ Recipe = (
     | ClimRecipe
     | ClipSelfRecipe
     | PseudoLabelRecipe
+    | FvitRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -251,6 +253,7 @@ TASKS: Mapping[str, type[Recipe]] = {
         ClimRecipe,
         ClipSelfRecipe,
         PseudoLabelRecipe,
+        FvitRecipe,
     )
 }
 

@@ -8,12 +8,14 @@
     clim           captions -> mosaics, whose tiles have captions -> loss -> image tower
     clipself       images -> regions, and crops that a teacher sees -> loss -> image tower
     pseudo-labels  boxes with a model's names -> loss -> image tower
+    fvit           boxes of base classes -> anchors, names, boxes, masks -> a frozen CLIP's detector
     icons          generated captions, then boxes -> a small detector from nothing
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
-``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, of CORA and
-of dense towers, in ``training_icons.py``, ``training_cora.py`` and ``training_clim.py``.
+``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, of CORA,
+of dense towers and of detectors on them, in ``training_icons.py``, ``training_cora.py``,
+``training_clim.py`` and ``training_fvit.py``.
 """
 
 import logging
@@ -34,6 +36,7 @@ from regionclip.data.caption_loading import LeftOutCounts
 from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.datasets import Dataset
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
+from regionclip.fvit_recipes import FvitRecipe
 from regionclip.loading import detector_of, proposals_only, text_encoder_of
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.config import RegionClipConfig
@@ -65,6 +68,7 @@ from regionclip.training_data import (
     test_vocabulary,
     training_vocabulary,
 )
+from regionclip.training_fvit import train_fvit
 from regionclip.training_icons import train_icons
 from regionclip.training_models import (
     frozen,
@@ -284,6 +288,7 @@ FLOWS: Mapping[str, Callable[..., None]] = {
     IconsRecipe.task: train_icons,
     RegionPromptRecipe.task: train_region_prompt,
     CoraRecipe.task: train_localizer,
+    FvitRecipe.task: train_fvit,
     ClimRecipe.task: train_clim,
     ClipSelfRecipe.task: train_clipself,
     PseudoLabelRecipe.task: train_pseudo_labels,

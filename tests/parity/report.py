@@ -70,6 +70,11 @@ INPUTS: Mapping[str, tuple[str, ...]] = {
         "macc_labels",
         "macc_thing",
         "lr_steps",
+        "size",
+        "rois",
+        "loss_labels",
+        "loss_labels_base",
+        "kept_keys",
     ),
 }
 """By system, arrays that a case starts from; listed as such where nothing compares them."""

@@ -174,6 +174,7 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
     from regionclip.checkpoints import is_native, read_checkpoint, save_tensors
     from regionclip.methods.clim import reading as clim
     from regionclip.methods.cora import reading as cora
+    from regionclip.methods.fvit import reading as fvit
     from regionclip.methods.regionclip.reading import model_of, read_model, save_model
     from regionclip.methods.regionclip.weights import recognise_checkpoint
     from regionclip.proposals.rpn_weights import map_rpn_weights
@@ -187,6 +188,11 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
         dense = clim.read_model(source, state)
         clim.save_model(output, dense.model, **origin)
         return [[dense.report.target, str(len(dense.report.loaded)), "0", "0"]]
+    if fvit.is_fvit_file(source, state):
+        frozen = fvit.read_model(source, state)
+        fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
+        report = frozen.report
+        return [[report.target, str(len(report.loaded)), _summary(report.missing), "0"]]
     if is_native(source):
         read = read_model(source, state)
     else:

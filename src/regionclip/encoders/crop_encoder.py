@@ -95,7 +95,15 @@ class OpenClipEncoder(nn.Module):
                 f"open_clip has no weights {pretrained!r} for {architecture}; expected one of "
                 f"{', '.join(tags)}"
             )
-        model = open_clip.create_model(architecture, pretrained=pretrained)
+        released = (
+            {} if pretrained is None else open_clip.get_pretrained_cfg(architecture, pretrained)
+        )
+        # open_clip takes the architecture's activation and only warns where the weights' is another
+        model = open_clip.create_model(
+            architecture,
+            pretrained=pretrained,
+            force_quick_gelu=bool(released.get("quick_gelu", False)),
+        )
         return cls(model.eval(), name=architecture, tokenize=open_clip.get_tokenizer(architecture))
 
     @property
