@@ -7,6 +7,7 @@ import pytest
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, set_model_preprocess_cfg
 from open_clip.timm_model import TimmModel
+from PIL import Image
 from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.convnext import ConvNeXt
 from timm.models.eva import Eva
@@ -14,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regionclip import load
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.dense import DenseEncoder, DenseViT
 from regionclip.encoders.dense_open_clip import dense_form_of
@@ -26,6 +28,8 @@ from regionclip.encoders.dense_timm import (
 )
 from regionclip.encoders.eva_blocks import grid_angles
 from regionclip.encoders.tokenizer import clip_tokenizer
+from regionclip.regions.crops import CropRegions
+from regionclip.regions.dense_regions import DenseRegions
 
 SIZES = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 
@@ -228,3 +232,17 @@ def test_towers_without_a_sound_form_have_none() -> None:
     assert dense_form_of(wrapped(registers, nn.Sequential())) is None
     largest = ConvNeXt(num_classes=0, depths=(1, 1, 1, 1), dims=(4, 4, 8, 8), global_pool="max")
     assert dense_form_of(wrapped(largest, nn.Sequential())) is None
+
+
+@pytest.mark.parametrize("name", ["siglip", "convnext", "eva giant"])
+def test_open_clips_names_give_regions_from_the_dense_map(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OpenClipEncoder, "create", lambda *_: wrapped(*TOWERS[name][0]()))
+    model = load("nowhere:tiny")
+    boxes = torch.tensor([[0.0, 0.0, 20.0, 10.0], [3.0, 2.0, 9.0, 8.0]])
+    picture = Image.effect_noise((20, 10), 80).convert("RGB")
+    assert isinstance(model.parts.regions, DenseRegions)
+    assert model.encode_regions(picture, boxes).shape == (2, dense_tower(name).embed_dim)
+    whole = load("nowhere:tiny", regions="crops")
+    assert isinstance(whole.parts.regions, CropRegions)

@@ -15,6 +15,7 @@ from regionclip.data.letterbox import letterbox
 from regionclip.data.transforms import pixels_of, resize_shortest_edge
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clim.reading import read_model
+from regionclip.methods.clipself.model import ClipSelf
 from regionclip.regions.dense_regions import network_input
 from tests.parity.comparing import parity_folder, seed
 
@@ -74,7 +75,7 @@ def dense_clip(name: str) -> Clim:
         return read_model(path).model.requires_grad_(False)
 
 
-def images(model: Clim, side: int) -> Tensor:
+def images(model: Clim | ClipSelf, side: int) -> Tensor:
     """Both images in squares, at the upper left, as the tower takes them."""
     squares = []
     for height, width, number in SIZES:
@@ -111,7 +112,7 @@ def masks(case: str) -> list[Tensor]:
     return [every, every[:2]]
 
 
-def check_images(case: str, model: Clim, inputs: Tensor) -> None:
+def check_images(case: str, model: Clim | ClipSelf, inputs: Tensor) -> None:
     """Compare both preprocessings."""
     expected, squares = golden(case), crops(model.encoder.image_size)
     for name, own, step in (
