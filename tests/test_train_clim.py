@@ -7,12 +7,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import regionclip
 from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe
-from regionclip.methods.clim.reading import read_model
+from regionclip.methods import known_weights
+from regionclip.methods.clim import reading as clim
+from regionclip.methods.clim.config import ClimConfig
+from regionclip.methods.clim.model import Clim
+from regionclip.methods.clipself import reading as clipself
+from regionclip.methods.clipself.config import ClipSelfConfig
+from regionclip.methods.clipself.model import ClipSelf
 from regionclip.recipes import read_recipe, recipe_names
 from regionclip.train import train
 from tests.runs import entries, losses
 from tests.tiny_clim_recipes import write_clim_recipes, write_tower
+from tests.tiny_clip import TINY
+from tests.tiny_eva import TINY_EVA, tiny_eva
 
 TASKS = ("clim", "clipself", "pseudo-labels")
 BLOCKS = "encoder.clip.visual.transformer.resblocks."
@@ -49,11 +58,11 @@ def test_a_tower_is_trained_measured_and_written(
     # what it will take is said first
     messages = [each.getMessage() for each in caplog.records]
     assert any("4 steps of" in each and "GB for the optimizer" in each for each in messages)
-    assert read_model(weights).model.encoder.encoder_id
+    assert clim.read_model(weights).model.encoder.encoder_id
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", ["clim", "clipself"])
 def test_weights_between_start_and_end_are_kept_while_training_goes_on_without(
     recipes: dict[str, Path], task: str, tmp_path: Path
 ) -> None:
@@ -107,6 +116,29 @@ def test_regions_may_be_boxes_and_the_teacher_another_tower(
     assert losses(tmp_path / "alone", "clipself") != losses(tmp_path / "taught", "clipself")
 
 
+@pytest.mark.parametrize("task", ["clim", "clipself"])
+def test_eva_towers_are_trained_too(recipes: dict[str, Path], task: str, tmp_path: Path) -> None:
+    start, own = tmp_path / "eva.safetensors", ClipSelf(ClipSelfConfig(encoder=TINY_EVA))
+    own.encoder.load_state_dict(tiny_eva().state_dict())
+    clipself.save_model(start, own)
+    changes = [f"start={start}", "optimization.steps=1", "val=", "learner.unlocked_groups=3"]
+    if task != "clim":
+        changes[2] = "data.val="
+    weights = train(read_recipe(recipes[task], changes), tmp_path / "run")
+    before, after = tiny_eva(), clipself.read_model(weights).model.encoder
+    moved = {
+        name
+        for name, own in before.clip.state_dict().items()
+        if not torch.equal(own, after.clip.state_dict()[name])
+    }
+    last = "visual.blocks.2.attn."
+    assert f"{last}v_proj.weight" in moved
+    assert all(name.startswith("visual.blocks.") or name == "logit_scale" for name in moved)
+    # maps alone do not read what the last block asks with
+    assert (f"{last}q_proj.weight" in moved) == (task == "clim")
+    assert isinstance(regionclip.load(weights), regionclip.Detector)
+
+
 def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(ValueError, match="no whole number of mosaic sets of 5"):
@@ -123,6 +155,10 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
     for task in ("clipself", "pseudo-labels"):
         with pytest.raises(ValueError, match=r"set data\.train, or give --data"):
             train(read_recipe(recipes[task], ["data.train="]), run)
+    resnet = tmp_path / "resnet.safetensors"
+    clim.save_model(resnet, Clim(ClimConfig(vit=None, resnet=TINY, pooling="attention")))
+    with pytest.raises(ValueError, match="only towers with a map of vectors are trained here"):
+        train(read_recipe(recipes["clim"], [f"start={resnet}"]), run)
     assert not (run / "checkpoints").exists()
 
 
@@ -141,6 +177,7 @@ def test_the_published_schedules_are_followed(
     name: str, plan: tuple[int, int], betas: tuple[float, float, float]
 ) -> None:
     recipe = read_recipe(name)
+    assert recipe.start in known_weights()  # type: ignore[union-attr]
     own = recipe.optimization  # type: ignore[union-attr]
     assert (own.steps, own.batch_size) == plan
     assert (own.momentum, own.second_beta, own.epsilon) == betas

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from regionclip.checkpoints import read_checkpoint
-from regionclip.clim_loading import clim_detector_of, dense_parts
-from regionclip.detect import DetectOptions, Detector
+from regionclip.clim_loading import clim_detector_of
+from regionclip.clipself_loading import clipself_detector_of
+from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import UnitPrompts
 from regionclip.methods import find_weights
@@ -16,7 +17,6 @@ from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.model import ClipSelf
-from regionclip.regions.dense_regions import DenseRegions
 from regionclip.vocabulary import Vocabulary
 
 
@@ -56,12 +56,19 @@ def open_tower(source: str, device: torch.device) -> Tower:
 
     Raises:
         CheckpointError: It is no model with a dense map and a text tower.
+        ValueError: It is a ResNet, whose regions CLIM pools with attention.
     """
     path = find_weights(source)
     state = read_checkpoint(path)
     if clipself.is_clipself_file(path, state):
         return _of_clipself(clipself.read_model(path, state).model.float().to(device))
-    return _of_clim(clim.read_model(path, state).model.float().to(device))
+    model = clim.read_model(path, state).model
+    if model.config.pooling == "attention":
+        raise ValueError(
+            f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
+            "only towers with a map of vectors are trained here; start with a vision transformer"
+        )
+    return _of_clim(model.float().to(device))
 
 
 def _of_clim(model: Clim) -> Tower:
@@ -74,17 +81,9 @@ def _of_clim(model: Clim) -> Tower:
 
 
 def _of_clipself(model: ClipSelf) -> Tower:
-    config = model.config
-
-    def detect() -> Detector:
-        regions = DenseRegions(model.encoder, padding=config.padding)
-        parts = dense_parts(model.encoder, regions, proposer=None, longest_side=config.longest_side)
-        parts = replace(parts, templates=config.templates, temperature=config.temperature)
-        return Detector(parts, DetectOptions(selection=config.selection))
-
     return Tower(
         encoder=model.encoder,
-        templates=config.templates,
-        detect=detect,
+        templates=model.config.templates,
+        detect=lambda: clipself_detector_of(model),
         save=lambda path: clipself.save_model(path, model),
     )

@@ -11,6 +11,7 @@ from regionclip.methods.clim.learner import ClimLearner
 from regionclip.methods.clim.training_config import ClimTraining
 from regionclip.structures import CaptionedBatch
 from tests.tiny_dense import tiny_dense
+from tests.tiny_eva import tiny_eva
 
 CONFIG = ClimTraining(mosaic_sides=(1, 2), images_per_set=6, mosaic_pixels=64, unlocked_groups=1)
 WORDS = ("dog", "cat", "car", "tree", "bird", "hat", "cup", "sky", "sea", "bus", "bed", "fork")
@@ -63,6 +64,19 @@ def test_only_the_last_blocks_and_the_scale_learn() -> None:
     assert "clip.logit_scale" in trainable
     assert all("resblocks.1." in name or name == "clip.logit_scale" for name in trainable)
     assert not any(module.training for module in encoder.modules())
+
+
+def test_without_single_images_nothing_waits_for_what_only_they_read() -> None:
+    for images_per_set, is_asked in ((6, True), (5, False)):
+        encoder = tiny_eva()
+        learner = ClimLearner(encoder, replace(CONFIG, images_per_set=images_per_set))
+        assert learner.config.num_singles == (1 if is_asked else 0)
+        learner(batch_of(images_per_set))["contrast"].mean().backward()
+        own = dict(encoder.clip.named_parameters())
+        for name, parameter in own.items():
+            assert (parameter.grad is not None) == parameter.requires_grad, name
+        assert own["visual.blocks.2.attn.q_proj.weight"].requires_grad == is_asked
+        assert own["logit_scale"].requires_grad
 
 
 def test_the_loss_is_clips_of_vectors_and_captions() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from regionclip.data.transforms import normalized
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import without_padding
-from regionclip.encoders.unlocking import logit_scale_of, unlock_last_groups
+from regionclip.encoders.unlocking import freeze_unread, logit_scale_of, unlock_last_groups
 from regionclip.losses import LossSum, image_text_loss
 from regionclip.pairs import caption_id, compose_mosaics
 from regionclip.regions.dense_regions import pool_boxes
@@ -44,6 +44,9 @@ class ClimLearner(nn.Module):
         super().__init__()
         self.encoder, self.config = encoder, config
         unlock_last_groups(encoder, config.unlocked_groups)
+        if config.num_singles == 0:
+            freeze_unread(encoder)
+            logit_scale_of(encoder).requires_grad_(True)
         self.train()
 
     def train(self, mode: bool = True) -> "ClimLearner":

@@ -30,3 +30,9 @@ class ClimTraining:
                 f"mosaic_pixels and unlocked_groups must be positive, got {self.mosaic_pixels} and "
                 f"{self.unlocked_groups}"
             )
+
+    @property
+    def num_singles(self) -> int:
+        """Images of a set that are in no mosaic."""
+        sides = mosaic_sides(self.images_per_set, self.mosaic_sides)
+        return self.images_per_set - sum(side * side for side in sides)
