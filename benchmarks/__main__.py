@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 import tyro
 
-from . import cora, end_to_end, objectness, region_head, text, training_step
+from . import cora, dense, end_to_end, objectness, region_head, text, training_step
 from .measure import Report, SkippedError, publish
 
 Name = Literal[
-    "region_head", "end_to_end", "objectness", "cora", "training_step", "text", "text_all"
+    "region_head", "end_to_end", "objectness", "cora", "dense", "training_step", "text", "text_all"
 ]
 
 
@@ -32,6 +32,8 @@ class Options:
     """Regions per image."""
     num_photographs: int = 20
     """Photographs in which the effect of objectness is counted."""
+    dense_side: int = 1024
+    """Pixels of the square image that dense maps are made of."""
     num_training_regions: int = 256
     """Regions of the image that the training step learns from; recipes have 512."""
     num_loaded_images: int = 64
@@ -57,6 +59,12 @@ def main(options: Options) -> int:
             device=device,
         ),
         "cora": lambda: cora.run(repeats=repeats, device=device),
+        "dense": lambda: dense.run(
+            side=options.dense_side,
+            num_regions=options.num_regions,
+            repeats=repeats,
+            device=device,
+        ),
         "training_step": lambda: training_step.run(
             num_regions=options.num_training_regions,
             num_loaded=options.num_loaded_images,

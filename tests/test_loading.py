@@ -24,6 +24,7 @@ from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.onnx_detector import OnnxDetector, OnnxDetectorConfig
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.regions.crops import CropRegions
+from regionclip.regions.dense_regions import DenseRegions
 from regionclip.structures import Detections, PreparedImage
 from regionclip.weights import WeightsEntry
 
@@ -210,6 +211,24 @@ def test_crops_take_precision_and_memory_budget(
     torch.testing.assert_close(narrow.encode_regions(PICTURE, boxes), vectors)
 
 
+def test_a_named_vit_gives_regions_of_its_map_and_knows_no_other_kinds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(OpenClipEncoder, "create", lambda *_: tiny_vit())
+    detector = load("nowhere:tiny-vit")
+    assert isinstance(detector.parts.regions, DenseRegions)
+    assert detector.encoder_id == load("nowhere:tiny-vit", regions="crops").encoder_id
+    assert detector.prepare(PICTURE).size_hw == (512, 398)
+    boxes = torch.tensor([[5.0, 5.0, 60.0, 80.0], [0.0, 0.0, 20.0, 30.0]])
+    assert detector.encode_regions(PICTURE, boxes).shape == (2, 10)
+    with pytest.raises(ValueError, match="nowhere:tiny-vit has no regions 'layer4'; use 'map'"):
+        load("nowhere:tiny-vit", regions="layer4")
+    monkeypatch.setattr("regionclip.open_clip_loading.dense_form_of", lambda _: None)
+    assert isinstance(load("nowhere:tiny-vit").parts.regions, CropRegions)
+    with pytest.raises(ValueError, match="nowhere:tiny-vit has no regions 'dense'"):
+        load("nowhere:tiny-vit", regions="dense")
+
+
 def test_a_whole_crop_model_takes_no_other_text_tower(pretrained: Path) -> None:
     with pytest.raises(ValueError, match="nowhere:ViT-X runs with its own text tower; leave out"):
         load("nowhere:ViT-X", text_weights=pretrained)
@@ -251,7 +270,7 @@ def test_unknown_names_and_options_are_refused_in_a_sentence(
         ValueError, match="unknown precision 'fp8'; expected one of fp32, bf16, fp16"
     ):
         load(pretrained, precision="fp8")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown regions 'shared'; expected one of map, crops"):
+    with pytest.raises(ValueError, match="unknown regions 'shared'; expected one of map, dense"):
         load(pretrained, regions="shared")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown proposals 'selective search'; expected grid"):
         load(pretrained, proposals="selective search")

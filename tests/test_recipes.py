@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
+from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods import known_weights
 from regionclip.methods.cora import VARIANTS as CORA_VARIANTS
 from regionclip.methods.regionclip import VARIANTS
@@ -161,7 +162,8 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (("proposal_training.optimization.steps=1",), "is missing|exclude each other"),
         (
             ("task=juggle",),
-            "one of transfer, proposals, pretrain, icons, region-prompt, cora, got 'juggle'",
+            "one of transfer, proposals, pretrain, icons, region-prompt, cora, clim, clipself, "
+            "pseudo-labels, fvit, got 'juggle'",
         ),
     ],
 )
@@ -187,3 +189,43 @@ def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=message) as caught:
             read_recipe(path)
         assert "odd.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "size", "width", "blocks"),
+    [
+        ("fvit-ov-coco-vitb16", 3 * 1684, 640, 512, (3, 5, 7, 11)),
+        ("fvit-ov-coco-vitl14", 3 * 1684, 896, 768, (6, 10, 14, 23)),
+        ("fvit-ov-lvis-vitb16", 48 * 1566, 1024, 512, (3, 5, 7, 11)),
+        ("fvlm-ov-coco-vitb16", 3 * 1684, 640, 1024, (3, 5, 7, 11)),
+    ],
+)
+def test_detectors_on_frozen_clips_follow_the_published_settings(
+    name: str, steps: int, size: int, width: int, blocks: tuple[int, ...]
+) -> None:
+    recipe = read_recipe(name)
+    assert isinstance(recipe, FvitRecipe)
+    assert recipe.start in known_weights()
+    plan, model, training = recipe.optimization, recipe.model, recipe.learner
+    assert (plan.optimizer, plan.batch_size, plan.learning_rate) == ("adamw", 64, 1e-4)
+    assert (plan.weight_decay, plan.max_gradient_norm) == (0.1, 1.0)
+    assert (plan.warmup_steps, plan.warmup_factor, plan.steps) == (250, 0.001, steps)
+    assert (model.image_size, model.head_width, model.token_blocks) == (size, width, blocks)
+    varying = recipe.augmentation
+    assert (varying.shortest_sides, varying.longest_side) == ((size,), size)
+    assert (varying.factors, varying.flip_share) == ((0.1, 2.0), 0.5)
+    is_lvis = "lvis" in name
+    assert (model.clip_scale, model.base_exponent) == (50.0 if is_lvis else 75.0, 0.1)
+    assert model.novel_exponent == (0.6 if is_lvis else 0.8)
+    selection = model.selection
+    assert (selection.min_score, selection.nms_iou, selection.max_detections) == (
+        (0.0001, 0.5, 300) if is_lvis else (0.01, 0.4, 100)
+    )
+    assert plan.milestones == ((32 * 1566, 44 * 1566) if is_lvis else ())
+    is_fvlm = name.startswith("fvlm")
+    assert (model.projection, model.background) == (
+        (True, "learned") if is_fvlm else (False, "text")
+    )
+    assert training.background_weight == (1.0 if is_fvlm else 0.9 if is_lvis else 0.6)
+    assert training.train_masks == model.mask_head == model.rpn_norm == is_lvis
+    assert not recipe.data.keep_empty

@@ -10,9 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
+from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
+from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.methods.regionclip.proposal_learner import RpnTraining
@@ -228,7 +230,16 @@ class IconsRecipe:
 
 
 Recipe = (
-    TransferRecipe | ProposalRecipe | PretrainRecipe | IconsRecipe | RegionPromptRecipe | CoraRecipe
+    TransferRecipe
+    | ProposalRecipe
+    | PretrainRecipe
+    | IconsRecipe
+    | RegionPromptRecipe
+    | CoraRecipe
+    | ClimRecipe
+    | ClipSelfRecipe
+    | PseudoLabelRecipe
+    | FvitRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -239,6 +250,10 @@ TASKS: Mapping[str, type[Recipe]] = {
         IconsRecipe,
         RegionPromptRecipe,
         CoraRecipe,
+        ClimRecipe,
+        ClipSelfRecipe,
+        PseudoLabelRecipe,
+        FvitRecipe,
     )
 }
 

@@ -161,6 +161,24 @@ class CaptionedBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class CropBatch:
+    """Images with regions that have been cut out too: one step's input to self-distillation.
+
+    Attributes:
+        images: RGB in [0, 1], each fitted into the upper left of a square, the rest black.
+        boxes: Per image, ``xyxy`` in pixels of the square.
+        crops: Per box of all images, image after image, what the teacher sees of it: RGB in
+            [0, 1].
+        step: As that of :class:`DetectionBatch`.
+    """
+
+    images: Float[Tensor, "B 3 S S"]
+    boxes: tuple[Float[Tensor, "_ 4"], ...]
+    crops: Float[Tensor, "N 3 s s"]
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Detections:
     """Detections of one image, best first.
 

@@ -5,12 +5,17 @@
     proposals      boxes without names -> anchors on objects -> losses -> proposal network
     region-prompt  boxes of base classes -> their names -> loss -> what CLIP pools regions with
     cora           boxes of base classes -> queries paired with them -> losses -> localiser
+    clim           captions -> mosaics, whose tiles have captions -> loss -> image tower
+    clipself       images -> regions, and crops that a teacher sees -> loss -> image tower
+    pseudo-labels  boxes with a model's names -> loss -> image tower
+    fvit           boxes of base classes -> anchors, names, boxes, masks -> a frozen CLIP's detector
     icons          generated captions, then boxes -> a small detector from nothing
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
-``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons and of CORA,
-in ``training_icons.py`` and ``training_cora.py``.
+``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, of CORA,
+of dense towers and of detectors on them, in ``training_icons.py``, ``training_cora.py``,
+``training_clim.py`` and ``training_fvit.py``.
 """
 
 import logging
@@ -24,12 +29,14 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
+from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
 from regionclip.concepts.pool import ConceptPool
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.caption_loading import LeftOutCounts
 from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.datasets import Dataset
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
+from regionclip.fvit_recipes import FvitRecipe
 from regionclip.loading import detector_of, proposals_only, text_encoder_of
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.config import RegionClipConfig
@@ -53,6 +60,7 @@ from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
 from regionclip.training.engine import make_accelerator
+from regionclip.training_clim import train_clim, train_clipself, train_pseudo_labels
 from regionclip.training_cora import train_localizer, train_region_prompt
 from regionclip.training_data import (
     open_training_data,
@@ -60,6 +68,7 @@ from regionclip.training_data import (
     test_vocabulary,
     training_vocabulary,
 )
+from regionclip.training_fvit import train_fvit
 from regionclip.training_icons import train_icons
 from regionclip.training_models import (
     frozen,
@@ -279,6 +288,10 @@ FLOWS: Mapping[str, Callable[..., None]] = {
     IconsRecipe.task: train_icons,
     RegionPromptRecipe.task: train_region_prompt,
     CoraRecipe.task: train_localizer,
+    FvitRecipe.task: train_fvit,
+    ClimRecipe.task: train_clim,
+    ClipSelfRecipe.task: train_clipself,
+    PseudoLabelRecipe.task: train_pseudo_labels,
 }
 """By the recipe's task."""
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from regionclip.clim_recipes import PseudoLabelRecipe
 from regionclip.concepts.class_names import plain_name
-from regionclip.data.datasets import Dataset, Member
+from regionclip.data.datasets import Dataset, Member, Sample
 from regionclip.data.readers import open_dataset
 from regionclip.data.readers.yolo_folders import is_yolo
+from regionclip.data.sources import find_images
 from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.finding import prompt_names
 from regionclip.evaluation.naming import only_annotated, with_categories
@@ -70,17 +72,67 @@ def open_val(recipe: PretrainRecipe) -> Dataset | None:
     Raises:
         ValueError: A path is wrong, the set is empty, or an image is missing.
     """
-    if not recipe.val:
+    source = DataSource(
+        val=recipe.val, val_split=recipe.val_split, val_image_root=recipe.val_image_root
+    )
+    return measured_on(source, max_images=recipe.measuring.max_images)
+
+
+def measured_on(source: DataSource, *, max_images: int | None) -> Dataset | None:
+    """Read and check what a run is measured on that trains on no classes of its own, if anything.
+
+    Raises:
+        ValueError: A path is wrong, the set is empty, or an image is missing.
+    """
+    if not source.val:
         return None
-    val = _opened(recipe.val, recipe.val_split, recipe.val_image_root)
+    val = _opened(source.val, source.val_split, source.val_image_root)
     _check_images(val, "val_image_root")
     if len(val) == 0:
         raise ValueError(f"{val.source} has no image to measure on; leave out val")
-    return replace(val, samples=val.samples[: recipe.measuring.max_images])
+    return replace(val, samples=val.samples[:max_images])
+
+
+def open_images(source: DataSource) -> Dataset:
+    """Images to train on without a word about them: a folder of photographs will do.
+
+    Args:
+        source: Its ``train`` is a folder, a pattern, or a COCO json.
+
+    Raises:
+        ValueError: There is no such thing, or no image in it.
+    """
+    if not source.train:
+        raise ValueError("the recipe names no images to train on; set data.train, or give --data")
+    samples = tuple(
+        Sample(each.name, each.file, each.name)
+        for each in find_images([source.train], image_root=source.image_root)
+    )
+    images = Dataset(source.train, (), samples)
+    _check_images(images, "data.image_root")
+    return images
+
+
+def open_boxes(source: DataSource) -> Dataset:
+    """Images with boxes to train on, whatever they are called.
+
+    Raises:
+        ValueError: A path is wrong, there is no box, or an image is missing.
+    """
+    if not source.train:
+        raise ValueError("the recipe names no data to train on; set data.train, or give --data")
+    train = _opened(source.train, source.train_split, source.image_root)
+    if train.num_boxes == 0:
+        raise ValueError(
+            f"{train.source} has no box to train on ({len(train)} images); CLIPSelf on grids needs "
+            "none"
+        )
+    _check_images(train, "data.image_root")
+    return train if source.keep_empty else only_annotated(train)
 
 
 def training_vocabulary(
-    recipe: TransferRecipe, train: Dataset, text: TextEncoder, *, width: int
+    recipe: TransferRecipe | PseudoLabelRecipe, train: Dataset, text: TextEncoder, *, width: int
 ) -> Vocabulary:
     """Vectors of the classes to train, from the recipe's file or from their names.
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate.utils import gather_object
@@ -12,9 +12,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from regionclip.data.augmentation import Augmentation
+from regionclip.data.augmentation import ObjectVariation, WholeImageVariation
 from regionclip.data.caption_loading import LeftOutCounts, caption_batches
 from regionclip.data.captions import CaptionedImages
+from regionclip.data.crop_loading import CropPairing, crop_batches
 from regionclip.data.datasets import Dataset
 from regionclip.data.detection_loading import detection_batches
 from regionclip.data.sampling import Loading
@@ -22,10 +23,11 @@ from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Judge, Watch
 from regionclip.proposals.proposer import Proposer
 from regionclip.recipe_settings import Measuring, RunSettings
-from regionclip.structures import CaptionedBatch, DetectionBatch
+from regionclip.structures import CaptionedBatch, CropBatch, DetectionBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
 from regionclip.training.trial import optimizer_bytes, try_stage
 
+Varies = TypeVar("Varies")
 LOGGER = logging.getLogger(__name__)
 
 
@@ -129,7 +131,7 @@ class Run:
         self,
         source: CaptionedImages,
         plan: Optimization,
-        augmentation: Augmentation,
+        augmentation: WholeImageVariation,
         *,
         proposer: Proposer | None,
         left_out: LeftOutCounts,
@@ -150,7 +152,7 @@ class Run:
         self,
         dataset: Dataset,
         plan: Optimization,
-        augmentation: Augmentation,
+        augmentation: ObjectVariation,
         *,
         repeat_threshold: float = 0.0,
         with_polygons: bool = False,
@@ -163,7 +165,13 @@ class Run:
             with_polygons=with_polygons,
         )
 
-    def _loading(self, plan: Optimization, augmentation: Augmentation) -> Loading:
+    def crop_batches(
+        self, dataset: Dataset, plan: Optimization, pairing: CropPairing
+    ) -> Callable[[int], Iterable[CropBatch]]:
+        """This process's share of images with regions that are cut out."""
+        return crop_batches(dataset, self._loading(plan, pairing))
+
+    def _loading(self, plan: Optimization, augmentation: Varies) -> Loading[Varies]:
         processes = self.processes
         return Loading(
             augmentation=augmentation,

@@ -20,8 +20,7 @@ from regionclip.concepts.class_names import builtin_names, checked_names, read_n
 from regionclip.concepts.templates import prompt_templates
 from regionclip.data.images import read_image
 from regionclip.data.transforms import pixels_of
-from regionclip.encoders.clip_resnet import ClipResNet
-from regionclip.encoders.crop_encoder import OpenClipEncoder
+from regionclip.encoders.crop_encoder import CropEncoder
 from regionclip.encoders.text import TextEncoder, class_embeddings
 from regionclip.regions.crops import CropRegions
 from regionclip.structures import ImageSource, PreparedImage
@@ -146,7 +145,7 @@ class Vocabulary:
     def from_images(
         cls,
         crops: Mapping[str, Sequence[ImageSource]],
-        encoder: ClipResNet | OpenClipEncoder,
+        encoder: CropEncoder,
     ) -> "Vocabulary":
         """Name classes by pictures instead of words: each is the mean direction of its crops.
 
@@ -305,7 +304,7 @@ def _width_of(encoder_id: str) -> int | None:
 
 
 @torch.inference_mode()
-def _encode_picture(source: ImageSource, encoder: ClipResNet | OpenClipEncoder) -> Tensor:
+def _encode_picture(source: ImageSource, encoder: CropEncoder) -> Tensor:
     """``(1, D)``, by the way that regions cut from images take."""
     pixels = pixels_of(read_image(source))
     height, width = pixels.shape[1:]

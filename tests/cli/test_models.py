@@ -15,6 +15,7 @@ from regionclip.methods.cora.reading import read_model as read_cora
 from regionclip.methods.regionclip.reading import read_model
 from regionclip.weights import WeightsEntry
 from tests.cora_files import original_state, save_original, tiny_cora
+from tests.tiny_dense import TINY_VIT, tiny_dense
 
 TINY = ClipResNetSpec(
     name="tiny",
@@ -92,7 +93,10 @@ def test_list_takes_only_known_methods(capsys: pytest.CaptureFixture[str]) -> No
     assert "torchvision:fasterrcnn_resnet50_fpn" in out
     assert "regionclip-cc-rn50" not in out
     assert main(["models", "list", "--method", "coral"]) == 2
-    assert "unknown method 'coral'; expected one of cora, regionclip" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "unknown method 'coral'; expected one of clim, " in refused
+    assert ", cora, " in refused
+    assert ", regionclip, torchvision" in refused
 
 
 def test_show_tells_licence_address_and_hash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,6 +222,22 @@ def test_convert_takes_a_cora_detector_too(
     assert f"{len(model.state_dict())}" in capsys.readouterr().out
     assert read_native_metadata(output).method == "cora"
     assert torch.equal(read_cora(output).model.anchors, model.anchors)
+
+
+def test_show_and_convert_take_a_clip_with_a_vision_transformer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = replace(TINY_VIT, width=64, head_width=64, text_width=64, text_heads=1)
+    encoder = tiny_dense(spec)
+    torch.save({"state_dict": encoder.clip.state_dict(), "epoch": 3}, tmp_path / "epoch_3.pt")
+    assert main(["models", "show", str(tmp_path / "epoch_3.pt")]) == 0
+    assert "ViT-2x64-8" in capsys.readouterr().out
+    converted = tmp_path / "own.safetensors"
+    assert main(["models", "convert", str(tmp_path / "epoch_3.pt"), str(converted)]) == 0
+    written = read_checkpoint(converted)
+    for name, tensor in encoder.clip.state_dict().items():
+        assert torch.equal(written["encoder.clip." + name], tensor)
+    assert read_native_metadata(converted).method == "clim"
 
 
 def test_convert_does_not_write_over_its_input_or_under_a_wrong_name(

@@ -15,7 +15,29 @@ def test_the_ensemble_is_the_bare_name_and_openais_80() -> None:
 
 def test_every_built_in_template_has_one_place_for_the_name() -> None:
     for templates in TEMPLATES.values():
-        assert all(template.count("{}") == 1 for template in templates)
+        assert all(template.count("{}") + template.count("{name}") == 1 for template in templates)
+
+
+def test_vilds_templates_are_63_sentences() -> None:
+    filled = {fill_template(template, "cat") for template in TEMPLATES["vild63"]}
+    assert len(filled) == 63
+    assert not any(each.startswith(("a ", "an ", "the ")) for each in filled)
+    assert "This is a photo of a cat." in filled
+
+
+@pytest.mark.parametrize(
+    ("name", "filled"),
+    [
+        ("cat", "There is a cat."),
+        ("umbrella", "There is an umbrella."),
+        ("Airbag", "There is an airbag."),
+        ("Band_Aid", "There is a band aid."),
+        ("cabinet/shelf", "There is a cabinet or shelf."),
+        ("hot dog.", "There is a hot dog."),
+    ],
+)
+def test_a_name_in_words_gets_its_article(name: str, filled: str) -> None:
+    assert fill_template("There is {article} {name}.", name) == filled
 
 
 def test_fill_template_removes_commas_and_opens_plus_signs() -> None:

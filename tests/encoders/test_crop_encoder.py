@@ -63,3 +63,18 @@ def test_unknown_weights_are_refused_with_those_that_exist() -> None:
     assert "openai" in open_clip.list_pretrained_tags_by_model("ViT-B-32")
     with pytest.raises(ValueError, match=r"no weights 'nowhere' for ViT-B-32; .*openai"):
         OpenClipEncoder.create("ViT-B-32", "nowhere")
+
+
+@pytest.mark.parametrize(("tag", "is_quick"), [("dfn2b", True), ("laion2b_s34b_b88k", False)])
+def test_released_weights_run_with_the_activation_that_they_were_trained_with(
+    tag: str, is_quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, object] = {}
+
+    def without_weights(architecture: str, **options: object) -> torch.nn.Module:
+        asked.update(options)
+        return tiny_vit().model
+
+    monkeypatch.setattr(open_clip, "create_model", without_weights)
+    OpenClipEncoder.create("ViT-B-16", tag)
+    assert asked == {"pretrained": tag, "force_quick_gelu": is_quick}

@@ -32,6 +32,23 @@ def test_a_cosine_ends_near_zero() -> None:
     assert learning_rate_factor(99, own) < 1e-3
 
 
+def test_a_cosine_may_begin_when_the_rate_has_risen() -> None:
+    own = plan(schedule="cosine_after_warmup", warmup_steps=10, steps=30)
+    factors = [learning_rate_factor(step, own) for step in (0, 4, 9, 10, 20)]
+    assert factors == pytest.approx([0.1, 0.5, 1, 1, 0.5])
+    assert 0 < learning_rate_factor(29, own) < 0.01
+    without = plan(schedule="cosine_after_warmup")
+    assert learning_rate_factor(0, without) == 1
+
+
+def test_adamw_divides_by_no_less_than_asked() -> None:
+    own = make_optimizer(nn.Linear(1, 1), plan(optimizer="adamw", epsilon=1e-6, second_beta=0.98))
+    assert own.defaults["eps"] == 1e-6
+    assert own.defaults["betas"] == (0.9, 0.98)
+    with pytest.raises(ValueError, match="epsilon must be positive, got 0"):
+        plan(epsilon=0.0)
+
+
 def test_vectors_may_decay_otherwise() -> None:
     module = nn.Linear(3, 2)
     matrices, vectors = parameter_groups(

@@ -25,7 +25,7 @@ from .errors import CheckpointError
 BARE_TENSOR = "tensor"
 """The name given to the only tensor of a file that holds one without a name."""
 
-_WRAPPERS = ("model_ema", "model", "state_dict")
+_WRAPPERS = ("model_ema", "model", "module", "state_dict")
 """Entries under which training programs keep the weights, beside optimizer and counters; averaged
 ones come first, since they are what such programs measure."""
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -65,9 +65,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
     Understood are ``torch.save`` files (old and new), TorchScript archives, safetensors, numpy's
     ``.npy`` and detectron2's pickles of numpy arrays. No file can run code. The weights are found
-    under ``model_ema`` (the average over training), ``model`` or ``state_dict``, the first that
-    there is; optimizer, counters, settings and whatever else is no tensor are left out, and a
-    ``module.`` in front of every name is removed.
+    under ``model_ema`` (the average over training), ``model``, ``module`` or ``state_dict``, the
+    first that there is; optimizer, counters, settings and whatever else is no tensor are left out,
+    and a ``module.`` in front of every name is removed.
 
     Args:
         path: A file.

@@ -29,6 +29,9 @@ ProtocolName = Literal[
     "lvis-masks",
     "region-accuracy",
     "given-boxes",
+    "region-macc",
+    "mask-macc",
+    "crop-macc",
     "voc07",
     "voc12",
     "proposals",
@@ -65,7 +68,8 @@ class Evaluate(DetectingOptions):
     diverse-weather a folder of domains, for odinw a folder of data sets."""
     protocol: Annotated[ProtocolName | None, optional("NAME")] = None
     """coco (the default); ov-coco (base, novel, all), ov-coco-novel, ov-coco-base; lvis and
-    lvis-masks; region-accuracy, given-boxes; voc07, voc12; proposals; diverse-weather; odinw."""
+    lvis-masks; region-accuracy, given-boxes; region-macc, mask-macc, crop-macc; voc07, voc12;
+    proposals; diverse-weather; odinw."""
     split: Annotated[str | None, optional("NAME")] = None
     """Part of a folder to evaluate on, such as test."""
     detections: Annotated[Path | None, optional("FILE")] = None

@@ -172,7 +172,9 @@ class ModelsConvert:
 def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[str]]:
     """Write ``output``; the rows of the report."""
     from regionclip.checkpoints import is_native, read_checkpoint, save_tensors
+    from regionclip.methods.clim import reading as clim
     from regionclip.methods.cora import reading as cora
+    from regionclip.methods.fvit import reading as fvit
     from regionclip.methods.regionclip.reading import model_of, read_model, save_model
     from regionclip.methods.regionclip.weights import recognise_checkpoint
     from regionclip.proposals.rpn_weights import map_rpn_weights
@@ -182,6 +184,15 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
         own = cora.read_model(source, state)
         cora.save_model(output, own.model, **origin)
         return [[own.report.target, str(len(own.report.loaded)), "0", "0"]]
+    if clim.is_clim_file(source, state):
+        dense = clim.read_model(source, state)
+        clim.save_model(output, dense.model, **origin)
+        return [[dense.report.target, str(len(dense.report.loaded)), "0", "0"]]
+    if fvit.is_fvit_file(source, state):
+        frozen = fvit.read_model(source, state)
+        fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
+        report = frozen.report
+        return [[report.target, str(len(report.loaded)), _summary(report.missing), "0"]]
     if is_native(source):
         read = read_model(source, state)
     else:
@@ -238,6 +249,7 @@ def _whereabouts(entry: "WeightsEntry", cache: Path | None) -> str:
 def _file_rows(path: Path) -> list[list[str]]:
     """What a checkpoint holds, part by part."""
     from regionclip.checkpoints import is_native, read_checkpoint, read_native_metadata
+    from regionclip.encoders.vit_weights import is_clip_vit, vit_spec_of
     from regionclip.methods.regionclip.weights import recognise_checkpoint
 
     if is_native(path):
@@ -246,7 +258,11 @@ def _file_rows(path: Path) -> list[list[str]]:
         rows += [["encoder id", metadata.encoder_id or "-"]]
         rows += [[key, json.dumps(value)] for key, value in metadata.config.items()]
         return rows + [[key, value] for key, value in sorted(metadata.extra.items())]
-    found = recognise_checkpoint(read_checkpoint(path), source=str(path))
+    state = read_checkpoint(path)
+    if is_clip_vit(state):
+        spec = vit_spec_of(state, str(path))
+        return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
+    found = recognise_checkpoint(state, source=str(path))
     parts = {
         "encoder": found.encoder,
         "teacher": found.teacher,

@@ -41,10 +41,10 @@ class ModelCommand:
     it has none."""
     text_weights: Annotated[str | None, optional("NAME|FILE")] = None
     """Model to take the text tower from, for fine-tuned originals, which carry none."""
-    regions: Literal["map", "crops"] = "map"
+    regions: Literal["map", "dense", "layer4", "mask-attention", "crops"] = "map"
     """'map' cuts regions from one map of the image; 'crops' runs the whole image tower on every
-    region, as users of plain CLIP do, many times slower. Other architectures than CLIP's ResNets
-    know crops only."""
+    region, slow. 'dense' and 'layer4' are other maps of a ResNet, such as CLIM's; 'mask-attention'
+    is a slow way of vision transformers."""
     image_root: Annotated[Path | None, optional("FOLDER")] = None
     """Where the images of a COCO json are; by default beside it."""
     batch_size: Annotated[int, value("N")] = 1

@@ -25,8 +25,9 @@ class Train:
     """Train a detector from a recipe; an interrupted run goes on where it stopped.
 
     A recipe is a TOML file, or one that ships with the package: finetune (your own data), proposals
-    (a proposal network), regionclip-pretrain-small (images with captions), regionclip-ov-coco-rn50,
-    cora-ov-coco-rn50 and their likes (the published runs), icons.
+    (a proposal network), regionclip-pretrain-small and clim-small (images with captions),
+    clipself-small (images alone), regionclip-ov-coco-rn50, cora-ov-coco-rn50, clipself-coco-vitb16,
+    fvit-ov-coco-vitb16 and their likes (the published runs), icons.
 
     For example:
 
@@ -42,7 +43,7 @@ class Train:
     data: Annotated[str | None, optional("FOLDER|FILE")] = None
     """Data set to train and measure on, its splits train and val; the same as data.train and
     data.val in the recipe. A single annotation file is trained on, and nothing is measured; nor is
-    anything on captions."""
+    anything on captions, or on images alone (CLIPSelf)."""
     set: Annotated[UseAppendAction[tuple[str, ...]], value("KEY=VALUE")] = ()
     """Another value for one of the recipe's settings, as often as you like:
     optimization.batch_size=8."""
@@ -83,11 +84,12 @@ class Train:
     def _data_settings(self) -> tuple[str, ...]:
         if self.data is None:
             return ()
+        from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe
         from regionclip.recipes import PretrainRecipe, recipe_task
 
         train = f"data.train={json.dumps(self.data)}"
-        if recipe_task(self.recipe) == PretrainRecipe.task:
-            return (train,)  # measured on boxes, which captions are none of
+        if recipe_task(self.recipe) in (PretrainRecipe.task, ClimRecipe.task, ClipSelfRecipe.task):
+            return (train,)  # measured on boxes, which captions and images alone are none of
         is_one_split = Path(self.data).is_file() and Path(self.data).suffix not in YOLO_SUFFIXES
         return (train,) if is_one_split else (train, f"data.val={json.dumps(self.data)}")
 

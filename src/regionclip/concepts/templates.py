@@ -93,23 +93,101 @@ Source:
     first.
 """
 
+_VILD63 = (
+    "There is {article} {name} in the scene.",
+    "There is the {name} in the scene.",
+    "This is a photo of {article} {name} in the scene.",
+    "This is a photo of the {name} in the scene.",
+    "This is a photo of one {name} in the scene.",
+    "itap of {article} {name}.",
+    "itap of my {name}.",
+    "itap of the {name}.",
+    "This is a photo of {article} {name}.",
+    "This is a photo of my {name}.",
+    "This is a photo of the {name}.",
+    "This is a photo of one {name}.",
+    "This is a photo of many {name}.",
+    "This is a good photo of {article} {name}.",
+    "This is a good photo of the {name}.",
+    "This is a bad photo of {article} {name}.",
+    "This is a bad photo of the {name}.",
+    "This is a photo of a nice {name}.",
+    "This is a photo of the nice {name}.",
+    "This is a photo of a cool {name}.",
+    "This is a photo of the cool {name}.",
+    "This is a photo of a weird {name}.",
+    "This is a photo of the weird {name}.",
+    "This is a photo of a small {name}.",
+    "This is a photo of the small {name}.",
+    "This is a photo of a large {name}.",
+    "This is a photo of the large {name}.",
+    "This is a photo of a clean {name}.",
+    "This is a photo of the clean {name}.",
+    "This is a photo of a dirty {name}.",
+    "This is a photo of the dirty {name}.",
+    "This is a bright photo of {article} {name}.",
+    "This is a bright photo of the {name}.",
+    "This is a dark photo of {article} {name}.",
+    "This is a dark photo of the {name}.",
+    "This is a photo of a hard to see {name}.",
+    "This is a photo of the hard to see {name}.",
+    "This is a low resolution photo of {article} {name}.",
+    "This is a low resolution photo of the {name}.",
+    "This is a cropped photo of {article} {name}.",
+    "This is a cropped photo of the {name}.",
+    "This is a close-up photo of {article} {name}.",
+    "This is a close-up photo of the {name}.",
+    "This is a jpeg corrupted photo of {article} {name}.",
+    "This is a jpeg corrupted photo of the {name}.",
+    "This is a blurry photo of {article} {name}.",
+    "This is a blurry photo of the {name}.",
+    "This is a pixelated photo of {article} {name}.",
+    "This is a pixelated photo of the {name}.",
+    "This is a black and white photo of the {name}.",
+    "This is a black and white photo of {article} {name}.",
+    "This is a plastic {name}.",
+    "This is the plastic {name}.",
+    "This is a toy {name}.",
+    "This is the toy {name}.",
+    "This is a plushie {name}.",
+    "This is the plushie {name}.",
+    "This is a cartoon {name}.",
+    "This is the cartoon {name}.",
+    "This is an embroidered {name}.",
+    "This is the embroidered {name}.",
+    "This is a painting of the {name}.",
+    "This is a painting of a {name}.",
+)
+"""ViLD's 63 templates with their articles.
+
+Source:
+    ViLD (arXiv:2104.13921), appendix; tensorflow/tpu
+    ``models/official/detection/projects/vild/ViLD_demo.ipynb`` (Apache-2.0), where "This is " is
+    put before what begins with an article.
+"""
+
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "imagenet80": _IMAGENET80,
     "openai80": _IMAGENET80[1:],
+    "vild63": _VILD63,
     "photo": ("a photo of a {}.",),
+    "name-and-photo": ("{}.", "a photo of a {}."),
     "none": ("{}",),
 }
-"""Built-in sets by name: RegionCLIP's, and without the bare name OpenAI's own, which are CORA's."""
+"""Built-in sets by name: RegionCLIP's; without the bare name OpenAI's own, which are CORA's;
+ViLD's, which are CLIM's and CLIPSelf's."""
+_PLACES = ("{}", "{name}")
 
 
 def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     """Look up a built-in set by its name, or check a list of your own.
 
     Args:
-        templates: A key of :data:`TEMPLATES`, or sentences with ``{}`` where the name goes.
+        templates: A key of :data:`TEMPLATES`, or sentences with ``{}`` where the name goes; see
+            :func:`fill_template` for what else there is.
 
     Raises:
-        ValueError: The set is unknown, the list is empty, or a sentence has no ``{}``.
+        ValueError: The set is unknown, the list is empty, or a sentence has no place for the name.
     """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
@@ -121,7 +199,7 @@ def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     if not templates:
         raise ValueError('prompt templates are empty; ["{}"] encodes the bare names')
     for template in templates:
-        if "{}" not in template:
+        if not any(place in template for place in _PLACES):
             raise ValueError(
                 f"prompt template {template!r} has no place for the class name; write {{}} there, "
                 "as in 'a photo of a {}.'"
@@ -130,9 +208,17 @@ def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def fill_template(template: str, name: str) -> str:
-    """Put a class name into a template: commas of the name go, ``+`` becomes a space.
+    """Put a class name into a template.
+
+    At ``{}`` commas of the name go and ``+`` becomes a space. At ``{name}`` it is in lower case,
+    ``_`` becomes a space, ``/`` becomes "or", and a full stop at its end goes; ``{article}`` is its
+    "a" or "an", by its first letter.
 
     Source:
-        microsoft/RegionCLIP@4b8513b, concept feature export.
+        microsoft/RegionCLIP@4b8513b, concept feature export, for ``{}``; tensorflow/tpu
+        ``models/official/detection/projects/vild/ViLD_demo.ipynb`` for ``{name}``.
     """
-    return template.replace("{}", name.replace(",", "").replace("+", " "))
+    words = name.lower().replace("_", " ").replace("/", " or ").rstrip(".")
+    article = "an" if words[:1] in tuple("aeiou") else "a"
+    filled = template.replace("{article}", article).replace("{name}", words)
+    return filled.replace("{}", name.replace(",", "").replace("+", " "))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,45 @@ MIN_SIDE = 1e-5
 Source: facebookresearch/detectron2@e3ee0ab ``detectron2/structures/instances.py`` (``nonempty``
 with ``box.min = 1e-5``).
 """
+
+
+@runtime_checkable
+class WholeImageVariation(Protocol):
+    """How images vary of which no object is known."""
+
+    @property
+    def least_side(self) -> int:
+        """Pixels of the shorter side of an image that comes out, as a rule; fewer are too few."""
+        ...
+
+    def vary_alone(
+        self, picture: Image.Image, *, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "3 H W"], bool]:
+        """Vary an RGB image; it comes out in [0, 1], with whether it is mirrored."""
+        ...
+
+
+@runtime_checkable
+class ObjectVariation(Protocol):
+    """How images vary together with what is annotated in them."""
+
+    def vary(
+        self,
+        picture: Image.Image,
+        objects: Objects,
+        *,
+        generator: torch.Generator,
+        with_polygons: bool = False,
+    ) -> tuple[Tensor, Targets]:
+        """Vary an RGB image; it comes out in [0, 1], ``(3, H, W)``, its targets in its pixels.
+
+        Args:
+            picture: RGB.
+            objects: In pixels of ``picture``; crowds and those without area are left out.
+            generator: Its chance.
+            with_polygons: Take the objects' outlines along.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +89,17 @@ class Augmentation:
             )
         if not 0 <= self.flip_share <= 1:
             raise ValueError(f"flip_share must be in [0, 1], got {self.flip_share}")
+
+    @property
+    def least_side(self) -> int:
+        """See :class:`WholeImageVariation`."""
+        return min(self.shortest_sides)
+
+    def vary_alone(
+        self, picture: Image.Image, *, generator: torch.Generator
+    ) -> tuple[Tensor, bool]:
+        """Vary an image without objects; see :func:`resize_and_flip`."""
+        return resize_and_flip(picture, self, generator=generator)
 
     def vary(
         self,

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset as TorchDataset
 from regionclip.proposals.proposer import Proposer
 from regionclip.structures import CaptionedBatch, LeftOut, PreparedImage, Proposals
 
-from .augmentation import Augmentation, mirrored, resize_and_flip
+from .augmentation import WholeImageVariation, mirrored
 from .captions import DAMAGED_SHARD, SMALLEST_SIDE, TINY_IMAGE, CaptionedImage, CaptionedImages
 from .sampling import Loading, mixed_seed
 from .shard_cache import FetchError
@@ -82,7 +82,7 @@ class LeftOutCounts:
 
 def caption_batches(
     source: CaptionedImages,
-    loading: Loading,
+    loading: Loading[WholeImageVariation],
     *,
     proposer: Proposer | None = None,
     left_out: LeftOutCounts | None = None,
@@ -128,7 +128,7 @@ class _Parts:
     """A process's parts of a run, worked out as they are asked for."""
 
     def __init__(
-        self, source: CaptionedImages, loading: Loading, first: int, counts: LeftOutCounts
+        self, source: CaptionedImages, loading: Loading[object], first: int, counts: LeftOutCounts
     ) -> None:
         self._source, self._loading, self._counts = source, loading, counts
         self._first = first
@@ -216,7 +216,10 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
     """Reads and augments the images of :class:`GroupDraw`s."""
 
     def __init__(
-        self, source: CaptionedImages, augmentation: Augmentation, proposer: Proposer | None
+        self,
+        source: CaptionedImages,
+        augmentation: WholeImageVariation,
+        proposer: Proposer | None,
     ) -> None:
         """Read nothing yet; the arguments are those of :func:`caption_batches`."""
         self.source, self.augmentation, self.proposer = source, augmentation, proposer
@@ -266,11 +269,11 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
     def _augmented(
         self, image: CaptionedImage, seed: int
     ) -> CaptionedTrainingImage | LeftOut | ValueError:
-        pixels, is_flipped = resize_and_flip(
-            image.picture, self.augmentation, generator=torch.Generator().manual_seed(seed)
+        pixels, is_flipped = self.augmentation.vary_alone(
+            image.picture, generator=torch.Generator().manual_seed(seed)
         )
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
-        if min(height, width) < min(SMALLEST_SIDE, *self.augmentation.shortest_sides):
+        if min(height, width) < min(SMALLEST_SIDE, self.augmentation.least_side):
             return LeftOut(
                 TINY_IMAGE,
                 f"{image.name} is {image.picture.width}x{image.picture.height} pixels, too narrow: "

@@ -14,6 +14,7 @@ Segmentation = Any
 ``{"size": [height, width], "counts": ...}``; ``None`` where an object has none."""
 Split = Literal["base", "novel", ""]
 Frequency = Literal["r", "c", "f", ""]
+Kind = Literal["thing", "stuff", ""]
 LARGEST_COORDINATE = 1e30
 """Readers refuse more as damage, and so never overflow float32."""
 SMALLEST_SIDE = 1e-5
@@ -35,6 +36,7 @@ class Category:
         frequency: LVIS's ``r``, ``c`` or ``f`` (rare, common, frequent).
         display_name: What LVIS's tools print: its first synonym. Empty if that is no other than
             ``name``; never what a prompt is made of.
+        kind: ``thing`` (can be counted) or ``stuff`` (cannot), where the data set says so.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Category:
     split: Split = ""
     frequency: Frequency = ""
     display_name: str = ""
+    kind: Kind = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Objects:
         ids: The data set's own number of each annotation.
         areas: Square pixels, as COCO's ``area``: of the segmentation, if there is one; ``None``
             where nobody says, and the boxes' own count.
+        is_stuff: COCO panoptic: a region that cannot be counted, such as sky; ``None`` where nobody
+            says.
     """
 
     boxes: Float[Tensor, "N 4"]
@@ -66,6 +71,7 @@ class Objects:
     segmentations: tuple[Segmentation, ...] = ()
     ids: tuple[int, ...] = ()
     areas: Float[Tensor, " N"] | None = None
+    is_stuff: Bool[Tensor, " N"] | None = None
 
     def __len__(self) -> int:
         return int(self.boxes.shape[0])
@@ -131,6 +137,8 @@ class Sample:
         captions: Sentences about the whole image.
         negative_labels: LVIS: classes that somebody looked for and did not find.
         not_exhaustive_labels: LVIS: classes of which not every object is annotated.
+        segment_map: COCO panoptic: a PNG of the image's size whose pixels hold the ids of its
+            objects (``objects.ids``); see :mod:`~regionclip.data.segment_maps`.
     """
 
     name: str
@@ -141,6 +149,7 @@ class Sample:
     captions: tuple[str, ...] = ()
     negative_labels: tuple[int, ...] = ()
     not_exhaustive_labels: tuple[int, ...] = ()
+    segment_map: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

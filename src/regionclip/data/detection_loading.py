@@ -1,20 +1,21 @@
 """Annotated images from disk to a detector's training batches, ahead of time and in any process."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.structures import DetectionBatch, Targets
 
-from .augmentation import Augmentation
-from .datasets import Dataset
+from .augmentation import ObjectVariation
+from .datasets import Dataset, Sample
 from .images import ImageReadError, read_image
-from .sampling import Draw, Loading, batches, epochs, mixed_seed, repeat_factors
+from .sampling import Draw, Loading, parts_of_steps, repeat_factors
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class TrainingImages(TorchDataset[TrainingImage]):
     """Reads and augments the images of :class:`~regionclip.data.sampling.Draw`s."""
 
     def __init__(
-        self, dataset: Dataset, augmentation: Augmentation, *, with_polygons: bool = False
+        self, dataset: Dataset, augmentation: ObjectVariation, *, with_polygons: bool = False
     ) -> None:
         """Read nothing yet.
 
@@ -51,28 +52,36 @@ class TrainingImages(TorchDataset[TrainingImage]):
         Raises:
             ImageReadError: No image of the data set can be read.
         """
-        error: ImageReadError | None = None
-        for shift in range(len(self.dataset)):
-            sample = self.dataset[(draw.index + shift) % len(self.dataset)]
-            try:
-                picture = read_image(sample.image, name=sample.name)
-            except ImageReadError as reason:
-                _log.warning("%s; the next image is taken instead", reason)
-                error = error or reason
-                continue
-            pixels, targets = self.augmentation.vary(
-                picture,
-                sample.objects,
-                generator=torch.Generator().manual_seed(draw.seed),
-                with_polygons=self.with_polygons,
-            )
-            return TrainingImage(pixels, targets, draw.seed, draw.step)
-        raise error or ValueError(f"{self.dataset.source} has no image")
+        sample, picture = read_first(self.dataset, draw.index)
+        pixels, targets = self.augmentation.vary(
+            picture,
+            sample.objects,
+            generator=torch.Generator().manual_seed(draw.seed),
+            with_polygons=self.with_polygons,
+        )
+        return TrainingImage(pixels, targets, draw.seed, draw.step)
+
+
+def read_first(dataset: Dataset, index: int) -> tuple[Sample, Image.Image]:
+    """The first image from a place on that can be read, RGB; the log names those that cannot.
+
+    Raises:
+        ImageReadError: No image of the data set can be read.
+    """
+    error: ImageReadError | None = None
+    for shift in range(len(dataset)):
+        sample = dataset[(index + shift) % len(dataset)]
+        try:
+            return sample, read_image(sample.image, name=sample.name)
+        except ImageReadError as reason:
+            _log.warning("%s; the next image is taken instead", reason)
+            error = error or reason
+    raise error or ValueError(f"{dataset.source} has no image")
 
 
 def detection_batches(
     dataset: Dataset,
-    loading: Loading,
+    loading: Loading[ObjectVariation],
     *,
     repeat_threshold: float = 0.0,
     with_polygons: bool = False,
@@ -96,21 +105,11 @@ def detection_batches(
     if repeat_threshold > 0:
         factors = repeat_factors(dataset, threshold=repeat_threshold)
 
-    def parts() -> Iterator[list[Draw]]:
-        """Consecutive parts of each step, dealt out to processes."""
-        own = epochs(len(dataset), seed=loading.seed, factors=factors)
-        # another stream than the order's, so that no image sees the order's chance
-        seed = mixed_seed(loading.seed, 1)
-        for step in batches(own, batch_size=loading.batch_size, seed=seed, is_wide=is_wide):
-            starts = range(0, loading.batch_size, loading.part_size)
-            for number, start in enumerate(starts):
-                if number % loading.num_processes == loading.process_index:
-                    yield step[start : start + loading.part_size]
-
     def from_part(first: int) -> Iterable[DetectionBatch]:
+        parts = parts_of_steps(len(dataset), loading, factors=factors, is_wide=is_wide)
         return DataLoader(
             images,
-            batch_sampler=list(islice(parts(), first, loading.num_parts)),
+            batch_sampler=list(islice(parts, first, loading.num_parts)),
             num_workers=loading.num_workers,
             collate_fn=collate,
             # its own: a loader that drew from the global one would shift it

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
+from typing import Generic, TypeVar
 
 import torch
 
-from .augmentation import Augmentation
 from .datasets import Dataset
 
 
@@ -26,11 +26,16 @@ class Draw:
     step: int = 0
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Loading:
-    """How the images of a run are drawn and read."""
+Variation = TypeVar("Variation", covariant=True)
 
-    augmentation: Augmentation
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loading(Generic[Variation]):
+    """How the images of a run are dealt out, varied and read."""
+
+    augmentation: Variation
+    """What becomes of each image."""
+
     batch_size: int
     """Images per step, over all processes and accumulated parts."""
     part_size: int
@@ -124,6 +129,32 @@ def batches(
             yield [replace(draw, step=step) for draw in group]
             group.clear()
             step += 1
+
+
+def parts_of_steps(
+    num_images: int,
+    loading: Loading[object],
+    *,
+    factors: Sequence[float] | None = None,
+    is_wide: Sequence[bool] | None = None,
+) -> Iterator[list[Draw]]:
+    """This process's parts of all steps, without end: consecutive parts are dealt out to processes.
+
+    Args:
+        num_images: At least one.
+        loading: How they are dealt out.
+        factors: How often each image is seen per epoch; ``None`` is once.
+        is_wide: Which images are wider than high, if steps are to have images of one kind only.
+    """
+    own = epochs(num_images, seed=loading.seed, factors=factors)
+    kinds = [True] * num_images if is_wide is None else is_wide
+    # another stream than the order's, so that no image sees the order's chance
+    seed = mixed_seed(loading.seed, 1)
+    for step in batches(own, batch_size=loading.batch_size, seed=seed, is_wide=kinds):
+        starts = range(0, loading.batch_size, loading.part_size)
+        for number, start in enumerate(starts):
+            if number % loading.num_processes == loading.process_index:
+                yield step[start : start + loading.part_size]
 
 
 def mixed_seed(seed: int, number: int) -> int:

@@ -1,6 +1,6 @@
 """Images to network input: resized as the originals do, normalised, padded to a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -8,9 +8,12 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 Interpolation = Literal["bilinear", "bicubic"]
-SizeRule = Literal["detectron2", "detr"]
+SizeRule = Literal["detectron2", "detr", "longest"]
+Padding = Literal["square", "cells"]
+"""``square``: to the longer side. ``cells``: no more than the tower needs."""
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -29,7 +32,8 @@ def resize_shortest_edge(
         shortest: Pixels of the shorter side, unless the longer one would exceed ``longest``.
         longest: Most pixels of the longer side.
         interpolation: PIL's filter.
-        rule: Whose rounding: see :func:`detr_size`.
+        rule: Whose sizes: detectron2's, :func:`detr_size`, or :func:`longest_size`, which leaves
+            ``shortest`` out.
 
     Returns:
         RGB in [0, 1]. Resizing happens on ``uint8`` with PIL's antialiasing filter: other filters
@@ -39,8 +43,7 @@ def resize_shortest_edge(
         facebookresearch/detectron2@e3ee0ab ``detectron2/data/transforms/augmentation_impl.py``
         (``ResizeShortestEdge``).
     """
-    size_of = detr_size if rule == "detr" else _resized
-    new_size = size_of(image.size, shortest, longest)
+    new_size = _SIZES[rule](image.size, shortest, longest)
     if new_size != image.size:
         image = image.resize(new_size, FILTERS[interpolation])
     return pixels_of(image)
@@ -82,9 +85,60 @@ def detr_size(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, 
     return first, second
 
 
+def longest_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """The size at which the longer side is ``longest`` pixels, whatever the shorter one.
+
+    Args:
+        size: In any order.
+        longest: Pixels of the longer side.
+
+    Returns:
+        In the order of ``size``; halves go to the even number.
+
+    Source:
+        wusize/CLIPSelf@1c7fe9c (``det_image_size``).
+    """
+    scale = longest / max(size)
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+_SIZES: Mapping[SizeRule, Callable[[tuple[int, int], int, int], tuple[int, int]]] = {
+    "detectron2": _resized,
+    "detr": detr_size,
+    "longest": lambda size, _shortest, longest: longest_size(size, longest),
+}
+
+
+def pad_with_black(
+    image: Float[Tensor, "3 H W"], *, padding: Padding, size_divisor: int
+) -> Float[Tensor, "3 I J"]:
+    """Fill an image in [0, 1] up at the right and at the bottom, before it is normalised.
+
+    Args:
+        image: RGB.
+        padding: See :data:`Padding`.
+        size_divisor: Both sides become multiples of this.
+    """
+    height, width = image.shape[1:]
+    wanted = (max(height, width),) * 2 if padding == "square" else (height, width)
+    below, right = (
+        -(-side // size_divisor) * size_divisor - own
+        for side, own in zip(wanted, (height, width), strict=True)
+    )
+    return F.pad(image, (0, right, 0, below))
+
+
 def pixels_of(image: Image.Image) -> Float[Tensor, "3 H W"]:
     """An RGB image as a tensor in [0, 1]."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(255)
+
+
+def normalized(
+    images: Float[Tensor, "B 3 H W"], *, mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "B 3 H W"]:
+    """Images of one size in the units that a tower takes; ``mean`` and ``std`` are per channel."""
+    means, stds = (images.new_tensor(each)[:, None, None] for each in (mean, std))
+    return (images - means) / stds
 
 
 def rows_by_size(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:

@@ -8,20 +8,14 @@ open_clip's, so the keys of a state dict are open_clip's, which are OpenAI's.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-from jaxtyping import Float, Int
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from jaxtyping import Float
+from open_clip.model import CLIPVisionCfg
 from open_clip.modified_resnet import ModifiedResNet
-from torch import Tensor, nn
+from torch import Tensor
 
 from regionclip.data.transforms import normalize_and_pad
 
-from .fingerprint import text_fingerprint
-from .tokenizer import clip_tokenizer, num_merges_of
-
-OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
-OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
-"""RGB statistics of images in [0, 1]; openai/CLIP ``clip/clip.py:_transform``."""
+from .clip_towers import OPENAI_MEAN, OPENAI_STD, ClipTowers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,39 +111,27 @@ SPECS = {
 """OpenAI's five ResNets by open_clip's names."""
 
 
-class ClipResNet(nn.Module):
+class ClipResNet(ClipTowers):
     """A CLIP whose image tower is a ModifiedResNet.
 
     Attributes:
         spec: Shapes, preprocessing and activation.
-        clip: open_clip's module; its ``visual`` and text parts hold all parameters.
         stride: Pixels per cell of the map.
-        reading: See :class:`~.text.TextEncoder`.
+        image_size_hw: Height and width of a whole image.
+        mean: Per channel, of RGB in [0, 1].
+        std: Per channel, of RGB in [0, 1].
     """
 
     stride = 16
-    reading = ""
+    spec: ClipResNetSpec
 
     def __init__(self, spec: ClipResNetSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.clip = CLIP(
-            embed_dim=spec.embed_dim,
-            vision_cfg=CLIPVisionCfg(
-                layers=spec.layers, width=spec.width, image_size=spec.image_size
-            ),
-            text_cfg=CLIPTextCfg(
-                context_length=spec.context_length,
-                vocab_size=spec.vocab_size,
-                width=spec.text_width,
-                heads=spec.text_heads,
-                layers=spec.text_layers,
-            ),
-            quick_gelu=spec.quick_gelu,
+        super().__init__(
+            spec,
+            CLIPVisionCfg(layers=spec.layers, width=spec.width, image_size=spec.image_size),
         )
-        self._tokenize = clip_tokenizer(
-            num_merges=num_merges_of(spec.vocab_size), context_length=spec.context_length
-        )
+        self.image_size_hw = (spec.image_size, spec.image_size)
+        self.mean, self.std = spec.mean, spec.std
 
     @property
     def visual(self) -> ModifiedResNet:
@@ -158,31 +140,6 @@ class ClipResNet(nn.Module):
         if not isinstance(visual, ModifiedResNet):
             raise TypeError(f"the image tower is a {type(visual).__name__}, not a ModifiedResNet")
         return visual
-
-    @property
-    def _causal_mask(self) -> Tensor:
-        return self.clip.get_buffer("attn_mask")
-
-    @property
-    def _text_projection(self) -> Tensor:
-        return self.clip.get_parameter("text_projection")
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return self.clip.logit_scale.device
-
-    @property
-    def encoder_id(self) -> str:
-        """Architecture and fingerprint of the text tower, such as ``RN50:1f4c9a0be2d1``.
-
-        Every image tower that was trained against one frozen text tower shares its space, as
-        RegionCLIP's students do with OpenAI's; so the text tower alone names the space. Computed
-        from all of its weights at each call, since they may be in training.
-        """
-        # heads and activation change text vectors, and no tensor's shape tells them
-        settings = f"{self.spec.text_heads} heads, quick_gelu={self.spec.quick_gelu}"
-        return f"{self.spec.name}:{text_fingerprint(self.clip.state_dict(), settings=settings)}"
 
     def prepare(self, images: Sequence[Tensor]) -> Float[Tensor, "B 3 H W"]:
         """Normalise ``(3, H, W)`` RGB images in [0, 1] and pad them to one batch."""
@@ -198,30 +155,3 @@ class ClipResNet(nn.Module):
     def encode_image(self, images: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B D"]:
         """Vectors, not normalised, of normalised images of ``spec.image_size`` pixels a side."""
         return self.visual(images)
-
-    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
-        """Token ids, zero-padded; a text that is too long is cut and keeps its end token."""
-        return self._tokenize(list(texts))
-
-    def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
-        """Vectors, not normalised, read at the end token of each row.
-
-        ``T`` may be shorter than the context: columns that are padding in every row can be left
-        out, since the causal mask keeps them from every earlier position.
-        """
-        hidden = self._hidden(tokens)
-        # the end token has the highest id, so argmax finds it (openai/CLIP clip/model.py:354)
-        ends = tokens.argmax(dim=-1).to(hidden.device)
-        return hidden[torch.arange(len(hidden), device=hidden.device), ends] @ self._text_projection
-
-    def encode_positions(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N T D"]:
-        """Vectors, not normalised, of every position: what the text says up to there."""
-        return self._hidden(tokens) @ self._text_projection
-
-    def _hidden(self, tokens: Tensor) -> Tensor:
-        length = tokens.shape[1]
-        part = self.clip.get_submodule
-        positions = self.clip.get_parameter("positional_embedding")[:length]
-        x = part("token_embedding")(tokens.to(self.device)) + positions
-        x = part("transformer")(x, attn_mask=self._causal_mask[:length, :length])
-        return part("ln_final")(x)

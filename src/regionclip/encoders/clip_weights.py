@@ -57,7 +57,7 @@ def clip_spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
             f"{source} has a CLIP encoder without {error}, or with it in another shape; is the "
             "file complete?"
         ) from error
-    stages = [_num_blocks(encoder, rf"visual\.layer{stage}\.") for stage in range(1, 5)]
+    stages = [num_blocks(encoder, rf"visual\.layer{stage}\.") for stage in range(1, 5)]
     layers = (stages[0], stages[1], stages[2], stages[3])
     width = channels // 32
     if not text_width:
@@ -78,12 +78,13 @@ def clip_spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
         width=width,
         text_width=text_width,
         text_heads=text_width // 64,  # CLIP's heads are 64 wide
-        text_layers=_num_blocks(encoder, r"transformer\.resblocks\."),
+        text_layers=num_blocks(encoder, r"transformer\.resblocks\."),
         context_length=context_length,
         vocab_size=vocab_size,
     )
     return next((spec for spec in SPECS.values() if spec == replace(seen, name=spec.name)), seen)
 
 
-def _num_blocks(tower: Mapping[str, Tensor], prefix: str) -> int:
+def num_blocks(tower: Mapping[str, Tensor], prefix: str) -> int:
+    """How many numbers follow a prefix, a regular expression, in the names of tensors."""
     return len({match[1] for name in tower if (match := re.match(prefix + r"(\d+)\.", name))})

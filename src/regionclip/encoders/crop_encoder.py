@@ -1,14 +1,49 @@
 """Any open_clip model as an encoder of whole crops."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import open_clip
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from .clip_resnet import ClipResNet
 from .fingerprint import text_fingerprint
+from .text import TextEncoder
+
+
+@runtime_checkable
+class CropEncoder(TextEncoder, Protocol):
+    """A module whose image tower sees whole crops; most encoders are.
+
+    Attributes:
+        image_size_hw: Height and width that the image tower takes.
+    """
+
+    image_size_hw: tuple[int, int]
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """Per channel, of RGB in [0, 1]."""
+        ...
+
+    @property
+    def std(self) -> Sequence[float]:
+        """Per channel, of RGB in [0, 1]."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All of the module's parts."""
+        ...
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Vectors, not normalised, of normalised images of ``image_size_hw``."""
+        ...
 
 
 class OpenClipEncoder(nn.Module):
@@ -39,8 +74,8 @@ class OpenClipEncoder(nn.Module):
         config = open_clip.get_model_preprocess_cfg(model)
         size = config["size"]
         self.image_size_hw = (size, size) if isinstance(size, int) else (size[0], size[1])
-        self.mean: Sequence[float] = config["mean"]
-        self.std: Sequence[float] = config["std"]
+        self.mean: tuple[float, float, float] = tuple(config["mean"])
+        self.std: tuple[float, float, float] = tuple(config["std"])
 
     @classmethod
     def create(cls, architecture: str, pretrained: str | None = None) -> "OpenClipEncoder":
@@ -60,7 +95,15 @@ class OpenClipEncoder(nn.Module):
                 f"open_clip has no weights {pretrained!r} for {architecture}; expected one of "
                 f"{', '.join(tags)}"
             )
-        model = open_clip.create_model(architecture, pretrained=pretrained)
+        released = (
+            {} if pretrained is None else open_clip.get_pretrained_cfg(architecture, pretrained)
+        )
+        # open_clip takes the architecture's activation and only warns where the weights' is another
+        model = open_clip.create_model(
+            architecture,
+            pretrained=pretrained,
+            force_quick_gelu=bool(released.get("quick_gelu", False)),
+        )
         return cls(model.eval(), name=architecture, tokenize=open_clip.get_tokenizer(architecture))
 
     @property
@@ -90,11 +133,7 @@ class OpenClipEncoder(nn.Module):
         return encode(torch.cat([tokens, padding], dim=1).to(self.device))
 
 
-def image_input(encoder: "ClipResNet | OpenClipEncoder") -> tuple[tuple[int, int], Tensor, Tensor]:
+def image_input(encoder: CropEncoder) -> tuple[tuple[int, int], Tensor, Tensor]:
     """Height and width, mean and standard deviation ``(3, 1, 1)`` that whole images take."""
-    if isinstance(encoder, ClipResNet):
-        size = (encoder.spec.image_size, encoder.spec.image_size)
-        mean, std = encoder.spec.mean, encoder.spec.std
-    else:
-        size, mean, std = encoder.image_size_hw, encoder.mean, encoder.std
-    return size, torch.tensor(mean)[:, None, None], torch.tensor(std)[:, None, None]
+    mean, std = torch.tensor(encoder.mean), torch.tensor(encoder.std)
+    return encoder.image_size_hw, mean[:, None, None], std[:, None, None]

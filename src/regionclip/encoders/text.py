@@ -177,3 +177,33 @@ class ShortPrompts:
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Vectors of length one."""
         return F.normalize(self._encoder.encode_tokens(tokens), dim=1)
+
+
+class UnitPrompts:
+    """A text tower that gives every prompt the same weight: its vectors are of length one.
+
+    Their mean over templates (:func:`class_embeddings`) is that of directions. They are in the
+    space of the tower itself, whose ``encoder_id`` they have.
+
+    Source:
+        ViLD (arXiv:2104.13921), sec. 3.2.
+    """
+
+    reading = "each prompt of length one"
+
+    def __init__(self, encoder: TextEncoder) -> None:
+        """Normalise what ``encoder`` gives."""
+        self._encoder = encoder
+
+    @property
+    def encoder_id(self) -> str:
+        """Names the joint space."""
+        return self._encoder.encoder_id
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """Token ids, as the tower's own."""
+        return self._encoder.tokenize(texts)
+
+    def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
+        """Vectors of length one."""
+        return F.normalize(self._encoder.encode_tokens(tokens), dim=1)

@@ -10,6 +10,7 @@ from regionclip.data.datasets import Dataset
 from regionclip.detect import DetectOptions
 from regionclip.structures import Detections
 
+from .class_means import evaluate_boxes, evaluate_crops, evaluate_masks
 from .coco import evaluate_coco, evaluate_ov_coco
 from .diverse_weather import evaluate_diverse_weather
 from .finding import (
@@ -22,6 +23,7 @@ from .finding import (
 from .given_boxes import evaluate_given_boxes
 from .lvis import MAX_DETECTIONS, evaluate_lvis, evaluate_lvis_masks
 from .naming import only_split, with_splits
+from .naming_regions import name_boxes, name_crops, name_masks
 from .odinw import evaluate_odinw
 from .proposals import evaluate_proposals
 from .region_accuracy import evaluate_region_accuracy
@@ -121,6 +123,17 @@ PROTOCOLS: Mapping[str, Protocol] = {
         "AP of naming true boxes, without NMS and background: CORA's of a region prompt",
         with_splits_if_told,
         classify_true_boxes,
+    ),
+    "region-macc": Protocol(
+        evaluate_boxes,
+        "mean class accuracy of naming true boxes, things and stuff, by the model's regions",
+        find=name_boxes,
+    ),
+    "mask-macc": Protocol(
+        evaluate_masks, "the same of true masks, by a map of the image", find=name_masks
+    ),
+    "crop-macc": Protocol(
+        evaluate_crops, "the same of true boxes, each a picture of its own", find=name_crops
     ),
     "voc07": Protocol(evaluate_voc07, "Pascal VOC's AP50, 11 points"),
     "voc12": Protocol(evaluate_voc12, "Pascal VOC's AP50, all points"),

@@ -7,6 +7,8 @@ REGIONCLIP_ZOO = "microsoft/RegionCLIP@4b8513b docs/MODEL_ZOO.md"
 REGIONCLIP_PAPER = "RegionCLIP (arXiv:2112.09106), ablation of teachers and students"
 REGIONCLIP_RECORD = "RegionCLIP (arXiv:2112.09106), as Papers with Code recorded it"
 CORA_README = "tgxs002/CORA@c334a6d README.md"
+CLIPSELF_README = "wusize/CLIPSelf@1c7fe9c README.md"
+CLIM_README = "wusize/CLIM@7baade3 README.md"
 DIVALIGN_README = "msohaildanish/DivAlign README.md"
 OADG_README = "WoojuLee24/OA-DG README.md"
 
@@ -58,6 +60,10 @@ PUBLISHED: Mapping[str, tuple[PublishedFigure, ...]] = {
     ),
     "cora-ov-coco-rn50": _figures("ov-coco", CORA_README, {"ap50_novel": 35.1, "ap50_all": 35.4}),
     "cora-ov-coco-rn50x4": _figures("ov-coco", CORA_README, {"ap50_novel": 41.7, "ap50_all": 43.8}),
+    "fvit-ov-coco-vitb16": _figures("ov-coco", CLIPSELF_README, {"ap50_novel": 37.6}),
+    "fvit-ov-coco-vitl14": _figures("ov-coco", CLIPSELF_README, {"ap50_novel": 44.3}),
+    "fvit-ov-lvis-vitb16": _figures("lvis-masks", CLIPSELF_README, {"ap_rare": 25.3}),
+    "fvlm-ov-coco-vitb16": _figures("ov-coco", CLIM_README, {"ap50_novel": 29.7}),
     "clip-the-gap": _weather(DIVALIGN_README, (51.3, 36.9, 32.3, 18.7, 38.5)),
     "oa-dg": _weather(OADG_README, (55.8, 38.6, 35.3, 18.0, 38.7)),
     "divalign": _weather(DIVALIGN_README, (52.8, 42.5, 38.1, 24.1, 37.2)),

@@ -9,6 +9,7 @@ from regionclip.data.datasets import Category, Dataset
 from regionclip.detect import Detector
 from regionclip.structures import Detections
 
+from .class_means import evaluate_boxes
 from .finding import (
     classify_true_boxes,
     data_vocabulary,
@@ -18,6 +19,7 @@ from .finding import (
 )
 from .given_boxes import best_pairs
 from .lvis import is_federated
+from .naming_regions import name_boxes
 from .processes import Processes
 from .proposals import evaluate_proposals
 from .protocols import PROTOCOLS, Protocol
@@ -66,6 +68,17 @@ class Watch:
             batch_size=self.batch_size,
         )
         return self._judged(found, judge_given_boxes)
+
+    def region_figures(self, detector: Detector) -> dict[str, float]:
+        """Those of :func:`judge_regions`, in every process; the true boxes are only named."""
+        found = detect_dataset(
+            detector,
+            self._share(),
+            data_vocabulary(detector, self.dataset),
+            find=name_boxes,
+            batch_size=self.batch_size,
+        )
+        return self._judged(found, judge_regions)
 
     def proposal_figures(self, detector: Detector) -> dict[str, float]:
         """Those of :func:`judge_proposals`, in every process."""
@@ -125,6 +138,11 @@ def judge_objects(dataset: Dataset, found: Sequence[Detections]) -> dict[str, fl
 def judge_given_boxes(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:
     """Those of :func:`judge_objects`, of the best pairs of true boxes and classes."""
     return judge_objects(dataset, [best_pairs(dataset, each) for each in found])
+
+
+def judge_regions(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:
+    """Mean class accuracy of named boxes, of things and stuff apart where the data tells them."""
+    return _defined(evaluate_boxes(dataset, found).metrics)
 
 
 def judge_proposals(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:

@@ -53,7 +53,7 @@ def image_text_loss(
     text_features: Float[Tensor, "B D"],
     caption_ids: Int[Tensor, " B"],
     *,
-    temperature: float,
+    temperature: float | Float[Tensor, ""],
 ) -> LossSum:
     """Symmetric contrastive loss of image-caption pairs over the batches of all processes.
 
@@ -64,7 +64,7 @@ def image_text_loss(
         image_features: One row per image; as many in every process; L2-normalised here.
         text_features: One row per caption; L2-normalised here.
         caption_ids: Equal for captions that read the same, in whatever process.
-        temperature: Divides cosine similarities.
+        temperature: Divides cosine similarities; a tensor if it is learned.
 
     Returns:
         The sum over this process's pairs, and their number.

@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regionclip.encoders.clip_resnet import ClipResNet
-from regionclip.encoders.crop_encoder import OpenClipEncoder, image_input
+from regionclip.encoders.crop_encoder import CropEncoder, image_input
 from regionclip.structures import PreparedImage
 
 from .region_head import DEFAULT_MEMORY_BUDGET
@@ -27,7 +26,7 @@ class CropRegions:
 
     def __init__(
         self,
-        encoder: ClipResNet | OpenClipEncoder,
+        encoder: CropEncoder,
         *,
         dtype: torch.dtype = torch.float32,
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
@@ -138,7 +137,7 @@ class CropView:
         raise NotImplementedError("masks need regions cut from a map, not whole crops")
 
 
-def _largest_output(network: nn.Module, run: Callable[[], Tensor]) -> int:
+def _largest_output(network: CropEncoder, run: Callable[[], Tensor]) -> int:
     """Numbers in the largest output of any of the network's modules while ``run`` runs."""
     sizes = [0]
 

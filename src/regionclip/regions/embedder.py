@@ -9,8 +9,10 @@ from torch import Tensor
 
 from regionclip.structures import PreparedImage
 
-RegionSource = Literal["map", "crops"]
-"""``map``: cut from one map of the image. ``crops``: each region through the whole tower."""
+RegionSource = Literal["map", "dense", "layer4", "mask-attention", "crops"]
+"""``map``: cut from one map of the image, as the model was made for. ``dense``: from the map of
+vectors. ``layer4``: from a ResNet's last map, pooled with attention. ``mask-attention``: a class
+token per region. ``crops``: each region through the whole tower."""
 
 
 @runtime_checkable

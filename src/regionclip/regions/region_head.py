@@ -110,7 +110,7 @@ class RegionHead(nn.Module):
         """
         vectors = [boxes.new_zeros(0, self.pool.c_proj.out_features)]
         for chunk, weights, cells in self._chunks(maps, image, boxes):
-            inside = None if masks is None else _covered_cells(masks[chunk], weights.halved())
+            inside = None if masks is None else covered_cells(masks[chunk], weights.halved())
             vectors.append(attention_pool(cells, self.pool, inside=inside).float())
         return torch.cat(vectors)
 
@@ -196,10 +196,14 @@ class RegionHead(nn.Module):
         return cells
 
 
-def _covered_cells(masks: Tensor, weights: RoiWeights) -> Tensor:
-    """``(R, grid, grid)``: cells that a mask covers at least half as well as its best-covered one.
+def covered_cells(masks: Bool[Tensor, "R H W"], weights: RoiWeights) -> Bool[Tensor, "R bins bins"]:
+    """Bins that a mask covers at least half as well as its best-covered one.
 
-    All cells, where the mask is too small to be seen at the map's resolution.
+    All bins, where the mask is too small to be seen at the map's resolution.
+
+    Args:
+        masks: One per box, over the image that the map is of.
+        weights: Of the boxes' bins.
     """
     height, width = weights.rows.shape[2], weights.columns.shape[2]
     shares = F.adaptive_avg_pool2d(masks[:, None].float(), (height, width))[:, 0]

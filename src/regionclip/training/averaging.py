@@ -66,6 +66,45 @@ class MovingAverage:
             average.copy_(own)
 
 
+class StartWeights:
+    """A module's weights before training, to be mixed with what becomes of them.
+
+    Source:
+        Wortsman et al., Robust fine-tuning of zero-shot models (WiSE-FT, arXiv:2109.01903), eq. 1.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        """Copy the trainable parameters; the others stay as they are anyway."""
+        self._trained = [each for each in module.parameters() if each.requires_grad]
+        self._before = [each.detach().clone() for each in self._trained]
+
+    @contextmanager
+    def mixed_in(self, *, share_of_end: float) -> Iterator[None]:
+        """Lend the module weights between those then (0) and now (1) while the block runs.
+
+        Raises:
+            ValueError: ``share_of_end`` is not in [0, 1].
+        """
+        _check_share(share_of_end)
+        now = [each.detach().clone() for each in self._trained]
+        pairs = zip(self._before, now, strict=True)
+        self._take([torch.lerp(each.to(own), own, share_of_end) for each, own in pairs])
+        try:
+            yield
+        finally:
+            self._take(now)
+
+    @torch.no_grad()
+    def _take(self, weights: Sequence[Tensor]) -> None:
+        for parameter, own in zip(self._trained, weights, strict=True):
+            parameter.copy_(own)
+
+
+def _check_share(share_of_end: float) -> None:
+    if not 0 <= share_of_end <= 1:
+        raise ValueError(f"share_of_end must be in [0, 1], got {share_of_end}")
+
+
 def interpolated_weights(
     start: Mapping[str, Tensor], end: Mapping[str, Tensor], *, share_of_end: float
 ) -> dict[str, Tensor]:
@@ -82,8 +121,7 @@ def interpolated_weights(
     Source:
         Wortsman et al., Robust fine-tuning of zero-shot models (WiSE-FT, arXiv:2109.01903), eq. 1.
     """
-    if not 0 <= share_of_end <= 1:
-        raise ValueError(f"share_of_end must be in [0, 1], got {share_of_end}")
+    _check_share(share_of_end)
     mixed = {}
     for name, after in end.items():
         before = start.get(name)

@@ -28,14 +28,19 @@ class Optimization:
     """Of ``sgd``; AdamW's first beta."""
     second_beta: float = 0.999
     """Of ``adamw``."""
+    epsilon: float = 1e-8
+    """Of ``adamw``: what keeps it from dividing by 0."""
     weight_decay: float = 1e-4
     vector_weight_decay: float | None = None
     """Of biases, norms and scales; ``None`` takes ``weight_decay``."""
     warmup_steps: int = 0
     """Steps over which the learning rate rises linearly."""
     warmup_factor: float = 0.001
-    """Fraction of the learning rate that the first step has."""
-    schedule: Literal["steps", "cosine"] = "steps"
+    """Fraction of the learning rate that the first step has; of ``cosine_after_warmup`` it is
+    one ``warmup_steps``-th."""
+    schedule: Literal["steps", "cosine", "cosine_after_warmup"] = "steps"
+    """``cosine`` falls to 0 over all steps, and rises over the first of them;
+    ``cosine_after_warmup`` begins to fall when it has risen."""
     milestones: tuple[int, ...] = ()
     """Steps at which ``steps`` multiplies the learning rate by ``milestone_factor``."""
     milestone_factor: float = 0.1
@@ -55,6 +60,8 @@ class Optimization:
             raise ValueError(
                 f"steps must be >= 0 and batch_size >= 1, got {self.steps} and {self.batch_size}"
             )
+        if self.epsilon <= 0:
+            raise ValueError(f"epsilon must be positive, got {self.epsilon}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.accumulate < 1:
@@ -95,6 +102,8 @@ def learning_rate_factor(step: int, plan: Optimization) -> float:
         (facebookresearch/detectron2@e3ee0ab ``detectron2/solver/lr_scheduler.py``); cosine decay:
         Loshchilov and Hutter, arXiv:1608.03983, eq. 5.
     """
+    if plan.schedule == "cosine_after_warmup":
+        return _cosine_after_warmup(step, plan)
     warmup = 1.0
     if step < plan.warmup_steps:
         share = step / plan.warmup_steps
@@ -102,6 +111,14 @@ def learning_rate_factor(step: int, plan: Optimization) -> float:
     if plan.schedule == "cosine":
         return warmup * 0.5 * (1 + math.cos(math.pi * step / max(plan.steps, 1)))
     return warmup * plan.milestone_factor ** sum(step >= each for each in plan.milestones)
+
+
+def _cosine_after_warmup(step: int, plan: Optimization) -> float:
+    """As open_clip's ``cosine_lr`` counts it."""
+    if step < plan.warmup_steps:
+        return (step + 1) / plan.warmup_steps
+    left = max(plan.steps - plan.warmup_steps, 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - plan.warmup_steps) / left))
 
 
 def make_optimizer(module: nn.Module, plan: Optimization) -> torch.optim.Optimizer:
@@ -116,7 +133,7 @@ def make_optimizer(module: nn.Module, plan: Optimization) -> torch.optim.Optimiz
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
     betas = (plan.momentum, plan.second_beta)
-    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=betas)
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=betas, eps=plan.epsilon)
 
 
 def parameter_groups(

@@ -46,6 +46,7 @@ class Stage:
         evaluation: ``None`` measures nothing.
         averaged_twice: Beginnings of the names of parameters whose moving average, if one is kept,
             takes them in twice per step.
+        after_step: Called after each update of the weights, such as to keep one within bounds.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Stage:
     optimization: Optimization
     evaluation: Evaluation | None = None
     averaged_twice: tuple[str, ...] = ()
+    after_step: Callable[[], None] | None = None
 
 
 class RunningStage:
@@ -99,6 +101,8 @@ class RunningStage:
                     shares[name] = shares.get(name, torch.zeros_like(share)) + share
         self._limit_gradients()
         self._optimizer.step()
+        if self.stage.after_step is not None:
+            self.stage.after_step()
         if self._average is not None:
             self._average.update()
         return shares

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from .download import DownloadError, Progress, download_file
 
+VISION_TRANSFORMERS = ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336")
+"""OpenAI's, by open_clip's names."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsEntry:
@@ -102,7 +105,7 @@ def find_entry(name: str, entries: Mapping[str, WeightsEntry]) -> WeightsEntry:
 
 
 def shared_weights() -> dict[str, WeightsEntry]:
-    """Weights that no method owns: CLIP's ResNets and torchvision's detectors, for their RPN.
+    """Weights that no method owns: CLIP's and torchvision's detectors, for their RPN.
 
     Addresses and hashes are read from open_clip's and torchvision's own tables.
     """
@@ -115,7 +118,9 @@ def _open_clip_weights() -> dict[str, WeightsEntry]:
 
     entries = {}
     for architecture, tag in list_pretrained():
-        if not re.fullmatch(r"RN\d+(x\d+)?", architecture):
+        is_resnet = re.fullmatch(r"RN\d+(x\d+)?", architecture) is not None
+        # of vision transformers OpenAI's alone: others' files do not tell their activation
+        if not (is_resnet or (tag == "openai" and architecture in VISION_TRANSFORMERS)):
             continue
         released = get_pretrained_cfg(architecture, tag)
         url = released["url"]
@@ -129,10 +134,10 @@ def _open_clip_weights() -> dict[str, WeightsEntry]:
             if tag == "openai"
             else "https://github.com/mlfoundations/open_clip",
             licence="MIT (the code's; none stated for the weights)",
-            method="regionclip",
+            method="regionclip" if is_resnet else "clim",
             encoder=architecture,
             preprocessing=f"RGB in [0, 1], CLIP's mean and standard deviation; {activation} in "
-            "the text tower",
+            f"the {'text tower' if is_resnet else 'towers'}",
             url=url,
             sha256=digest,
         )

@@ -210,3 +210,10 @@ def test_captions_in_another_encoding_are_kept_with_a_warning(
     assert message.endswith(
         "(first at byte 104); U+FFFD stands in 1 places for what cannot be read"
     )
+
+
+def test_captions_may_stand_with_their_images(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.jpg", "captions": ["a dog", "an animal"]}]
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps({"images": images}))
+    assert read_coco(path)[0].captions == ("a dog", "an animal")

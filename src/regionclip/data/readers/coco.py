@@ -1,4 +1,4 @@
-"""COCO's ``instances`` and ``captions`` json files and LVIS's, read; the first also written."""
+"""COCO's ``instances``, ``captions`` and ``panoptic`` jsons and LVIS's, read; the first written."""
 
 import gc
 import json
@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from regionclip.data.datasets import LARGEST_COORDINATE, Category, Dataset, Sample
+from regionclip.data.datasets import LARGEST_COORDINATE, Category, Dataset, Kind, Sample
 from regionclip.data.sources import coco_file_name, find_image_root
 
 from .coco_objects import objects_by_image, warn_of_unlisted
+from .panoptic import segment_maps, segment_rows, with_stuff
 
 Entry = Mapping[str, Any]
 SPLITS = ("base", "novel")
 FREQUENCIES = ("r", "c", "f")
+KINDS: Mapping[Any, Kind] = {1: "thing", 0: "stuff"}
+"""By a panoptic category's ``isthing``."""
 CLASS_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 """What LVIS says of an image about classes."""
 ID = int | str
@@ -26,7 +29,11 @@ _log = logging.getLogger(__name__)
 
 
 def read_coco(path: str | Path, *, image_root: str | Path | None = None) -> Dataset:
-    """Read a COCO or LVIS json with boxes, captions or both.
+    """Read a COCO or LVIS json with boxes, captions or both, or COCO's panoptic one.
+
+    Captions are annotations, as COCO's, or a list in the image's own entry, as Detic's tools write
+    them. The segments of a panoptic json are objects; their masks stay in the PNG files, in a
+    folder of the json's name beside it.
 
     Categories are ordered by id, as every COCO tool orders them. An optional ``split`` of a
     category (``base``, ``novel``) and ``frequency`` (LVIS) are kept. Annotations of images that the
@@ -158,6 +165,7 @@ def category_of(entry: Entry) -> Category:
         split if split in SPLITS else "",
         frequency if frequency in FREQUENCIES else "",
         "" if shown == name else shown,
+        KINDS.get(entry.get("isthing"), ""),
     )
 
 
@@ -183,14 +191,19 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
     root = find_image_root(path, names) if image_root is None else Path(image_root)
     captions: dict[Any, list[str]] = defaultdict(list)
     rows = []
-    for each in content.get("annotations", []):
+    annotations = content.get("annotations", [])
+    for each in annotations:
         if "caption" in each:
             captions[each["image_id"]].append(str(each["caption"]))
         if "bbox" in each:
             rows.append(each)
-        elif "caption" not in each:
+        if "segments_info" in each:
+            rows += segment_rows(each)
+        elif "bbox" not in each and "caption" not in each:
             raise ValueError(f"{path}: annotation {each.get('id')} has neither bbox nor caption")
+    maps = segment_maps(annotations, path)
     objects = objects_by_image(rows, [each["id"] for each in images], label_of, path=path)
+    objects = with_stuff(objects, [each.kind for each in categories])
     unlisted = captions.keys() - {each["id"] for each in images}
     warn_of_unlisted(path, sum(len(captions[each]) for each in unlisted))
     samples = tuple(
@@ -200,9 +213,10 @@ def _dataset_of(content: Entry, path: Path, image_root: str | Path | None) -> Da
             image_id=image["id"],
             size_hw=size_of_entry(image),
             objects=own,
-            captions=tuple(captions.get(image["id"], ())),
+            captions=(*captions.get(image["id"], ()), *map(str, image.get("captions", ()))),
             negative_labels=_labels(image.get(CLASS_LISTS[0], ()), label_of),
             not_exhaustive_labels=_labels(image.get(CLASS_LISTS[1], ()), label_of),
+            segment_map=maps.get(image["id"]),
         )
         for image, name, own in zip(images, names, objects, strict=True)
     )

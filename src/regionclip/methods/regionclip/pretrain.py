@@ -10,7 +10,6 @@ Source: RegionCLIP (arXiv:2112.09106), sec. 3; microsoft/RegionCLIP@4b8513b
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 
 import torch
 from jaxtyping import Float
@@ -27,6 +26,7 @@ from regionclip.losses import (
 from regionclip.pairs import (
     Permutation,
     RegionConcepts,
+    caption_id,
     match_regions_to_concepts,
     random_permutation,
 )
@@ -232,7 +232,7 @@ class PretrainLearner(nn.Module):
         """What the images cost against their captions."""
         with torch.no_grad():
             texts = self.encoder.encode_tokens(without_padding(self.encoder.tokenize(captions)))
-        ids = torch.tensor([_caption_id(each) for each in captions], device=texts.device)
+        ids = torch.tensor([caption_id(each) for each in captions], device=texts.device)
         return image_text_loss(outputs.images, texts, ids, temperature=TEMPERATURE)
 
 
@@ -250,9 +250,3 @@ def _stored(drawn: Proposals, name: str) -> Float[Tensor, "R D"]:
             "teacher's image tower, or proposals with features"
         )
     return drawn.features.float()
-
-
-def _caption_id(caption: str) -> int:
-    """A number that the same words have in every process; Python's own hashes differ."""
-    digest = blake2b(" ".join(caption.lower().split()).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)

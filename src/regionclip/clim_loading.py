@@ -1,0 +1,124 @@
+"""From CLIM's files, and plain CLIPs with a vision transformer, to a detector."""
+
+from dataclasses import replace
+
+import torch
+
+from regionclip.detect import DetectOptions, Detector, DetectorParts
+from regionclip.encoders.dense import DenseEncoder
+from regionclip.encoders.dense_resnet import DenseClipResNet
+from regionclip.encoders.text import TextEncoder, UnitPrompts
+from regionclip.encoders.vit import ClipVit
+from regionclip.loading_request import FileKind, LoadRequest, OpenFile
+from regionclip.methods.clim.model import Clim
+from regionclip.methods.clim.reading import is_clim_file, read_model
+from regionclip.methods.clim.weights import is_clip
+from regionclip.proposals.proposer import Proposer
+from regionclip.regions.crops import CropRegions
+from regionclip.regions.dense_regions import DenseRegions
+from regionclip.regions.embedder import RegionEmbedder, RegionSource
+from regionclip.regions.layer4_regions import Layer4Regions
+from regionclip.regions.mask_attention import MaskAttentionRegions
+from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
+
+RESNET_SOURCES = ("dense", "layer4")
+"""Regions that tell whom the file of a ResNet is for: it could be RegionCLIP's."""
+
+
+def _claims(file: OpenFile, request: LoadRequest) -> bool:
+    if is_clim_file(file.path, file.state):
+        return True
+    return request.regions in RESNET_SOURCES and is_clip(file.state)
+
+
+def _open(file: OpenFile, request: LoadRequest) -> Detector:
+    request.refuse_text_weights("runs with its own text tower")
+    request.refuse_region_prompt()
+    model = read_model(file.path, file.state).model.to(request.device).requires_grad_(False)
+    return clim_detector_of(
+        model,
+        proposer=request.proposer,
+        regions=request.regions,
+        dtype=request.dtype,
+        memory_budget=request.memory_budget,
+    )
+
+
+CLIM = FileKind(_claims, _open)
+
+
+def clim_detector_of(
+    model: Clim,
+    *,
+    proposer: Proposer | None = None,
+    regions: RegionSource = "map",
+    dtype: torch.dtype = torch.float32,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> Detector:
+    """A detector with the weights of a dense CLIP, which are shared, not copied.
+
+    Args:
+        model: On the device to detect on, frozen.
+        proposer: Where boxes come from; the model has none of its own.
+        regions: ``map`` is what the model's configuration says; see :func:`regionclip.load`.
+        dtype: See :func:`regionclip.load`.
+        memory_budget: See :func:`regionclip.load`.
+
+    Raises:
+        ValueError: The image tower has no such regions.
+    """
+    config = model.config
+    embedder = _region_embedder(model, regions, dtype=dtype, memory_budget=memory_budget)
+    parts = dense_parts(
+        model.encoder, embedder, proposer=proposer, longest_side=config.longest_side
+    )
+    parts = replace(parts, templates=config.templates, temperature=config.temperature)
+    return Detector(parts, DetectOptions(selection=config.selection))
+
+
+def dense_parts(
+    encoder: TextEncoder,
+    regions: RegionEmbedder,
+    *,
+    proposer: Proposer | None,
+    longest_side: int,
+) -> DetectorParts:
+    """Words and images as CLIM and CLIPSelf prepare them: images fill squares of one size.
+
+    Args:
+        encoder: Words to vectors.
+        regions: Regions to vectors.
+        proposer: Where boxes come from.
+        longest_side: Pixels of the resized image's longer side.
+    """
+    return DetectorParts(
+        encoder=UnitPrompts(encoder),
+        regions=regions,
+        proposer=proposer,
+        templates="vild63",
+        shortest_side=longest_side,
+        longest_side=longest_side,
+        size_rule="longest",
+        interpolation="bicubic",
+        dense_tower=encoder if isinstance(encoder, DenseEncoder) else None,
+    )
+
+
+def _region_embedder(
+    model: Clim, regions: RegionSource, *, dtype: torch.dtype, memory_budget: int
+) -> RegionEmbedder:
+    encoder, padding = model.encoder, model.config.padding
+    if regions == "map":
+        regions = "layer4" if model.config.pooling == "attention" else "dense"
+    if regions == "crops":
+        return CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
+    if regions == "dense":
+        return DenseRegions(encoder, dtype=dtype, memory_budget=memory_budget, padding=padding)
+    if regions == "layer4" and isinstance(encoder, DenseClipResNet):
+        return Layer4Regions(encoder, dtype=dtype, memory_budget=memory_budget, padding=padding)
+    if regions == "mask-attention" and isinstance(encoder, ClipVit):
+        return MaskAttentionRegions(encoder, dtype=dtype, padding=padding)
+    raise ValueError(
+        f"{encoder.spec.name} has no regions {regions!r}: 'layer4' is of ResNets, 'mask-attention' "
+        "of vision transformers; use 'map', 'dense' or 'crops'"
+    )

@@ -1,0 +1,175 @@
+"""Given regions and what a model calls them, three ways: boxes and masks on a map, and crops.
+
+Each image is looked at in the upper left of a black square, as CLIPSelf's and CLIM's towers are
+trained to.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize
+
+from regionclip.data.datasets import Sample
+from regionclip.data.images import read_image
+from regionclip.data.letterbox import fit_at_corner, longest_side_size
+from regionclip.data.segment_maps import mask_extents, segment_masks
+from regionclip.data.transforms import normalized, pixels_of
+from regionclip.encoders.dense import DenseEncoder
+from regionclip.pairs.crops import cut_crops, enlarged
+from regionclip.regions.inputs import boxes_input
+from regionclip.scoring.cosine import class_logits
+from regionclip.structures import Detections, PreparedImage
+
+from .class_means import asked_rows, guesses_per_region
+from .finding import Pair, Search, nothing_found
+
+THING_MARGIN = 1.5
+"""A thing's crop is this much wider and higher than its box; stuff's is not.
+
+Source: wusize/CLIPSelf@1c7fe9c.
+"""
+CROPS_AT_ONCE = 64
+
+
+@torch.inference_mode()
+def name_boxes(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
+    """The best classes of each box, from the model's own way of looking at regions."""
+    return [_named(search, sample, partial(box_vectors, search)) for sample, _ in pairs]
+
+
+@torch.inference_mode()
+def name_masks(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
+    """The best classes of each mask.
+
+    Raises:
+        ValueError: The data set has no masks of segments, or the model's regions take none.
+    """
+    return [_named(search, sample, partial(mask_vectors, search)) for sample, _ in pairs]
+
+
+@torch.inference_mode()
+def name_crops(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
+    """The best classes of each box, seen as a picture of its own by the whole image tower.
+
+    Raises:
+        ValueError: The model's image tower takes no whole pictures.
+    """
+    return [_named(search, sample, partial(crop_vectors, search)) for sample, _ in pairs]
+
+
+def box_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
+    """Vectors of an image's regions, cut from the map of the square."""
+    square = square_image(sample, search.detector.parts.longest_side)
+    view = search.detector.parts.regions.view([square])
+    return view.of(0).features(boxes_input(asked_boxes(sample), square))
+
+
+def mask_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
+    """Vectors of an image's masks, pooled from the map of the square."""
+    encoder = _dense_tower(search)
+    side = search.detector.parts.longest_side
+    square = square_image(sample, side)
+    masks = segment_masks(sample)[asked_rows(sample)]
+    cells = masks_on_grid(masks, side // encoder.cell)
+    # one value per cell, so that whoever asks how much of a cell is covered hears all or nothing
+    pixels = cells.repeat_interleave(encoder.cell, 1).repeat_interleave(encoder.cell, 2)
+    view = search.detector.parts.regions.view([square])
+    boxes = boxes_input(asked_boxes(sample), square)
+    return view.of(0).features(boxes, masks=pixels)
+
+
+def crop_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
+    """Vectors of an image's regions as pictures of their own, letter-boxed."""
+    encoder = _dense_tower(search)
+    picture = read_image(sample.image, name=sample.name)
+    size_hw = (picture.height, picture.width)
+    boxes = asked_boxes(sample)
+    with_margin = enlarged(boxes, THING_MARGIN, size_hw)
+    is_stuff = stuff_rows(sample)[asked_rows(sample)]
+    seen = torch.where(is_stuff[:, None], boxes, with_margin)
+    vectors = []
+    for own in seen.split(CROPS_AT_ONCE):
+        crops = cut_crops(picture, own, side=encoder.image_size).to(encoder.device)
+        vectors.append(encoder.encode_image(normalized(crops, mean=encoder.mean, std=encoder.std)))
+    return torch.cat(vectors)
+
+
+def asked_boxes(sample: Sample) -> Float[Tensor, "R 4"]:
+    """Boxes of the objects to name, ``xyxy`` in pixels of the image.
+
+    Things have the annotation's; stuff, where it has a mask, reaches from the mask's first to its
+    last pixel.
+    """
+    boxes, rows = sample.objects.boxes, asked_rows(sample)
+    is_stuff = stuff_rows(sample)
+    if sample.segment_map is not None and bool(is_stuff[rows].any()):
+        boxes = torch.where(is_stuff[:, None], mask_extents(segment_masks(sample)), boxes)
+    return boxes[rows]
+
+
+def stuff_rows(sample: Sample) -> Bool[Tensor, " N"]:
+    """Which of the annotated objects are stuff; none where nobody says."""
+    is_stuff = sample.objects.is_stuff
+    return torch.zeros(len(sample.objects), dtype=torch.bool) if is_stuff is None else is_stuff
+
+
+def square_image(sample: Sample, side: int) -> PreparedImage:
+    """The image in the upper left of a black square; boxes scale as those of any prepared image."""
+    picture = read_image(sample.image, name=sample.name)
+    longest = max(picture.size)
+    return PreparedImage(pixels_of(fit_at_corner(picture, side)), (longest, longest), sample.name)
+
+
+def masks_on_grid(
+    masks: Bool[Tensor, "N H W"], cells: int, *, antialias: bool = False
+) -> Bool[Tensor, "N g g"]:
+    """Masks in the upper left of a square grid; a cell counts where anything is left of a mask.
+
+    Args:
+        masks: Over an image.
+        cells: Rows and columns of the grid.
+        antialias: Smooth masks before they are looked up, as torchvision does by default since
+            0.17; the published figures are from before.
+
+    Source: wusize/CLIPSelf@1c7fe9c: bicubic, the longest side to the grid's, then ``> 0``.
+    """
+    height, width = longest_side_size((int(masks.shape[1]), int(masks.shape[2])), cells)
+    grid = torch.zeros(len(masks), cells, cells, dtype=torch.bool)
+    if len(masks):
+        resized = resize(
+            masks[:, None].float(),
+            [height, width],
+            interpolation=InterpolationMode.BICUBIC,
+            antialias=antialias,
+        )
+        grid[:, :height, :width] = resized[:, 0] > 0
+    return grid
+
+
+def _named(search: Search, sample: Sample, vectors_of: Callable[[Sample], Tensor]) -> Detections:
+    """Block after block, each asked region's best classes; scores are cosines in [0, 1]."""
+    search.names.check_encoder(search.detector.encoder_id)
+    rows = asked_rows(sample)
+    if len(rows) == 0:
+        return nothing_found(search.names.names)
+    vectors = vectors_of(sample)
+    cosines = class_logits(vectors, search.names.embeddings.to(vectors.device), temperature=1.0)
+    count = guesses_per_region(len(search.names))
+    best = cosines.cpu().topk(count, dim=1)
+    boxes = sample.objects.boxes[rows].repeat_interleave(count, dim=0)
+    scores = (best.values.flatten() + 1) / 2
+    return Detections(boxes, scores, best.indices.flatten(), search.names.names)
+
+
+def _dense_tower(search: Search) -> DenseEncoder:
+    tower = search.detector.parts.dense_tower
+    if tower is None:
+        raise ValueError(
+            "this protocol needs a model whose image tower takes whole pictures and gives maps, "
+            "such as openai:ViT-B-16; region-macc takes any"
+        )
+    return tower

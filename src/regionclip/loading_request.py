@@ -1,0 +1,84 @@
+"""What :func:`regionclip.load` was asked for, on its way to what reads the file."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from regionclip.detect import Detector
+from regionclip.proposals.proposer import Proposer
+from regionclip.regions.embedder import RegionSource
+from regionclip.weights import Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadRequest:
+    """The arguments of :func:`regionclip.load`, checked; see there.
+
+    Attributes:
+        name: As it was given.
+        device: As PyTorch names it.
+        dtype: What image towers compute in.
+        proposer: Where boxes come from, if not from the model.
+        regions: How regions become vectors.
+        region_prompt: The file of a region prompt, if ``regions`` was one.
+        text_weights: A model to take the text tower from.
+        memory_budget: Bytes of intermediate results.
+        progress: Called while weights are downloaded.
+    """
+
+    name: str
+    device: str
+    dtype: torch.dtype
+    proposer: Proposer | None
+    regions: RegionSource
+    region_prompt: Path | None
+    text_weights: str | Path | None
+    memory_budget: int
+    progress: Progress | None
+
+    def refuse_text_weights(self, whose: str) -> None:
+        """Raise for a model that has a text tower of its own.
+
+        Raises:
+            ValueError: Text weights were asked for.
+        """
+        if self.text_weights is not None:
+            raise ValueError(f"{self.name} {whose}; leave out text_weights")
+
+    def refuse_region_prompt(self) -> None:
+        """Raise for a model that pools regions without an attention pool.
+
+        Raises:
+            ValueError: A region prompt was given.
+        """
+        if self.region_prompt is not None:
+            raise ValueError(f"{self.name} has no attention pool that a region prompt would suit")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A checkpoint that is read but not understood yet.
+
+    Attributes:
+        path: Where it is.
+        state: Its tensors by their names.
+    """
+
+    path: Path
+    state: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class FileKind:
+    """One kind of checkpoint.
+
+    Attributes:
+        claims: Whether a file is of this kind, by its tensors' names and by what was asked for.
+        open: Makes the detector, or says why the file gives none.
+    """
+
+    claims: Callable[[OpenFile, LoadRequest], bool]
+    open: Callable[[OpenFile, LoadRequest], Detector]

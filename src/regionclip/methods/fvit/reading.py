@@ -1,0 +1,113 @@
+"""From a checkpoint file, original or our own, to a filled model, and back."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from regionclip.checkpoints import (
+    CheckpointError,
+    LoadReport,
+    is_native,
+    load_strict,
+    read_checkpoint,
+    read_native_metadata,
+    save_native,
+)
+from regionclip.settings import settings_from, settings_to_dict
+
+from .config import FvitConfig
+from .model import Fvit, build
+from .weights import is_original, map_weights
+
+METHOD = "fvit"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFvit:
+    """A model and what became of its file.
+
+    Attributes:
+        model: Filled, in ``eval`` mode.
+        has_text_tower: Whether the file carried one; the originals' do not, and what the model
+            has in its place are random numbers.
+        report: What was loaded.
+    """
+
+    model: Fvit
+    has_text_tower: bool
+    report: LoadReport
+
+
+def is_fvit_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
+    """Whether a file is such a detector, an original or our own.
+
+    Args:
+        path: The file.
+        state: Its tensors, as :func:`~regionclip.checkpoints.read_checkpoint` returns them.
+    """
+    if is_native(path):
+        return read_native_metadata(path).method == METHOD
+    return is_original(state)
+
+
+def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> ReadFvit:
+    """Read a detector from an original file or our own; it loads whole or not at all.
+
+    Args:
+        path: The file.
+        state: Its tensors, from a caller that has read them.
+
+    Raises:
+        CheckpointError: The file is unreadable, no such detector, or incomplete.
+    """
+    path = Path(path)
+    state = read_checkpoint(path) if state is None else state
+    if not is_native(path):
+        config, state = map_weights(state, source=str(path))
+    else:
+        metadata = read_native_metadata(path)
+        if metadata.method != METHOD:
+            raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of F-ViT")
+        config = settings_from(FvitConfig, metadata.config, source=str(path))
+    model = build(config)
+    text = text_names(model)
+    has_text_tower = any(name in state for name in text)
+    report = load_strict(
+        model,
+        state,
+        source=str(path),
+        target=f"F-ViT on {model.tower.name}",
+        allowed_missing=() if has_text_tower else text,
+    )
+    return ReadFvit(model, has_text_tower, report)
+
+
+def save_model(path: str | Path, model: Fvit, *, has_text_tower: bool = True, **extra: str) -> None:
+    """Write a model in the package's own format, with all that is needed to build it again.
+
+    Args:
+        path: A ``.safetensors`` file.
+        model: The model.
+        has_text_tower: Whether its text tower is one, and not random numbers, which are left out.
+        **extra: Further metadata, such as ``licence``.
+    """
+    text = set() if has_text_tower else set(text_names(model))
+    save_native(
+        path,
+        {name: each for name, each in model.state_dict().items() if name not in text},
+        method=METHOD,
+        config=settings_to_dict(model.config),
+        encoder_id=model.encoder.encoder_id if has_text_tower else None,
+        extra=extra,
+    )
+
+
+def text_names(model: Fvit) -> tuple[str, ...]:
+    """Names of the tensors of the text tower, and of what belongs to neither tower."""
+    return tuple(
+        name
+        for name in model.state_dict()
+        if name.startswith("encoder.") and ".visual." not in name
+    )

@@ -1,0 +1,146 @@
+"""From RegionCLIP's files, and plain CLIPs with a ResNet, to a detector."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+
+from regionclip.detect import DetectOptions, Detector, DetectorParts
+from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.encoders.text import MissingTextTower, TextEncoder
+from regionclip.loading_request import FileKind, LoadRequest, OpenFile
+from regionclip.methods import find_weights
+from regionclip.methods.cora.reading import read_region_prompt, set_region_prompt
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.methods.regionclip.reading import ReadModel, read_model
+from regionclip.proposals.proposer import Proposer
+from regionclip.regions.crops import CropRegions
+from regionclip.regions.embedder import RegionEmbedder, RegionSource
+from regionclip.regions.map_regions import MapRegions
+from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
+from regionclip.vocabulary import Vocabulary, builtin_names
+from regionclip.weights import Progress
+
+
+def _open(file: OpenFile, request: LoadRequest) -> Detector:
+    read = read_model(file.path, file.state)
+    read.model.to(request.device).requires_grad_(False)
+    use_region_prompt(read.model.encoder, request.region_prompt)
+    return detector_of(
+        read.model,
+        text_encoder_of(read, request.text_weights, progress=request.progress),
+        proposer=request.proposer,
+        regions=request.regions,
+        dtype=request.dtype,
+        memory_budget=request.memory_budget,
+    )
+
+
+REGIONCLIP = FileKind(lambda _file, _request: True, _open)
+"""Every file: what RegionCLIP does not know it says so of, by what the file holds."""
+
+
+def detector_of(
+    model: RegionClip,
+    text: TextEncoder,
+    *,
+    proposer: Proposer | None = None,
+    regions: RegionSource = "map",
+    dtype: torch.dtype = torch.float32,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> Detector:
+    """A detector with the weights that a model has now; those of the towers are copied.
+
+    Args:
+        model: On the device to detect on.
+        text: The tower that names classes.
+        proposer: Where boxes come from; ``None`` takes the model's own, if it has one.
+        regions: See :func:`regionclip.load`.
+        dtype: See :func:`regionclip.load`.
+        memory_budget: See :func:`regionclip.load`.
+    """
+    embedder = region_embedder(model.encoder, regions, dtype=dtype, memory_budget=memory_budget)
+    if proposer is None and model.proposer is not None:
+        # a copy: folding changes the keys, and the model must stay one that can be saved
+        proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)
+    config = model.config
+    parts = DetectorParts(
+        encoder=text,
+        regions=embedder,
+        proposer=proposer,
+        box_regressor=model.box_regressor,
+        mask_head=model.mask_head,
+        class_vocabulary=_own_classes(model, text.encoder_id),
+        templates=config.templates,
+        temperature=config.temperature,
+        shortest_side=config.shortest_side,
+        longest_side=config.longest_side,
+    )
+    options = DetectOptions(
+        selection=config.selection,
+        objectness_fusion=config.objectness_fusion,
+        use_box_deltas=config.box_regression,
+    )
+    return Detector(parts, options)
+
+
+def region_embedder(
+    encoder: ClipResNet,
+    regions: RegionSource,
+    *,
+    dtype: torch.dtype = torch.float32,
+    memory_budget: int = DEFAULT_MEMORY_BUDGET,
+) -> RegionEmbedder:
+    """What turns regions into vectors; the arguments are those of :func:`regionclip.load`.
+
+    Raises:
+        ValueError: Regions are wanted neither from layer3's map nor from crops.
+    """
+    if regions == "map":
+        return MapRegions(encoder, dtype=dtype, memory_budget=memory_budget)
+    if regions == "crops":
+        return CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
+    raise ValueError(
+        f"a RegionCLIP model has no regions {regions!r}; use 'map', or 'crops' for whole crops"
+    )
+
+
+def use_region_prompt(encoder: ClipResNet, path: Path | None) -> None:
+    """Let an image tower, in place, pool regions by the prompt of a file; by its own without."""
+    if path is not None:
+        set_region_prompt(encoder, read_region_prompt(path), source=str(path))
+
+
+def text_encoder_of(
+    read: ReadModel, text_weights: str | Path | None = None, *, progress: Progress | None = None
+) -> TextEncoder:
+    """The model's own text tower, another's, or one that says that there is none.
+
+    Args:
+        read: A model.
+        text_weights: Known name or file of a model that lends its text tower.
+        progress: Called while weights are downloaded; see :func:`regionclip.load`.
+
+    Raises:
+        ValueError: The other model has no text tower, or one of another width.
+    """
+    encoder = read.model.encoder
+    if text_weights is None:
+        return encoder if read.has_text_tower else MissingTextTower(encoder.spec.name)
+    other = read_model(find_weights(text_weights, progress=progress))
+    same_space = other.model.encoder.spec.embed_dim == encoder.spec.embed_dim
+    if not other.has_text_tower or not same_space:
+        raise ValueError(
+            f"{text_weights} cannot lend {encoder.spec.name} a text tower: it has none, or one of "
+            f"another width; use OpenAI's, 'openai:{encoder.spec.name}'"
+        )
+    return other.model.encoder.to(encoder.device).requires_grad_(False)
+
+
+def _own_classes(model: RegionClip, encoder_id: str) -> Vocabulary | None:
+    rows = model.test_embeddings if model.test_embeddings is not None else model.train_embeddings
+    config = model.config
+    if rows is None or not (config.class_names or config.own_class_names):
+        return None
+    names = builtin_names(config.class_names) if config.class_names else config.own_class_names
+    return Vocabulary(names, rows.detach().cpu(), templates=(), encoder_id=encoder_id)

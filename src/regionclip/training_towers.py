@@ -1,0 +1,89 @@
+"""Dense towers to train: opened by name or file, measured as detectors, written back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from regionclip.checkpoints import read_checkpoint
+from regionclip.clim_loading import clim_detector_of
+from regionclip.clipself_loading import clipself_detector_of
+from regionclip.detect import Detector
+from regionclip.encoders.dense import DenseEncoder
+from regionclip.encoders.text import UnitPrompts
+from regionclip.methods import find_weights
+from regionclip.methods.clim import reading as clim
+from regionclip.methods.clim.model import Clim
+from regionclip.methods.clipself import reading as clipself
+from regionclip.methods.clipself.model import ClipSelf
+from regionclip.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """A dense image tower with the text tower of its space.
+
+    Attributes:
+        encoder: What is trained, and what has maps.
+        templates: Built-in prompts that names are put into.
+        detect: Makes a detector with the weights that it has at that time.
+        save: Writes a file that :func:`regionclip.load` reads.
+    """
+
+    encoder: DenseEncoder
+    templates: str
+    detect: Callable[[], Detector]
+    save: Callable[[Path], None]
+
+    @property
+    def text(self) -> UnitPrompts:
+        """What names are read with: every prompt counts the same."""
+        return UnitPrompts(self.encoder)
+
+    def naming(self, named: Vocabulary) -> Detector:
+        """A detector with classes that need not be encoded again."""
+        detector = self.detect()
+        return Detector(replace(detector.parts, class_vocabulary=named), detector.defaults)
+
+
+def open_tower(source: str, device: torch.device) -> Tower:
+    """A dense tower on a device, in float32.
+
+    Args:
+        source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these.
+        device: To train on.
+
+    Raises:
+        CheckpointError: It is no model with a dense map and a text tower.
+        ValueError: It is a ResNet, whose regions CLIM pools with attention.
+    """
+    path = find_weights(source)
+    state = read_checkpoint(path)
+    if clipself.is_clipself_file(path, state):
+        return _of_clipself(clipself.read_model(path, state).model.float().to(device))
+    model = clim.read_model(path, state).model
+    if model.config.pooling == "attention":
+        raise ValueError(
+            f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
+            "only towers with a map of vectors are trained here; start with a vision transformer"
+        )
+    return _of_clim(model.float().to(device))
+
+
+def _of_clim(model: Clim) -> Tower:
+    return Tower(
+        encoder=model.encoder,
+        templates=model.config.templates,
+        detect=lambda: clim_detector_of(model),
+        save=lambda path: clim.save_model(path, model),
+    )
+
+
+def _of_clipself(model: ClipSelf) -> Tower:
+    return Tower(
+        encoder=model.encoder,
+        templates=model.config.templates,
+        detect=lambda: clipself_detector_of(model),
+        save=lambda path: clipself.save_model(path, model),
+    )

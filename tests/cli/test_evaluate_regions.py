@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from regionclip.cli import main
+from tests.painted_segments import write_segments
+from tests.tiny_clim_recipes import write_tower
+
+
+@pytest.mark.parametrize("protocol", ["region-macc", "mask-macc", "crop-macc"])
+def test_a_dense_tower_names_things_and_stuff(protocol: str, tmp_path: Path) -> None:
+    data = write_segments(tmp_path / "data")
+    tower = write_tower(tmp_path / "tower.safetensors")
+    words = ["evaluate", str(tower), "--data", str(data), "--protocol", protocol]
+    words += ["--image-root", str(data.parent / "images"), "--output", str(tmp_path / "found")]
+    assert main(words) == 0
+    report = json.loads((tmp_path / "found" / "report.json").read_text())
+    assert report["protocol"] == protocol
+    assert report["splits"]["thing"]["boxes"] == report["splits"]["stuff"]["boxes"] == 1
+    figures = report["metrics"]
+    assert figures["macc1"] == (figures["macc1_thing"] + figures["macc1_stuff"]) / 2
+    assert figures["macc5"] == 1  # of three names
+
+
+def test_plain_boxes_of_any_model_are_named(tmp_path: Path) -> None:
+    data = write_segments(tmp_path / "data")
+    content = json.loads(data.read_text())
+    rows = [
+        {**own, "image_id": each["image_id"]}
+        for each in content["annotations"]
+        for own in each["segments_info"]
+    ]
+    names = [{"id": each["id"], "name": each["name"]} for each in content["categories"]]
+    plain = tmp_path / "plain.json"
+    plain.write_text(json.dumps(content | {"annotations": rows, "categories": names}))
+    root = ["--image-root", str(data.parent / "images")]
+    words = ["evaluate", "icons", "--data", str(plain), *root, "--output", str(tmp_path / "found")]
+    assert main([*words, "--protocol", "region-macc"]) == 0
+    figures = json.loads((tmp_path / "found" / "report.json").read_text())["metrics"]
+    assert figures.keys() == {"macc1", "macc5"}
+    assert main([*words, "--protocol", "crop-macc", "--no-resume"]) == 2

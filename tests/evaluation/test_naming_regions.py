@@ -1,0 +1,145 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from regionclip.data.datasets import Dataset
+from regionclip.data.images import read_image
+from regionclip.data.letterbox import fit_at_corner, letterbox
+from regionclip.data.readers import open_dataset
+from regionclip.data.transforms import normalized, pixels_of
+from regionclip.detect import Detector, DetectorParts
+from regionclip.encoders.vit import ClipVit
+from regionclip.evaluation.finding import Search, detect_dataset
+from regionclip.evaluation.naming_regions import (
+    asked_boxes,
+    box_vectors,
+    crop_vectors,
+    mask_vectors,
+    masks_on_grid,
+    name_boxes,
+    name_masks,
+    square_image,
+)
+from regionclip.evaluation.protocols import PROTOCOLS
+from regionclip.regions.dense_regions import DenseRegions, pool_boxes
+from regionclip.vocabulary import Vocabulary
+from tests.data.made import made_dataset
+from tests.painted_segments import write_segments
+from tests.tiny_dense import tiny_dense
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("segments")
+    return open_dataset(write_segments(folder), image_root=folder / "images")
+
+
+@pytest.fixture(scope="module")
+def search(dataset: Dataset) -> Search:
+    encoder = tiny_dense().requires_grad_(False)
+    regions = DenseRegions(encoder)
+    parts = DetectorParts(encoder=encoder, regions=regions, longest_side=SIDE, dense_tower=encoder)
+    detector = Detector(parts)
+    rows = torch.randn(len(dataset.categories), 10, generator=torch.Generator().manual_seed(0))
+    words = Vocabulary(dataset.class_names, rows, (), detector.encoder_id)
+    return Search(detector, words, detector.defaults)
+
+
+def encoder_of(search: Search) -> ClipVit:
+    encoder = search.detector.parts.encoder
+    assert isinstance(encoder, ClipVit)
+    return encoder
+
+
+def dense_map(search: Search, dataset: Dataset) -> torch.Tensor:
+    encoder = encoder_of(search)
+    pixels = pixels_of(fit_at_corner(read_image(dataset[0].image), SIDE))[None]
+    return encoder.dense_features(normalized(pixels, mean=encoder.mean, std=encoder.std))
+
+
+def test_boxes_are_cut_from_the_map_of_the_square(dataset: Dataset, search: Search) -> None:
+    sample = dataset[0]
+    scaled = asked_boxes(sample) * (SIDE / 80)
+    expected = pool_boxes(dense_map(search, dataset), [scaled], cell=8)
+    torch.testing.assert_close(box_vectors(search, sample), expected)
+    square = square_image(sample, SIDE)
+    assert square.size_hw == (SIDE, SIDE)
+    assert square.scale_xyxy.tolist() == [80 / SIDE] * 4
+
+
+def test_masks_are_means_over_their_cells(dataset: Dataset, search: Search) -> None:
+    cells = dense_map(search, dataset)[0].flatten(1).T
+    found = mask_vectors(search, dataset[0])
+    # the painted segments: a square of 40 x 40 pixels of 80, and a band of 80 x 10 below
+    grid = torch.zeros(2, 8, 8, dtype=torch.bool)
+    grid[0, 0:4, 0:4] = True
+    grid[1, 5:6, :] = True
+    expected = torch.stack([cells[own.flatten()].mean(dim=0) for own in grid])
+    torch.testing.assert_close(found, expected)
+
+
+def test_crops_are_whole_pictures_and_things_have_a_margin(
+    dataset: Dataset, search: Search
+) -> None:
+    encoder, picture = encoder_of(search), read_image(dataset[0].image)
+    # the thing (0, 0, 40, 40) grows to 60 x 60 about (20, 20) and is clipped; stuff does not
+    crops = [letterbox(picture.crop(box), 32) for box in ((0, 0, 50, 50), (0, 50, 79, 59))]
+    pixels = torch.stack([pixels_of(each) for each in crops])
+    expected = encoder.encode_image(normalized(pixels, mean=encoder.mean, std=encoder.std))
+    torch.testing.assert_close(crop_vectors(search, dataset[0]), expected)
+
+
+@pytest.mark.parametrize("protocol", ["region-macc", "mask-macc", "crop-macc"])
+def test_the_best_classes_of_each_region_are_judged(
+    dataset: Dataset, search: Search, protocol: str
+) -> None:
+    rules = PROTOCOLS[protocol]
+    found = list(
+        detect_dataset(search.detector, dataset, search.vocabulary, find=rules.find, num_workers=1)
+    )
+    assert [len(each) for each in found] == [2 * 3, 0]
+    vectors = {"region-macc": box_vectors, "mask-macc": mask_vectors, "crop-macc": crop_vectors}
+    own = F.normalize(vectors[protocol](search, dataset[0]), dim=1)
+    cosines = own @ F.normalize(search.names.embeddings, dim=1).T
+    order = cosines.argsort(dim=1, descending=True)
+    assert found[0].labels.tolist() == order.flatten().tolist()
+    report = rules.evaluate(dataset, found)
+    assert report.protocol == protocol
+    is_right = order[:, 0] == dataset[0].objects.labels
+    assert report.metrics["macc1_thing"] == float(is_right[0])
+    assert report.metrics["macc1_stuff"] == float(is_right[1])
+    assert report.metrics["macc5"] == 1
+
+
+def test_masks_are_reduced_to_cells_that_they_touch() -> None:
+    masks = torch.zeros(2, 40, 20, dtype=torch.bool)
+    masks[0, 10:20, 0:10] = True
+    grid = masks_on_grid(masks, 4)
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[1, 0] = True
+    assert torch.equal(grid[0], expected)
+    assert not grid[1].any()
+    assert masks_on_grid(masks[:0], 4).shape == (0, 4, 4)
+
+
+def test_what_cannot_be_named_so_is_refused(
+    dataset: Dataset, search: Search, tmp_path: Path
+) -> None:
+    plain = made_dataset([[0]], folder=tmp_path)
+    image = search.detector.prepare(plain[0].image, "0.png")
+    one = replace(
+        search,
+        vocabulary=Vocabulary(plain.class_names, torch.ones(1, 10), (), search.detector.encoder_id),
+    )
+    assert len(name_boxes(one, [(plain[0], image)])[0]) == 1
+    with pytest.raises(ValueError, match="comes without masks of its segments"):
+        name_masks(one, [(plain[0], image)])
+    words = replace(search.detector.parts, dense_tower=None)
+    other = replace(search, detector=Detector(words))
+    with pytest.raises(ValueError, match="needs a model whose image tower takes whole pictures"):
+        crop_vectors(other, dataset[0])

@@ -1,0 +1,142 @@
+"""Two processes with half of each step against one with the whole, for all learners of towers."""
+
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing import get_context
+from torch.multiprocessing.spawn import spawn
+
+from regionclip.encoders.vit import ClipVit
+from regionclip.methods.clim.learner import ClimLearner
+from regionclip.methods.clim.training_config import ClimTraining
+from regionclip.methods.clipself.learner import ClipSelfLearner
+from regionclip.methods.clipself.pseudo_labels import PseudoLabelLearner
+from regionclip.methods.clipself.training_config import ClipSelfTraining, PseudoLabelTraining
+from regionclip.structures import CaptionedBatch, CropBatch, DetectionBatch, Targets
+from regionclip.training import Bookkeeping, Optimization, Stage, Trainer
+from regionclip.training.engine import make_accelerator
+from regionclip.training.running_stage import RunningStage
+from tests.tiny_dense import tiny_dense
+
+STEPS, IMAGES, PROCESSES = 2, 10, 2
+WORDS = ("dog", "cat", "car", "tree", "bird", "hat", "dog", "sky", "sea", "bus")
+"""Of the ten images of a step: the first five make a mosaic and a single, and so do the others."""
+LEARNERS = ("clim", "clipself", "pseudo-labels")
+PLAN = Optimization(steps=STEPS, batch_size=IMAGES, learning_rate=0.05)
+
+
+def learner_of(kind: str, encoder: ClipVit) -> nn.Module:
+    if kind == "clim":
+        config = ClimTraining(
+            mosaic_sides=(2,), images_per_set=5, mosaic_pixels=64, unlocked_groups=2
+        )
+        return ClimLearner(encoder, config)
+    if kind == "clipself":
+        return ClipSelfLearner(encoder, tiny_dense(), ClipSelfTraining(unlocked_groups=2))
+    nouns = torch.randn(30, 10, generator=torch.Generator().manual_seed(1))
+    config = PseudoLabelTraining(unlocked_groups=2, classes_per_step=12)
+    return PseudoLabelLearner(encoder, nouns, config)
+
+
+def batch_of(kind: str, step: int, rows: range) -> Any:
+    """The images of a step in these places; each has as many boxes as its place says."""
+    generator = torch.Generator().manual_seed(step)
+    images = torch.rand(IMAGES, 3, 32, 32, generator=generator)[rows.start : rows.stop]
+    names = tuple(map(str, rows))
+    if kind == "clim":
+        return CaptionedBatch(images.unbind(), WORDS[rows.start : rows.stop], tuple(rows), names)
+    boxes = tuple(
+        torch.tensor([[2.0, 2, 12 + 2 * row, 24]]).repeat(row % 4, 1)
+        + torch.arange(row % 4)[:, None]
+        for row in rows
+    )
+    if kind == "clipself":
+        whole = [torch.rand(row % 4, 3, 32, 32, generator=generator) for row in range(IMAGES)]
+        return CropBatch(images, boxes, torch.cat([whole[row] for row in rows]), step)
+    targets = tuple(
+        Targets(own, (torch.arange(len(own)) * 7 + row) % 30)
+        for own, row in zip(boxes, rows, strict=True)
+    )
+    return DetectionBatch(images.unbind(), targets, tuple(rows), step)
+
+
+def trained(kind: str, folder: Path) -> dict[str, Tensor]:
+    """The weights of this process after a few steps of a run that it has its share of."""
+    accelerator = make_accelerator("fp32", device="cpu")
+    size = IMAGES // accelerator.num_processes
+    rows = range(accelerator.process_index * size, (accelerator.process_index + 1) * size)
+
+    def batches(first: int) -> Iterable[Any]:
+        return [batch_of(kind, step, rows) for step in range(first, STEPS)]
+
+    encoder = tiny_dense()
+    books = Bookkeeping(checkpoint_every=100)
+    trainer = Trainer(folder / kind, accelerator, settings={}, resume=False, seed=0, books=books)
+    learner = learner_of(kind, encoder)
+    trainer.run(Stage(name=kind, learner=learner, batches=batches, optimization=PLAN))
+    return {name: each.clone() for name, each in encoder.state_dict().items()}
+
+
+def work(rank: int, folder: str, port: int) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(PROCESSES),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(1)
+    found = {kind: trained(kind, Path(folder) / "two") for kind in LEARNERS}
+    # and as the original does it: the module is called, and what averages gradients is not
+    with pytest.MonkeyPatch.context() as patch:
+        plain = RunningStage.__init__
+
+        def without_averaging(self: RunningStage, *arguments: Any) -> None:
+            plain(self, *arguments)
+            self._prepared = self.learner
+
+        patch.setattr(RunningStage, "__init__", without_averaging)
+        found["unaveraged"] = trained("clipself", Path(folder) / "unaveraged")
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def work_together(_: int, folder: str, port: int) -> None:
+    """Both processes, of which one is a copy of the other: all is imported once."""
+    other = get_context("fork").Process(target=work, args=(1, folder, port))
+    other.start()
+    work(0, folder, port)
+    other.join()
+
+
+def free_port() -> int:
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        return own.getsockname()[1]
+
+
+def largest_difference(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    return max(float((own[name] - other[name]).abs().max()) for name in own)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    spawn(work_together, (str(tmp_path), free_port()))
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(PROCESSES))
+    start = tiny_dense().state_dict()
+    for kind in LEARNERS:
+        one = trained(kind, tmp_path / "one")
+        assert largest_difference(one, start) > 1e-3, kind
+        assert largest_difference(first[kind], second[kind]) == 0, kind
+        assert largest_difference(first[kind], one) < 1e-5, kind
+    # gradients that are not averaged would have been seen
+    assert largest_difference(first["unaveraged"], second["unaveraged"]) > 1e-3
+    assert largest_difference(first["unaveraged"], first["clipself"]) > 1e-3
