@@ -149,6 +149,19 @@ def test_one_call_embeds_boxes_and_masks_and_nothing(make: Make) -> None:
     torch.testing.assert_close(view.features(boxes[1:2]), vectors[1:2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["ViT", "ResNet", "layer4"])
+def test_boxes_and_masks_fit_into_any_memory(name: str) -> None:
+    boxes = torch.rand(6, 4, generator=torch.Generator().manual_seed(0)).sort(dim=1).values * 48
+    masks = torch.rand(6, 48, 80, generator=torch.Generator().manual_seed(1)) > 0.7
+    wide, narrow = (
+        MAKERS[name](memory_budget=budget).view([prepared(48, 80)]).of(0) for budget in (1 << 30, 1)
+    )
+    for own in (None, masks):
+        expected = wide.features(boxes, masks=own)
+        found = narrow.features(boxes, masks=own)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 @every_way
 def test_an_image_is_the_same_alone_and_among_others(make: Make) -> None:
     embedder = make()
