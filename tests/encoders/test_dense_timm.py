@@ -202,7 +202,7 @@ def test_values_of_a_pool_that_asks_nothing_have_its_answer_as_their_mean() -> N
     tokens = torch.randn(2, 7, 16)
     torch.testing.assert_close(pool_values(pool, tokens[:, :1])[:, 0], pool(tokens[:, :1]))
     nn.init.zeros_(pool.get_parameter("latent"))
-    nn.init.zeros_(pool.q.bias)
+    nn.init.zeros_(pool.get_parameter("q.bias"))
     pool.mlp = None
     torch.testing.assert_close(pool_values(pool, tokens).mean(dim=1), pool(tokens))
 
