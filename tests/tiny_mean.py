@@ -20,7 +20,12 @@ TINY_MEANS: dict[str, dict[str, Any]] = {
 def tiny_mean(trunk: str) -> MeanClip:
     """Random weights, in ``eval`` mode, without gradients; not to be changed."""
     torch.manual_seed(0)
-    text = {"text_width": 16, "text_heads": 2, "text_layers": 1, "context_length": 16}
+    text: dict[str, Any] = {
+        "text_width": 16,
+        "text_heads": 2,
+        "text_layers": 1,
+        "context_length": 16,
+    }
     spec = MeanClipSpec(
         name=f"tiny-{trunk}",
         trunk=trunk,  # type: ignore[arg-type]
