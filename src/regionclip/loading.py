@@ -22,9 +22,10 @@ from regionclip.methods.regionclip.reading import ReadModel, read_model
 from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.crops import CropRegions
-from regionclip.regions.embedder import NoRegions, RegionEmbedder, RegionSource
+from regionclip.regions.embedder import BoxScale, NoRegions, RegionEmbedder, RegionSource
 from regionclip.regions.map_regions import MapRegions
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
+from regionclip.regions.valid_cells import ShareMapRegions
 from regionclip.vocabulary import Vocabulary, builtin_names
 from regionclip.weights import Progress
 
@@ -140,7 +141,13 @@ def detector_of(
         dtype: See :func:`load`.
         memory_budget: See :func:`load`.
     """
-    embedder = region_embedder(model.encoder, regions, dtype=dtype, memory_budget=memory_budget)
+    embedder = region_embedder(
+        model.encoder,
+        regions,
+        box_scale=model.config.box_scale,
+        dtype=dtype,
+        memory_budget=memory_budget,
+    )
     if proposer is None and model.proposer is not None:
         # a copy: folding changes the keys, and the model must stay one that can be saved
         proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)
@@ -156,6 +163,7 @@ def detector_of(
         temperature=config.temperature,
         shortest_side=config.shortest_side,
         longest_side=config.longest_side,
+        size_rule=config.size_rule,
     )
     options = DetectOptions(
         selection=config.selection,
@@ -201,12 +209,22 @@ def region_embedder(
     encoder: ClipResNet,
     regions: RegionSource,
     *,
+    box_scale: BoxScale = "stride",
     dtype: torch.dtype = torch.float32,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> RegionEmbedder:
-    """What turns regions into vectors of an encoder; the arguments are those of :func:`load`."""
+    """What turns regions into vectors of an encoder.
+
+    Args:
+        encoder: Whose regions they are.
+        regions: See :func:`load`.
+        box_scale: How boxes come to lie on a map; nothing to ``crops``.
+        dtype: See :func:`load`.
+        memory_budget: See :func:`load`.
+    """
     if regions == "map":
-        return MapRegions(encoder, dtype=dtype, memory_budget=memory_budget)
+        kind = MapRegions if box_scale == "stride" else ShareMapRegions
+        return kind(encoder, dtype=dtype, memory_budget=memory_budget)
     return CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
 
 
@@ -282,7 +300,8 @@ def text_encoder_of(
     """
     encoder = read.model.encoder
     if text_weights is None:
-        return encoder if read.has_text_tower else MissingTextTower(encoder.spec.name)
+        name = encoder.spec.name
+        return text_tower_of(read.model) if read.has_text_tower else MissingTextTower(name)
     other = read_model(find_weights(text_weights, progress=progress))
     same_space = other.model.encoder.spec.embed_dim == encoder.spec.embed_dim
     if not other.has_text_tower or not same_space:
@@ -290,7 +309,14 @@ def text_encoder_of(
             f"{text_weights} cannot lend {encoder.spec.name} a text tower: it has none, or one of "
             f"another width; use OpenAI's, 'openai:{encoder.spec.name}'"
         )
-    return other.model.encoder.to(encoder.device).requires_grad_(False)
+    other.model.encoder.to(encoder.device).requires_grad_(False)
+    return text_tower_of(other.model)
+
+
+def text_tower_of(model: RegionClip) -> TextEncoder:
+    """A model's own text tower, reading as many tokens of a prompt as its configuration says."""
+    length = model.config.text_length
+    return model.encoder if length is None else ShortPrompts(model.encoder, length=length)
 
 
 def _own_classes(model: RegionClip, encoder_id: str) -> Vocabulary | None:

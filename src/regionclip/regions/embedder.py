@@ -11,6 +11,9 @@ from regionclip.structures import PreparedImage
 
 RegionSource = Literal["map", "crops"]
 """``map``: cut from one map of the image. ``crops``: each region through the whole tower."""
+BoxScale = Literal["stride", "share"]
+"""``stride``: a cell of the map is 16 pixels of the image. ``share``: a box has the share of the
+map's sides that it has of the image's, as CORA's have."""
 
 
 @runtime_checkable

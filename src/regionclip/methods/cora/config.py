@@ -63,11 +63,7 @@ class CoraConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if not 2 < self.text_length <= self.encoder.context_length:
-            raise ValueError(
-                f"text_length must be in (2, {self.encoder.context_length}], what the text tower "
-                f"has positions for, got {self.text_length}"
-            )
+        self.encoder.check_text_length(self.text_length)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if not self.novel_factor > 0:
