@@ -129,6 +129,14 @@ def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -
         )
 
 
+@pytest.mark.parametrize(
+    "change", ["model.base_classes=coco48", 'model.own_base_classes=["cat", "dog"]']
+)
+def test_base_classes_are_the_datas_and_no_setting(change: str) -> None:
+    with pytest.raises(ValueError, match=r"are the classes of data.train .* leave them out"):
+        read_recipe("cora-ov-coco-rn50", [change])
+
+
 def test_settings_can_be_changed_one_by_one() -> None:
     recipe = transfer(
         "finetune",
