@@ -7,79 +7,29 @@ file takes input and gives output. Weights are read in ``loading.py``.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from regionclip.data.datasets import Member
 from regionclip.data.images import read_image
-from regionclip.data.transforms import SizeRule, resize_shortest_edge
-from regionclip.detections.box_coder import BoxWeights, clip_boxes, decode_boxes
+from regionclip.data.transforms import resize_shortest_edge
+from regionclip.detections.box_coder import clip_boxes, decode_boxes
 from regionclip.detections.original_pixels import in_original_pixels
-from regionclip.detections.select import Selection, SelectionOptions, select_detections
-from regionclip.encoders.text import TextEncoder, encode_texts
-from regionclip.proposals.proposer import Localizer, Proposer
-from regionclip.regions.embedder import RegionEmbedder, RegionView
+from regionclip.detections.select import Selection, select_detections
+from regionclip.detector_parts import DetectOptions, DetectorParts
+from regionclip.encoders.text import encode_texts
+from regionclip.regions.embedder import RegionView
 from regionclip.regions.inputs import boxes_input, regions_input
-from regionclip.scoring.objectness import ObjectnessFusion
 from regionclip.scoring.regions import ScoredRegions, score_classes, score_regions
 from regionclip.structures import Detections, ImageSource, PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary, VocabularyMemory, builtin_names
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DetectOptions:
-    """How regions are scored and detections selected."""
-
-    selection: SelectionOptions = field(default_factory=SelectionOptions)
-    """Thresholds, NMS and the number kept."""
-    objectness_fusion: ObjectnessFusion = "geometric"
-    """``geometric``: sqrt(class score x objectness), in [0, 1]. ``raw``: RegionCLIP's own
-    sqrt(class score x objectness logit), which may exceed 1. ``product``: class score x
-    objectness, CORA's. ``none``: the class score, as always for boxes that come without
-    objectness."""
-    use_box_deltas: bool = False
-    """Refine boxes with the model's regressor; only fine-tuned models have one."""
-    with_features: bool = False
-    """Keep the region vector of each detection."""
-    with_masks: bool = False
-    """Predict a mask for each detection; only models with a mask head can."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DetectorParts:
-    """What a method's ``build`` puts together; ``None`` for what it does not have."""
-
-    encoder: TextEncoder
-    """Words to vectors; its ``encoder_id`` names the joint space."""
-    regions: RegionEmbedder
-    """Regions to vectors."""
-    proposer: Proposer | None = None
-    """Where boxes come from when the caller gives none."""
-    localizer: Localizer | None = None
-    """Where they come from, without a proposer, if they depend on the classes."""
-    box_regressor: nn.Module | None = None
-    """Raw region features ``(R, D)`` to offsets ``(R, 4)``."""
-    box_weights: BoxWeights = (10.0, 10.0, 5.0, 5.0)
-    """What the offsets were multiplied by."""
-    mask_head: nn.Module | None = None
-    """Last-stage cells ``(R, C, g, g)`` to mask logits ``(R, 1, 2g, 2g)``."""
-    class_vocabulary: Vocabulary | None = None
-    """Classes that the weights carry themselves."""
-    templates: str = "imagenet80"
-    """Built-in prompts for names that come without."""
-    temperature: float = 0.01
-    """Divides cosine similarities."""
-    shortest_side: int = 800
-    """Pixels of a prepared image's shorter side."""
-    longest_side: int = 1333
-    """Most pixels of its longer side."""
-    size_rule: SizeRule = "detectron2"
-    """How a prepared image's sides are rounded."""
+__all__ = ["DetectOptions", "Detector", "DetectorParts"]
 
 
 class Detector:
@@ -144,20 +94,28 @@ class Detector:
     ) -> Detections:
         """Regions to vectors to scores to detections, for one image."""
         select = partial(self._select, image=image, options=options)
-        scored = score_regions(
-            proposals,
-            view.features,
-            vocabulary.embeddings,
-            fusion=options.objectness_fusion,
-            temperature=self.parts.temperature,
-            min_score=options.selection.min_score,
-            is_settled=lambda scored, bound: _are_above(
-                bound, select(scored, above=bound), options.selection.max_detections
-            ),
-        )
+        if self.parts.scorer is not None:
+            scored = self.parts.scorer.score(view, proposals, vocabulary)
+        else:
+            scored = score_regions(
+                proposals,
+                view.features,
+                vocabulary.embeddings,
+                fusion=options.objectness_fusion,
+                temperature=self.parts.temperature,
+                min_score=options.selection.min_score,
+                is_settled=lambda scored, bound: _are_above(
+                    bound, select(scored, above=bound), options.selection.max_detections
+                ),
+            )
         chosen = select(scored)
         rows = chosen.region_index
         masks = None
+        if options.objectness_fusion != "none" and self.parts.scorer is not None:
+            raise ValueError(
+                f"this model scores regions in its own way, without objectness: "
+                f"objectness_fusion='none', got {options.objectness_fusion!r}"
+            )
         if options.with_masks and self.parts.mask_head is not None:
             logits = self.parts.mask_head(view.last_stage_cells(chosen.boxes))
             masks = logits[:, 0].sigmoid().cpu()
@@ -189,8 +147,10 @@ class Detector:
         """
         selection = options.selection
         boxes = scored.boxes
+        deltas = scored.deltas
         if options.use_box_deltas and self.parts.box_regressor is not None:
             deltas = self.parts.box_regressor(scored.features)
+        if options.use_box_deltas and deltas is not None:
             boxes = decode_boxes(deltas, boxes, weights=self.parts.box_weights)
         return select_detections(
             boxes,
@@ -384,9 +344,14 @@ class Detector:
         return pairs
 
     def _check(self, options: DetectOptions) -> None:
-        if options.use_box_deltas and self.parts.box_regressor is None:
+        if options.use_box_deltas and self.parts.box_regressor is self.parts.scorer is None:
             raise ValueError(
                 "this model has no box regressor, only fine-tuned ones do: use_box_deltas=False"
+            )
+        if options.objectness_fusion != "none" and self.parts.scorer is not None:
+            raise ValueError(
+                f"this model scores regions in its own way, without objectness: "
+                f"objectness_fusion='none', got {options.objectness_fusion!r}"
             )
         if options.with_masks and self.parts.mask_head is None:
             raise ValueError(

@@ -28,14 +28,15 @@ def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Floa
 
 
 def grid_anchors(
-    cell: Float[Tensor, "A 4"], map_hw: tuple[int, int], *, stride: int
+    cell: Float[Tensor, "A 4"], map_hw: tuple[int, int], *, stride: int | float
 ) -> Float[Tensor, "N 4"]:
     """Anchors of a whole map in (row, column, anchor) order.
 
     Args:
         cell: Anchors of one cell, around (0, 0).
         map_hw: Cells of the map.
-        stride: Pixels per cell; cell (y, x) is centred on ``(x * stride, y * stride)``.
+        stride: Pixels per cell, perhaps with a fraction; cell (y, x) is centred on
+            ``(x * stride, y * stride)``.
     """
     height, width = map_hw
     rows = torch.arange(height, dtype=cell.dtype, device=cell.device) * stride

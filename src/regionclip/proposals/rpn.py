@@ -225,20 +225,14 @@ class RegionProposalNetwork(nn.Module):
         Returns:
             One entry per level, finest first.
         """
-        maps = self.feature_maps(images)
-        logits, deltas = self.head(maps)
-        levels = []
-        for level, stride in enumerate(self.config.strides):
-            cell = cell_anchors(self.config.anchor_sizes[level], self.config.aspect_ratios)
-            height, width = maps[level].shape[-2:]
-            levels.append(
-                RpnLevel(
-                    logits=logits[level].permute(0, 2, 3, 1).flatten(1),
-                    deltas=deltas[level].permute(0, 2, 3, 1).reshape(len(images), -1, 4),
-                    anchors=grid_anchors(cell.to(images.device), (height, width), stride=stride),
-                )
-            )
-        return levels
+        config = self.config
+        return judge_anchors(
+            self.head,
+            self.feature_maps(images),
+            anchor_sizes=config.anchor_sizes,
+            aspect_ratios=config.aspect_ratios,
+            strides=config.strides,
+        )
 
     @torch.no_grad()
     def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
@@ -253,6 +247,38 @@ class RegionProposalNetwork(nn.Module):
             selected = select_proposals(levels, images[rows[0]].size_hw, self.selection)
             results.update(zip(rows, selected, strict=True))
         return [results[row] for row in range(len(images))]
+
+
+def judge_anchors(
+    head: RPNHead,
+    maps: Sequence[Tensor],
+    *,
+    anchor_sizes: Sequence[Sequence[float]],
+    aspect_ratios: Sequence[float],
+    strides: Sequence[int | float],
+) -> list[RpnLevel]:
+    """Objectness and offsets of all anchors of a pyramid.
+
+    Args:
+        head: Shared by the levels.
+        maps: ``(B, F, h, w)`` each, finest first.
+        anchor_sizes: Pixels, per level; equally many.
+        aspect_ratios: Height over width.
+        strides: Pixels per cell of each level.
+    """
+    logits, deltas = head(list(maps))
+    levels = []
+    for level, stride in enumerate(strides):
+        cell = cell_anchors(anchor_sizes[level], aspect_ratios).to(maps[level].device)
+        height, width = maps[level].shape[-2:]
+        levels.append(
+            RpnLevel(
+                logits=logits[level].permute(0, 2, 3, 1).flatten(1),
+                deltas=deltas[level].permute(0, 2, 3, 1).reshape(len(maps[level]), -1, 4),
+                anchors=grid_anchors(cell, (height, width), stride=stride),
+            )
+        )
+    return levels
 
 
 def select_proposals(

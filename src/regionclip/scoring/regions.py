@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from regionclip.regions.embedder import RegionView
 from regionclip.structures import Proposals
+from regionclip.vocabulary import Vocabulary
 
 from .cosine import TEMPERATURE, class_scores
 from .objectness import ObjectnessFusion, fuse_objectness, score_bound
@@ -25,12 +28,32 @@ class ScoredRegions:
         scores: What ranks and selects: class score and objectness, fused.
         class_scores: In [0, 1], objectness left out.
         features: Region vectors, not normalised.
+        deltas: Offsets of the boxes, of a scorer that moves them; see
+            :func:`~regionclip.detections.box_coder.decode_boxes`.
     """
 
     boxes: Float[Tensor, "R 4"]
     scores: Float[Tensor, "R C"]
     class_scores: Float[Tensor, "R C"]
     features: Float[Tensor, "R D"]
+    deltas: Float[Tensor, "R 4"] | None = None
+
+
+@runtime_checkable
+class RegionScorer(Protocol):
+    """Scores regions by more than one vector each; any object with this method is one."""
+
+    def score(
+        self, view: RegionView, proposals: Proposals, vocabulary: Vocabulary
+    ) -> ScoredRegions:
+        """Scores of all proposals in one image, in their order, zero proposals included.
+
+        Args:
+            view: The image, from the region embedder that the scorer goes with.
+            proposals: Regions of it.
+            vocabulary: In the order of the columns wanted.
+        """
+        ...
 
 
 def score_classes(
