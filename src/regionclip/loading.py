@@ -1,6 +1,7 @@
 """From the name or file of a model to a detector that is ready for use."""
 
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -33,16 +34,29 @@ Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadOptions:
+    """What few callers of :func:`load` set."""
+
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+    """Bytes of intermediate results in the region head, or in the image tower of ``crops``; more
+    regions than fit come in chunks."""
+    progress: Progress | None = None
+    """Called while weights are downloaded, with the file's name, the bytes that have arrived, and
+    how many there will be, if that is known. open_clip's other architectures show a bar of their
+    own."""
+
+
 def load(
     name: str | Path,
     *,
     device: str = "cpu",
     precision: Precision = "fp32",
     proposals: Proposer | str | Path | None = None,
-    regions: RegionSource | str | Path = "map",
+    regions: RegionSource = "map",
+    region_prompt: str | Path | None = None,
     text_weights: str | Path | None = None,
-    memory_budget: int = DEFAULT_MEMORY_BUDGET,
-    progress: Progress | None = None,
+    options: LoadOptions | None = None,
 ) -> Detector:
     """Make a detector from known weights or a file.
 
@@ -57,14 +71,11 @@ def load(
             takes. ``None`` takes the model's own, if it has one.
         regions: ``map``: regions cut from one map of the image. ``crops``: every region through the
             whole image tower, slow; other architectures than CLIP's ResNets know no other way.
-            The file of a region prompt (CORA's): as ``map``, pooled with that prompt.
+        region_prompt: File of a region prompt, CORA's, to pool regions with: of any CLIP with a
+            ResNet of the size that it was trained on.
         text_weights: Another model to take the text tower from, for fine-tuned originals, which
             carry none; theirs was OpenAI's CLIP of the same architecture.
-        memory_budget: Bytes of intermediate results in the region head, or in the image tower of
-            ``crops``; more regions than fit come in chunks.
-        progress: Called while weights are downloaded, with the file's name, the bytes that have
-            arrived, and how many there will be, if that is known. open_clip's other architectures
-            show a bar of their own.
+        options: Memory, and who is told of downloads; ``None`` takes the defaults.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -74,8 +85,9 @@ def load(
         raise ValueError(f"device {device!r} is not available here; use device='cpu'")
     if precision not in DTYPES:
         raise ValueError(f"unknown precision {precision!r}; expected one of {', '.join(DTYPES)}")
-    source, region_prompt = _region_source(regions)
-    dtype = DTYPES[precision]
+    _check_regions(regions, region_prompt)
+    dtype, options = DTYPES[precision], options or LoadOptions()
+    memory_budget, progress = options.memory_budget, options.progress
     proposer = (
         open_proposals(proposals, device=device, progress=progress)
         if isinstance(proposals, str | Path)
@@ -96,10 +108,10 @@ def load(
     if is_region_prompt(state):
         raise CheckpointError(
             f"{name} is a region prompt, which goes with a model: load('openai:RN50', "
-            f"regions={str(name)!r})"
+            f"region_prompt={str(name)!r})"
         )
     if is_cora_file(path, state):
-        if text_weights is not None or source == "crops":
+        if text_weights is not None or regions == "crops":
             raise ValueError(
                 f"{name} is a CORA detector, which has a text tower of its own and cuts regions "
                 "from maps; leave out text_weights and regions='crops'"
@@ -116,7 +128,7 @@ def load(
         read.model,
         text_encoder_of(read, text_weights, progress=progress),
         proposer=proposer,
-        regions=source,
+        regions=regions,
         dtype=dtype,
         memory_budget=memory_budget,
     )
@@ -260,20 +272,20 @@ def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | 
     return None if _is_whole_crop_model(name) else find_weights(name, progress=progress)
 
 
-def _region_source(regions: RegionSource | str | Path) -> tuple[RegionSource, Path | None]:
-    """How regions are cut, and the file of a region prompt if one is given."""
-    for known in get_args(RegionSource):
-        if regions == known:
-            return known, None
-    if Path(regions).is_file():
-        return "map", Path(regions)
-    raise ValueError(
-        f"unknown regions {str(regions)!r}; expected one of {', '.join(get_args(RegionSource))}, "
-        "or the file of a region prompt"
-    )
+def _check_regions(regions: str, region_prompt: str | Path | None) -> None:
+    if regions not in get_args(RegionSource):
+        raise ValueError(
+            f"unknown regions {str(regions)!r}; expected one of "
+            f"{', '.join(get_args(RegionSource))}; the file of a region prompt is region_prompt"
+        )
+    if region_prompt is not None and regions == "crops":
+        raise ValueError(
+            f"region prompt {region_prompt} pools regions of a map, and crops are pooled as whole "
+            "images are; leave out regions='crops'"
+        )
 
 
-def _use_region_prompt(encoder: ClipResNet, path: Path | None) -> None:
+def _use_region_prompt(encoder: ClipResNet, path: str | Path | None) -> None:
     if path is not None:
         set_region_prompt(encoder, read_region_prompt(path), source=str(path))
 
