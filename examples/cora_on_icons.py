@@ -27,7 +27,7 @@ from regionclip.data.readers import open_dataset
 from regionclip.detect import Detector
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Watch, watched
-from regionclip.proposals.proposer import Localizer
+from regionclip.proposals.proposer import Localizer, NovelClasses
 from regionclip.recipes import read_recipe, recipe_file
 from regionclip.regions.embedder import BatchView
 from regionclip.structures import PreparedImage, Proposals
@@ -218,10 +218,10 @@ class OneWord(Localizer):
         self._word = detector.vocabulary([WORD])
 
     def localize(
-        self, images: Sequence[PreparedImage], vocabulary: Vocabulary
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary, novel: NovelClasses
     ) -> tuple[list[Proposals], BatchView]:
-        """Regions of each image; ``vocabulary`` plays no role."""
-        return self._localizer.localize(images, self._word)
+        """Regions of each image, whatever the vocabulary."""
+        return self._localizer.localize(images, self._word, novel)
 
 
 def network_shape(shortest_side: int) -> list[str]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 from regionclip.concepts.class_names import builtin_names
+from regionclip.proposals.proposer import NovelClasses
 from regionclip.regions.map_regions import MapView
 from regionclip.regions.region_head import (
     DEFAULT_MEMORY_BUDGET,
@@ -79,30 +80,25 @@ class CoraBatchView:
 
 
 class CoraLocalizer:
-    """A :class:`~regionclip.proposals.proposer.Localizer`: where a vocabulary's classes may be.
+    """A :class:`~regionclip.proposals.proposer.Localizer`: where a vocabulary's classes may be."""
 
-    Attributes:
-        novel: The classes to favour, by name or by place in the vocabulary; ``None`` favours all
-            that the localiser was not trained on boxes of.
-        novel_factor: How much; 1 favours none.
-    """
-
-    def __init__(self, regions: CoraRegions, *, novel: Sequence[str | int] | None = None) -> None:
+    def __init__(self, regions: CoraRegions) -> None:
         """Look through the maps of ``regions``."""
         self._regions = regions
-        self.novel = novel
-        self.novel_factor = regions.model.config.novel_factor
         self._base = base_classes(regions.model.config)
 
     def localize(
-        self, images: Sequence[PreparedImage], vocabulary: Vocabulary
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary, novel: NovelClasses
     ) -> tuple[list[Proposals], CoraBatchView]:
         """Boxes for each image, as many as the model has anchors, which may leave the image."""
         model = self._regions.model
         view = self._regions.view(images)
         embeddings = vocabulary.embeddings.to(model.anchors)
         factors = novel_factors(
-            vocabulary.names, factor=self.novel_factor, base=self._base, novel=self.novel
+            vocabulary.names,
+            factor=model.config.novel_factor if novel.factor is None else novel.factor,
+            base=self._base,
+            novel=novel.names,
         )
         found = model.find(view.maps, embeddings, class_factors=factors)
         rows = zip(images, found.boxes[-1], found.objectness[-1], strict=True)
