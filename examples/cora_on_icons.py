@@ -118,7 +118,8 @@ class Study:
             "optimization.learning_rate=3e-3",
             f"measuring.every={self.prompt_steps}",
         ]
-        train(read_recipe("cora-region-prompt-coco-rn50", settings), folder)
+        if not (folder / PROMPT).exists():
+            train(read_recipe("cora-region-prompt-coco-rn50", settings), folder)
         return folder
 
     def prompted(self, seed: int) -> tuple[Figures, Figures]:
