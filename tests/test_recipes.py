@@ -96,6 +96,7 @@ def test_region_prompts_follow_the_published_schedule(
     [
         ("cora-ov-coco-rn50", 3367, "ov-coco-rn50"),
         ("cora-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
+        ("cora-plus-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
         ("cora-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
     ],
 )

@@ -8,6 +8,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import regionclip
+from regionclip.checkpoints import read_native_metadata
+from regionclip.cora_recipes import CoraRecipe
 from regionclip.data.transforms import resize_shortest_edge
 from regionclip.methods.cora.reading import read_region_prompt
 from regionclip.methods.cora.region_prompt import RegionPromptLearner
@@ -17,6 +19,7 @@ from regionclip.recipes import read_recipe
 from regionclip.scoring.cosine import class_logits
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
+from regionclip.training_data import open_training_data
 from regionclip.training_models import clip_with_text
 from tests.runs import TORCHRUN, assert_same_weights, command, entries, losses
 from tests.tiny_cora_recipes import EQUAL_SIZES, with_changes, write_recipes
@@ -208,3 +211,27 @@ def wrong_prompt(folder: Path) -> Path:
     path = folder / "wrong.pth"
     torch.save({"something": torch.zeros(2, 2)}, path)
     return path
+
+
+def test_boxes_that_a_model_found_of_novel_classes_are_trained_on_if_the_recipe_says_so(
+    recipes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / "images" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["categories"][0]["split"] = "novel"
+    path.write_text(json.dumps(content))
+    changes = ["optimization.steps=0", "measuring.metric=ap50_novel"]
+    with pytest.raises(ValueError, match=r"marked novel .* data.novel_boxes = 'pseudo'"):
+        train(read_recipe(recipes[1], changes), tmp_path / "refused")
+    recipe = read_recipe(recipes[1], [*changes, "data.novel_boxes=pseudo"])
+    assert isinstance(recipe, CoraRecipe)
+    data = open_training_data(recipe.data)
+    name = content["categories"][0]["name"]
+    assert name in data.train.class_names
+    assert data.val is not None
+    splits = {each.name: each.split for each in data.val.categories}
+    assert splits[name] == "novel"
+    assert "base" in splits.values()
+    weights = train(recipe, tmp_path / "run")
+    config = read_native_metadata(weights).config
+    assert name in config["own_base_classes"]
