@@ -153,7 +153,7 @@ def with_pseudo_boxes(
                 {
                     "id": last,
                     "image_id": image_id,
-                    "category_id": ids[plain_name(novel_names[label])],
+                    "category_id": ids[plain_name(novel_names[int(label)])],
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": 0,
