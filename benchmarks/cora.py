@@ -16,7 +16,7 @@ from regionclip.methods.cora import VARIANTS, Cora, build
 from regionclip.methods.cora.detecting import base_classes
 from regionclip.methods.cora.model import ImageMaps, cell_boxes
 from regionclip.methods.cora.pre_matching import match_anchors, novel_factors
-from regionclip.proposals.proposer import Localizer
+from regionclip.proposals.proposer import Localizer, NovelClasses
 from regionclip.regions.embedder import BatchView
 from regionclip.regions.region_head import STRIDE
 from regionclip.structures import Detections, PreparedImage, Proposals
@@ -110,10 +110,10 @@ class CountingLocalizer:
     stages: Stages
 
     def localize(
-        self, images: Sequence[PreparedImage], vocabulary: Vocabulary
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary, novel: NovelClasses
     ) -> tuple[list[Proposals], BatchView]:
         """As the localiser does."""
-        proposals, view = self.localizer.localize(images, vocabulary)
+        proposals, view = self.localizer.localize(images, vocabulary, novel)
         return proposals, StagedBatchView(view, self.stages)
 
 

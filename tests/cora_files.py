@@ -106,7 +106,11 @@ def original_state(model: Cora) -> dict[str, Tensor]:
 
 
 def save_original(
-    path: Path, state: Mapping[str, Tensor], *, averaged: Mapping[str, Tensor] | int = -1
+    path: Path,
+    state: Mapping[str, Tensor],
+    *,
+    averaged: Mapping[str, Tensor] | int = -1,
+    dataset_file: str = "coco",
 ) -> Path:
     """Write a checkpoint as the original's training does."""
     content = {
@@ -114,7 +118,7 @@ def save_original(
         "optimizer": {"state": {}, "param_groups": []},
         "lr_scheduler": {"last_epoch": 3},
         "epoch": 3,
-        "args": Namespace(backbone="clip_RN50", lr=1e-4, resume="", num_queries=40),
+        "args": Namespace(backbone="clip_RN50", lr=1e-4, resume="", dataset_file=dataset_file),
         "best_performance": 35.1,
         "model_ema": averaged,
     }

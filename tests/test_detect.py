@@ -15,7 +15,7 @@ from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.detections.nms import batched_nms
 from regionclip.detections.select import NmsMethod, SelectionOptions
 from regionclip.encoders.text import MissingTextTower
-from regionclip.loading import load
+from regionclip.loading import LoadOptions, load
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.proposals.grid import SlidingGrid
@@ -286,7 +286,9 @@ def test_a_small_memory_budget_changes_nothing_but_the_chunks(
 ) -> None:
     boxes = torch.rand(30, 4).sort(dim=1).values * 100
     boxes = boxes[:, [0, 1, 2, 3]] + torch.tensor([0.0, 0.0, 5.0, 5.0])
-    chunked = detector_of(tmp_path, memory_budget=1).encode_regions(picture, boxes)
+    chunked = detector_of(tmp_path, options=LoadOptions(memory_budget=1)).encode_regions(
+        picture, boxes
+    )
     torch.testing.assert_close(chunked, detector.encode_regions(picture, boxes))
 
 

@@ -66,3 +66,31 @@ def test_pretraining_on_icons_leaves_its_tables_and_measures_once(
     monkeypatch.setattr("regionclip.evaluation.icons.evaluate_icons", None)
     runpy.run_module("examples.pretraining_on_icons", run_name="__main__")
     assert "| (b) pretrained | 1 | 12.5 |" in (tmp_path / "table.md").read_text()
+
+
+@pytest.mark.slow
+def test_cora_on_icons_leaves_its_tables_and_measures_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = ("clip", "prompt", "told", "rpn")
+    arguments = ["--prompt-steps=1", "--steps=1", "--scenes=8", "--rows", *known]
+    monkeypatch.setattr(
+        sys, "argv", ["cora_on_icons.py", "--seeds=1", f"--output={tmp_path}", *arguments]
+    )
+    monkeypatch.syspath_prepend(EXAMPLES.parent)
+    module = runpy.run_module("examples.cora_on_icons", run_name="__main__")
+    table = (tmp_path / "table.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    titles = module["NAMING"] | module["DETECTION"]
+    tables = [each for each in rows if each in titles.values()]
+    assert tables == [titles[row] for row in known]
+
+    # what was measured stays, and nothing is trained again
+    measured = tmp_path / "told-0.json"
+    measured.write_text(json.dumps(json.loads(measured.read_text()) | {"ap50_novel": 0.125}))
+    monkeypatch.setattr("regionclip.train.train", None)
+    runpy.run_module("examples.cora_on_icons", run_name="__main__")
+    table = (tmp_path / "table.md").read_text()
+    (row,) = [line for line in table.splitlines() if line.startswith(f"| {titles['told']} |")]
+    assert "| 12.5 |" in row

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
 from regionclip.encoders.crop_encoder import OpenClipEncoder
-from regionclip.loading import load
+from regionclip.loading import LoadOptions, load
 from regionclip.methods.cora.reading import save_region_prompt
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
@@ -201,7 +201,7 @@ def test_crops_take_precision_and_memory_budget(
     boxes = torch.tensor([[5.0, 5.0, 60.0, 80.0], [0.0, 0.0, 20.0, 30.0]])
     whole = load(name, regions="crops")
     half = load(name, regions="crops", precision="bf16")
-    narrow = load(name, regions="crops", memory_budget=1)
+    narrow = load(name, regions="crops", options=LoadOptions(memory_budget=1))
     vectors = whole.encode_regions(PICTURE, boxes)
     reduced = half.encode_regions(PICTURE, boxes)
     assert not torch.equal(reduced, vectors)
@@ -243,7 +243,7 @@ def test_a_region_prompt_takes_the_place_of_the_pools_positions(
     positions = model.encoder.visual.attnpool.positional_embedding
     prompt = torch.randn(positions.shape, generator=torch.Generator().manual_seed(1))
     save_region_prompt(tmp_path / "prompt.pth", prompt)
-    found = load(pretrained, regions=tmp_path / "prompt.pth").encode_regions(PICTURE, boxes)
+    found = load(pretrained, region_prompt=tmp_path / "prompt.pth").encode_regions(PICTURE, boxes)
     with torch.no_grad():
         positions.copy_(prompt)
     save_model(tmp_path / "prompted.safetensors", replace(read_model(pretrained), model=model))
@@ -252,9 +252,11 @@ def test_a_region_prompt_takes_the_place_of_the_pools_positions(
     assert not torch.allclose(found, without, atol=1e-2)
     save_region_prompt(tmp_path / "other.pth", torch.zeros(50, 2048))
     with pytest.raises(CheckpointError, match=r"other.pth is of shape \(50, 2048\), and .* takes"):
-        load(pretrained, regions=str(tmp_path / "other.pth"))
+        load(pretrained, region_prompt=str(tmp_path / "other.pth"))
     with pytest.raises(CheckpointError, match="holds no region prompt"):
-        load(pretrained, regions=pretrained)
+        load(pretrained, region_prompt=pretrained)
+    with pytest.raises(ValueError, match=r"prompt.pth pools regions of a map.*leave out regions="):
+        load(pretrained, regions="crops", region_prompt=tmp_path / "prompt.pth")
     with pytest.raises(CheckpointError, match="is a region prompt, which goes with a model"):
         load(tmp_path / "prompt.pth")
 
@@ -394,7 +396,7 @@ def test_progress_tells_of_every_file_that_is_downloaded(
     def progress(name: str, received: int, total: int | None) -> None:
         last[name] = (received, total)
 
-    load("model", proposals="boxes", text_weights="words", progress=progress)
+    load("model", proposals="boxes", text_weights="words", options=LoadOptions(progress=progress))
     sizes = [path.stat().st_size for path in (localiser, pretrained, pretrained)]
     names = ("boxes.pth", "model.pth", "words.pth")
     assert last == {name: (size, size) for name, size in zip(names, sizes, strict=True)}

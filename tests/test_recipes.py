@@ -97,6 +97,7 @@ def test_region_prompts_follow_the_published_schedule(
     [
         ("cora-ov-coco-rn50", 3367, "ov-coco-rn50"),
         ("cora-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
+        ("cora-plus-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
         ("cora-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
     ],
 )
@@ -128,6 +129,14 @@ def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -
             optimization=recipe.optimization,
             model=CORA_VARIANTS["ov-coco-rn50x4"],
         )
+
+
+@pytest.mark.parametrize(
+    "change", ["model.base_classes=coco48", 'model.own_base_classes=["cat", "dog"]']
+)
+def test_base_classes_are_the_datas_and_no_setting(change: str) -> None:
+    with pytest.raises(ValueError, match=r"are the classes of data.train .* leave them out"):
+        read_recipe("cora-ov-coco-rn50", [change])
 
 
 def test_settings_can_be_changed_one_by_one() -> None:

@@ -3,15 +3,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import regionclip
+from regionclip.checkpoints import read_native_metadata
+from regionclip.cora_recipes import CoraRecipe
+from regionclip.data.transforms import resize_shortest_edge
 from regionclip.methods.cora.reading import read_region_prompt
+from regionclip.methods.cora.region_prompt import RegionPromptLearner
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.recipes import read_recipe
+from regionclip.scoring.cosine import class_logits
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
+from regionclip.training_data import open_training_data
+from regionclip.training_models import clip_with_text
 from tests.processes import run_command, run_together
 from tests.runs import assert_same_weights, entries, losses, training
 from tests.tiny_cora_recipes import EQUAL_SIZES, with_changes, write_recipes
@@ -45,14 +53,36 @@ def test_a_region_prompt_is_trained_measured_and_written_in_both_forms(
     assert list(content) == ["attnpool.positional_embedding"]
     assert torch.equal(content["attnpool.positional_embedding"], after[PROMPT])
     assert torch.equal(read_region_prompt(run / "model.safetensors"), after[PROMPT])
-    image = next((tmp_path / "data" / "images").glob("*.png"))
-    vectors = regionclip.load(run / "model.safetensors").encode_regions(
-        image, torch.tensor([[1.0, 1, 50, 50]])
+
+
+def test_the_model_that_a_region_prompt_leaves_sees_boxes_and_names_as_its_training_did(
+    recipes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    # 80 x 96 pixels become 90 x 108: no multiples of a cell, and DETR's rounding is another
+    changes = ["optimization.steps=1", "text_length=8", "shortest_side=90", "templates=openai80"]
+    recipe = read_recipe(recipes[0], changes)
+    run = tmp_path / "run"
+    detector = regionclip.load(train(recipe, run))
+    # the learner is who was compared with the original
+    model = clip_with_text(str(run / "model.safetensors"))
+    words = detector.vocabulary(
+        ["anchor", "snowman", "a name of far more words than eight tokens have"]
     )
-    with_file = regionclip.load(
-        tmp_path / "start.safetensors", regions=run / "region_prompt.pth"
-    ).encode_regions(image, torch.tensor([[1.0, 1, 50, 50]]))
-    torch.testing.assert_close(vectors, with_file)
+    learner = RegionPromptLearner(model.encoder, words.embeddings)
+    boxes = torch.tensor([[3.0, 5.0, 41.0, 60.0], [20.0, 1.0, 57.0, 70.0]])
+    for size in ((75, 100), (83, 61)):
+        picture = Image.fromarray((torch.rand(*size, 3).numpy() * 255).astype("uint8"))
+        pixels = resize_shortest_edge(picture, shortest=90, longest=128, rule="detr")
+        prepared = detector.prepare(picture)
+        assert torch.equal(prepared.pixels, pixels)
+        own = boxes / prepared.scale_xyxy
+        expected = learner.logits([pixels], [own]).detach()
+        vectors = detector.encode_regions(picture, boxes)
+        logits = class_logits(vectors, words.embeddings)
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-3)
+    longer = detector.encode_text(["one two three four five six seven eight nine"])
+    shorter = detector.encode_text(["one two three four five six"])
+    assert torch.equal(longer, shorter)
 
 
 def test_a_localizer_is_trained_measured_and_used(
@@ -181,3 +211,27 @@ def wrong_prompt(folder: Path) -> Path:
     path = folder / "wrong.pth"
     torch.save({"something": torch.zeros(2, 2)}, path)
     return path
+
+
+def test_boxes_that_a_model_found_of_novel_classes_are_trained_on_if_the_recipe_says_so(
+    recipes: tuple[Path, Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / "images" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["categories"][0]["split"] = "novel"
+    path.write_text(json.dumps(content))
+    changes = ["optimization.steps=0", "measuring.metric=ap50_novel"]
+    with pytest.raises(ValueError, match=r"marked novel .* data.novel_boxes = 'pseudo'"):
+        train(read_recipe(recipes[1], changes), tmp_path / "refused")
+    recipe = read_recipe(recipes[1], [*changes, "data.novel_boxes=pseudo"])
+    assert isinstance(recipe, CoraRecipe)
+    data = open_training_data(recipe.data)
+    name = content["categories"][0]["name"]
+    assert name in data.train.class_names
+    assert data.val is not None
+    splits = {each.name: each.split for each in data.val.categories}
+    assert splits[name] == "novel"
+    assert "base" in splits.values()
+    weights = train(recipe, tmp_path / "run")
+    config = read_native_metadata(weights).config
+    assert name in config["own_base_classes"]

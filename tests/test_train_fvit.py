@@ -138,6 +138,7 @@ def test_what_does_not_go_together_is_refused(recipe: Path, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="a mask head is there to be trained"):
         read_recipe(recipe, MASKS[:1])
     weights = train(read_recipe(recipe, ["optimization.steps=0", "data.val="]), tmp_path / "run")
-    for regions in ("crops", str(tmp_path / "start.safetensors")):
-        with pytest.raises(ValueError, match="a detector on the maps of a frozen CLIP"):
-            regionclip.load(weights, regions=regions)
+    with pytest.raises(ValueError, match="a detector on the maps of a frozen CLIP"):
+        regionclip.load(weights, regions="crops")
+    with pytest.raises(ValueError, match="a detector on the maps of a frozen CLIP"):
+        regionclip.load(weights, region_prompt=tmp_path / "start.safetensors")

@@ -7,8 +7,9 @@ if TYPE_CHECKING:
     from .data.images import ImageReadError
     from .detect import DetectOptions, Detector, DetectorParts
     from .detections.select import SelectionOptions
-    from .loading import load
+    from .loading import LoadOptions, load
     from .proposal_loading import open_proposals
+    from .proposals.proposer import NovelClasses
     from .structures import Detections, Proposals
     from .vocabulary import Vocabulary
 
@@ -19,6 +20,8 @@ __all__ = [
     "Detector",
     "DetectorParts",
     "ImageReadError",
+    "LoadOptions",
+    "NovelClasses",
     "Proposals",
     "SelectionOptions",
     "Vocabulary",
@@ -32,6 +35,8 @@ _HOMES = {
     "Detector": "detect",
     "DetectorParts": "detect",
     "ImageReadError": "data.images",
+    "LoadOptions": "loading",
+    "NovelClasses": "proposals.proposer",
     "Proposals": "structures",
     "SelectionOptions": "detections.select",
     "Vocabulary": "vocabulary",

@@ -18,7 +18,7 @@ from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 def _refuse_prompt(file: OpenFile, request: LoadRequest) -> Detector:
     raise CheckpointError(
         f"{request.name} is a region prompt, which goes with a model: load('openai:RN50', "
-        f"regions={request.name!r})"
+        f"region_prompt={request.name!r})"
     )
 
 

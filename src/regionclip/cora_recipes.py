@@ -69,6 +69,11 @@ class CoraRecipe:
             raise ValueError(
                 f"model.encoder is that of start ({self.start!r}); leave it out of the recipe"
             )
+        if self.model.base_classes or self.model.own_base_classes:
+            raise ValueError(
+                "model.base_classes and model.own_base_classes are the classes of data.train "
+                f"({self.data.train!r}); leave them out of the recipe"
+            )
         if self.learner.box_heads_averaged == "twice" and self.optimization.ema_decay is None:
             raise ValueError(
                 "learner.box_heads_averaged 'twice' is about averages, and none are kept; set "

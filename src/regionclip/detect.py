@@ -24,6 +24,7 @@ from regionclip.detections.original_pixels import in_original_pixels
 from regionclip.detections.select import Selection, select_detections
 from regionclip.detector_parts import DetectOptions, DetectorParts
 from regionclip.encoders.text import encode_texts
+from regionclip.proposals.proposer import NovelClasses
 from regionclip.regions.embedder import RegionView
 from regionclip.regions.inputs import boxes_input, regions_input
 from regionclip.scoring.regions import ScoredRegions, score_classes, score_regions
@@ -76,7 +77,7 @@ class Detector:
         self._check(options)
         localizer = self.parts.localizer if self.parts.proposer is None else None
         if proposals is None and localizer is not None:
-            proposals, view = localizer.localize(images, vocabulary)
+            proposals, view = localizer.localize(images, vocabulary, options.novel)
         else:
             proposals = self.propose(images) if proposals is None else proposals
             view = self.parts.regions.view(images)
@@ -293,7 +294,10 @@ class Detector:
         )
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Vectors ``(N, D)`` of whole texts as they are, without prompt templates, not normalised.
+        """Vectors ``(N, D)`` of texts as they are, without prompt templates, not normalised.
+
+        A text is cut to the tokens that the model reads. CORA reads 15, start and end included,
+        and a CLIP with its region prompt 25; their vectors are of length one.
 
         Raises:
             ValueError: The model carries no text tower.
@@ -352,6 +356,12 @@ class Detector:
             raise ValueError(
                 f"this model scores regions in its own way, without objectness: "
                 f"objectness_fusion='none', got {options.objectness_fusion!r}"
+            )
+        has_localizer = self.parts.localizer is not None and self.parts.proposer is None
+        if options.novel != NovelClasses() and not has_localizer:
+            raise ValueError(
+                "this model finds boxes whatever the classes are, so that novel ones cannot be "
+                "favoured, as CORA can: leave out novel"
             )
         if options.with_masks and self.parts.mask_head is None:
             raise ValueError(

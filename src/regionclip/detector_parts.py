@@ -9,7 +9,7 @@ from regionclip.detections.box_coder import BoxWeights
 from regionclip.detections.select import SelectionOptions
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import TextEncoder
-from regionclip.proposals.proposer import Localizer, Proposer
+from regionclip.proposals.proposer import Localizer, NovelClasses, Proposer
 from regionclip.regions.embedder import RegionEmbedder
 from regionclip.scoring.objectness import ObjectnessFusion
 from regionclip.scoring.regions import RegionScorer
@@ -33,6 +33,9 @@ class DetectOptions:
     """Keep the region vector of each detection."""
     with_masks: bool = False
     """Predict a mask for each detection; only models with a mask head can."""
+    novel: NovelClasses = field(default_factory=NovelClasses)
+    """What is looked for more than it would be; only models that find boxes for given classes, as
+    CORA does, can."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ import torch
 from regionclip.detect import DetectOptions, Detector
 from regionclip.detector_parts import DetectorParts
 from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts, encode_texts
-from regionclip.loading_request import FileKind, LoadRequest, OpenFile
+from regionclip.loading_request import FileKind, LoadOptions, LoadRequest, OpenFile
 from regionclip.methods.fvit.detecting import FvitLocalizer, FvitRegions, FvitScorer
 from regionclip.methods.fvit.model import Fvit
 from regionclip.methods.fvit.reading import ReadFvit, is_fvit_file, read_model
@@ -16,7 +16,8 @@ from regionclip.vocabulary import Vocabulary, builtin_names
 def _open(file: OpenFile, request: LoadRequest) -> Detector:
     if request.regions != "map" or request.region_prompt is not None:
         raise ValueError(
-            f"{request.name} is a detector on the maps of a frozen CLIP; leave out regions"
+            f"{request.name} is a detector on the maps of a frozen CLIP; leave out regions and "
+            "region_prompt"
         )
     read = read_model(file.path, file.state)
     other = None
@@ -24,7 +25,8 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
         # not before: what opens any file knows this one
         from regionclip.loading import load
 
-        other = load(request.text_weights, device=request.device, progress=request.progress)
+        options = LoadOptions(progress=request.progress)
+        other = load(request.text_weights, device=request.device, options=options)
     model = read.model.to(request.device).requires_grad_(False)
     text = fvit_text_of(read, other)
     return fvit_detector_of(model, text, proposer=request.proposer, dtype=request.dtype)

@@ -15,7 +15,7 @@ from regionclip.cora_loading import CORA, REGION_PROMPT, cora_detector_of
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
-from regionclip.loading_request import LoadRequest, OpenFile
+from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
 from regionclip.methods import find_weights, known_weights
 from regionclip.open_clip_loading import open_named
 from regionclip.proposal_loading import open_proposals
@@ -25,14 +25,15 @@ from regionclip.regionclip_loading import (
     detector_of,
     region_embedder,
     text_encoder_of,
+    text_tower_of,
 )
 from regionclip.regions.embedder import NoRegions, RegionSource
-from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 from regionclip.weights import Progress
 
 __all__ = [
     "DTYPES",
     "KINDS",
+    "LoadOptions",
     "Precision",
     "cora_detector_of",
     "detector_of",
@@ -41,6 +42,7 @@ __all__ = [
     "proposals_only",
     "region_embedder",
     "text_encoder_of",
+    "text_tower_of",
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -54,10 +56,10 @@ def load(
     device: str = "cpu",
     precision: Precision = "fp32",
     proposals: Proposer | str | Path | None = None,
-    regions: RegionSource | str | Path = "map",
+    regions: RegionSource = "map",
+    region_prompt: str | Path | None = None,
     text_weights: str | Path | None = None,
-    memory_budget: int = DEFAULT_MEMORY_BUDGET,
-    progress: Progress | None = None,
+    options: LoadOptions | None = None,
 ) -> Detector:
     """Make a detector from known weights or a file.
 
@@ -75,15 +77,12 @@ def load(
             architecture has no map. ``crops``: every region through the whole image tower, slow.
             ``dense``, ``layer4``: a ResNet's file is read as CLIM's, and regions are cut from the
             map of vectors, or from layer4's and pooled with attention, which CLIM's ResNets are
-            trained for. ``mask-attention``: vision transformers; slow. The file of a region prompt
-            (CORA's): as ``map`` of a ResNet, pooled with that prompt.
+            trained for. ``mask-attention``: vision transformers; slow.
+        region_prompt: File of a region prompt, CORA's, to pool regions of ``map`` with: of any CLIP
+            with a ResNet of the size that it was trained on.
         text_weights: Another model to take the text tower from, for fine-tuned originals, which
             carry none; theirs was OpenAI's CLIP of the same architecture.
-        memory_budget: Bytes of intermediate results in the region head, or in the image tower of
-            ``crops``; more regions than fit come in chunks.
-        progress: Called while weights are downloaded, with the file's name, the bytes that have
-            arrived, and how many there will be, if that is known. open_clip's other architectures
-            show a bar of their own.
+        options: Memory, and who is told of downloads; ``None`` takes the defaults.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -93,7 +92,9 @@ def load(
         raise ValueError(f"device {device!r} is not available here; use device='cpu'")
     if precision not in DTYPES:
         raise ValueError(f"unknown precision {precision!r}; expected one of {', '.join(DTYPES)}")
-    source, region_prompt = _region_source(regions)
+    _check_regions(regions, region_prompt)
+    options = options or LoadOptions()
+    progress = options.progress
     request = LoadRequest(
         name=str(name),
         device=device,
@@ -101,10 +102,10 @@ def load(
         proposer=open_proposals(proposals, device=device, progress=progress)
         if isinstance(proposals, str | Path)
         else proposals,
-        regions=source,
+        regions=regions,
         region_prompt=region_prompt,
         text_weights=text_weights,
-        memory_budget=memory_budget,
+        memory_budget=options.memory_budget,
         progress=progress,
     )
     if _is_open_clip_name(name):
@@ -146,17 +147,17 @@ def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | 
     return None if _is_open_clip_name(name) else find_weights(name, progress=progress)
 
 
-def _region_source(regions: RegionSource | str | Path) -> tuple[RegionSource, Path | None]:
-    """How regions are cut, and the file of a region prompt if one is given."""
-    for known in get_args(RegionSource):
-        if regions == known:
-            return known, None
-    if Path(regions).is_file():
-        return "map", Path(regions)
-    raise ValueError(
-        f"unknown regions {str(regions)!r}; expected one of {', '.join(get_args(RegionSource))}, "
-        "or the file of a region prompt"
-    )
+def _check_regions(regions: str, region_prompt: str | Path | None) -> None:
+    if regions not in get_args(RegionSource):
+        raise ValueError(
+            f"unknown regions {str(regions)!r}; expected one of "
+            f"{', '.join(get_args(RegionSource))}; the file of a region prompt is region_prompt"
+        )
+    if region_prompt is not None and regions == "crops":
+        raise ValueError(
+            f"region prompt {region_prompt} pools regions of a map, and crops are pooled as whole "
+            "images are; leave out regions='crops'"
+        )
 
 
 def _is_open_clip_name(name: str | Path) -> bool:

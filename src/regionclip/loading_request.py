@@ -10,7 +10,21 @@ from torch import Tensor
 from regionclip.detect import Detector
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.embedder import RegionSource
+from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 from regionclip.weights import Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadOptions:
+    """What few callers of :func:`regionclip.load` set."""
+
+    memory_budget: int = DEFAULT_MEMORY_BUDGET
+    """Bytes of intermediate results in the region head, or in the image tower of ``crops``; more
+    regions than fit come in chunks."""
+    progress: Progress | None = None
+    """Called while weights are downloaded, with the file's name, the bytes that have arrived, and
+    how many there will be, if that is known. open_clip's other architectures show a bar of their
+    own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +37,7 @@ class LoadRequest:
         dtype: What image towers compute in.
         proposer: Where boxes come from, if not from the model.
         regions: How regions become vectors.
-        region_prompt: The file of a region prompt, if ``regions`` was one.
+        region_prompt: The file of a region prompt to pool regions with.
         text_weights: A model to take the text tower from.
         memory_budget: Bytes of intermediate results.
         progress: Called while weights are downloaded.
@@ -34,7 +48,7 @@ class LoadRequest:
     dtype: torch.dtype
     proposer: Proposer | None
     regions: RegionSource
-    region_prompt: Path | None
+    region_prompt: str | Path | None
     text_weights: str | Path | None
     memory_budget: int
     progress: Progress | None

@@ -22,6 +22,10 @@ class DataSource:
     keep_empty: bool = True
     """Train on images without objects too, which teach what background looks like; the originals
     leave them out."""
+    novel_boxes: Literal["refused", "pseudo"] = "refused"
+    """Boxes of classes that ``train`` marks novel: ``refused``, as people's must not be seen, or
+    ``pseudo``, trained on, as a model made them ('regionclip data pseudo-label'). The classes are
+    measured as novel ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ import torch
 
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.clip_resnet import ClipResNet
-from regionclip.encoders.text import MissingTextTower, TextEncoder
+from regionclip.encoders.text import MissingTextTower, ShortPrompts, TextEncoder
 from regionclip.loading_request import FileKind, LoadRequest, OpenFile
 from regionclip.methods import find_weights
 from regionclip.methods.cora.reading import read_region_prompt, set_region_prompt
@@ -15,9 +15,10 @@ from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.crops import CropRegions
-from regionclip.regions.embedder import RegionEmbedder, RegionSource
+from regionclip.regions.embedder import BoxScale, RegionEmbedder, RegionSource
 from regionclip.regions.map_regions import MapRegions
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
+from regionclip.regions.valid_cells import ShareMapRegions
 from regionclip.vocabulary import Vocabulary, builtin_names
 from regionclip.weights import Progress
 
@@ -59,7 +60,13 @@ def detector_of(
         dtype: See :func:`regionclip.load`.
         memory_budget: See :func:`regionclip.load`.
     """
-    embedder = region_embedder(model.encoder, regions, dtype=dtype, memory_budget=memory_budget)
+    embedder = region_embedder(
+        model.encoder,
+        regions,
+        box_scale=model.config.box_scale,
+        dtype=dtype,
+        memory_budget=memory_budget,
+    )
     if proposer is None and model.proposer is not None:
         # a copy: folding changes the keys, and the model must stay one that can be saved
         proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)
@@ -75,6 +82,7 @@ def detector_of(
         temperature=config.temperature,
         shortest_side=config.shortest_side,
         longest_side=config.longest_side,
+        size_rule=config.size_rule,
     )
     options = DetectOptions(
         selection=config.selection,
@@ -88,16 +96,25 @@ def region_embedder(
     encoder: ClipResNet,
     regions: RegionSource,
     *,
+    box_scale: BoxScale = "stride",
     dtype: torch.dtype = torch.float32,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
 ) -> RegionEmbedder:
-    """What turns regions into vectors; the arguments are those of :func:`regionclip.load`.
+    """What turns regions into vectors of an encoder.
+
+    Args:
+        encoder: Whose regions they are.
+        regions: See :func:`regionclip.load`.
+        box_scale: How boxes come to lie on a map; nothing to ``crops``.
+        dtype: See :func:`regionclip.load`.
+        memory_budget: See :func:`regionclip.load`.
 
     Raises:
         ValueError: Regions are wanted neither from layer3's map nor from crops.
     """
     if regions == "map":
-        return MapRegions(encoder, dtype=dtype, memory_budget=memory_budget)
+        kind = MapRegions if box_scale == "stride" else ShareMapRegions
+        return kind(encoder, dtype=dtype, memory_budget=memory_budget)
     if regions == "crops":
         return CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
     raise ValueError(
@@ -105,7 +122,7 @@ def region_embedder(
     )
 
 
-def use_region_prompt(encoder: ClipResNet, path: Path | None) -> None:
+def use_region_prompt(encoder: ClipResNet, path: str | Path | None) -> None:
     """Let an image tower, in place, pool regions by the prompt of a file; by its own without."""
     if path is not None:
         set_region_prompt(encoder, read_region_prompt(path), source=str(path))
@@ -126,7 +143,8 @@ def text_encoder_of(
     """
     encoder = read.model.encoder
     if text_weights is None:
-        return encoder if read.has_text_tower else MissingTextTower(encoder.spec.name)
+        name = encoder.spec.name
+        return text_tower_of(read.model) if read.has_text_tower else MissingTextTower(name)
     other = read_model(find_weights(text_weights, progress=progress))
     same_space = other.model.encoder.spec.embed_dim == encoder.spec.embed_dim
     if not other.has_text_tower or not same_space:
@@ -134,7 +152,14 @@ def text_encoder_of(
             f"{text_weights} cannot lend {encoder.spec.name} a text tower: it has none, or one of "
             f"another width; use OpenAI's, 'openai:{encoder.spec.name}'"
         )
-    return other.model.encoder.to(encoder.device).requires_grad_(False)
+    other.model.encoder.to(encoder.device).requires_grad_(False)
+    return text_tower_of(other.model)
+
+
+def text_tower_of(model: RegionClip) -> TextEncoder:
+    """A model's own text tower, reading as many tokens of a prompt as its configuration says."""
+    length = model.config.text_length
+    return model.encoder if length is None else ShortPrompts(model.encoder, length=length)
 
 
 def _own_classes(model: RegionClip, encoder_id: str) -> Vocabulary | None:

@@ -7,7 +7,7 @@ from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.detect import Detector
 from regionclip.encoders.text import ShortPrompts
 from regionclip.evaluation.watching import Watch, judge_given_boxes, judge_objects
-from regionclip.loading import cora_detector_of, detector_of
+from regionclip.loading import cora_detector_of, detector_of, text_tower_of
 from regionclip.methods.cora.class_split import uniform_numbers_of
 from regionclip.methods.cora.learner import CoraLearner
 from regionclip.methods.cora.model import Cora, build
@@ -41,8 +41,12 @@ def train_region_prompt(recipe: RegionPromptRecipe, run: Run) -> None:
         shortest_side=recipe.shortest_side,
         longest_side=recipe.longest_side,
         templates=recipe.templates,
+        text_length=recipe.text_length,
+        # as the learner sees boxes, and as CORA's detectors do
+        size_rule="detr",
+        box_scale="share",
     )
-    text = ShortPrompts(model.encoder, length=recipe.text_length)
+    text = text_tower_of(model)
     classes = encoded_classes(data.train.class_names, text, templates=recipe.templates)
     named = test_vocabulary(classes, data.val, text, templates=recipe.templates)
     learner = RegionPromptLearner(

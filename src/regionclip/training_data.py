@@ -47,7 +47,8 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
             f"{train.source} has no box to train on ({len(train)} images, "
             f"{len(train.categories)} classes)"
         )
-    _check_no_novel_boxes(train)
+    if source.novel_boxes == "refused":
+        _check_no_novel_boxes(train)
     train = _with_boxes_only(train)
     if not source.keep_empty:
         train = only_annotated(train)
@@ -63,7 +64,8 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
             num_shared,
             val.source,
         )
-    return TrainingData(train, watched(val, train.class_names, max_images=max_val_images))
+    base = [each.name for each in train.categories if each.split != "novel"]
+    return TrainingData(train, watched(val, base, max_images=max_val_images))
 
 
 def open_val(recipe: PretrainRecipe) -> Dataset | None:
@@ -196,7 +198,7 @@ def _check_no_novel_boxes(train: Dataset) -> None:
             raise ValueError(
                 f"{train.source}: class {category.name!r} is marked novel and has {count} boxes, "
                 "which training must not see; train on the base classes' file that 'regionclip "
-                "data split' writes"
+                "data split' writes, or set data.novel_boxes = 'pseudo' if a model made the boxes"
             )
 
 

@@ -21,6 +21,7 @@ from regionclip.checkpoints import (
     CheckpointError,
     checkpoint_format,
     read_checkpoint,
+    read_training_settings,
 )
 
 
@@ -109,6 +110,19 @@ def test_read_checkpoint_forgets_the_settings_of_the_program(is_zip: bool, tmp_p
     content = {"model": state(), "args": Namespace(lr=1e-4, resume="", layers=[3, 6])}
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=is_zip)
     assert_same(read_checkpoint(tmp_path / "a.pth"), state())
+
+
+def test_plain_settings_of_the_program_can_be_asked_for(tmp_path: Path) -> None:
+    settings = Namespace(lr=1e-4, resume="", seed=None, layers=[3, 6], dataset_file="lvis")
+    content = {"model": state(), "args": settings}
+    torch.save(content, tmp_path / "a.pth")
+    plain = {"lr": 1e-4, "resume": "", "seed": None, "dataset_file": "lvis"}
+    assert read_training_settings(tmp_path / "a.pth") == plain
+    torch.save(content, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    torch.save({"model": state(), "args": Namespace()}, tmp_path / "empty.pth")
+    torch.save(state(), tmp_path / "bare.pth")
+    for name in ("old.pth", "empty.pth", "bare.pth"):
+        assert read_training_settings(tmp_path / name) == {}, name
 
 
 @pytest.mark.parametrize(("averaged", "taken"), [(torch.ones(3), 1.0), (-1, 0.0)])

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from pyarrow.parquet import read_table
 from torchvision.transforms.functional import to_pil_image
 
 from regionclip.cli import main
 from regionclip.loading import load
+from regionclip.methods.cora.reading import save_region_prompt
 from regionclip.structures import Detections
 from tests.cora_files import original_state, picture, save_original, tiny_cora
 
@@ -41,3 +44,53 @@ def test_regions_without_names_come_from_elsewhere(
     # the general network that models without proposals get, which has to be downloaded
     assert main([*command, "--output", "others"]) == 2
     assert "fasterrcnn_resnet50_fpn_coco" in capsys.readouterr().err
+
+
+def test_novel_classes_and_their_factor_are_the_users(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["detect", "photo.png", "--model", model, "--classes", ", ".join(NAMES)]
+    command += ["--templates", "photo", "--device", "cpu", "--no-pictures"]
+    options = ["--novel-classes", "cat", "--novel-factor", "3"]
+    assert main([*command, *options, "--output", "found"]) == 0
+    settings = json.loads(Path("found/detections.jsonl").read_text().splitlines()[0])
+    assert {"names": ["cat"], "factor": 3.0} in find_values(settings, "novel")
+    assert main([*command, "--novel-classes", "none", "--output", "none"]) == 0
+    settings = json.loads(Path("none/detections.jsonl").read_text().splitlines()[0])
+    assert {"names": [], "factor": None} in find_values(settings, "novel")
+    assert main([*command, "--novel-factor", "0", "--output", "zero"]) == 2
+    assert "factor of novel classes must be positive, got 0" in capsys.readouterr().err
+    # boxes of a grid are whatever the classes are
+    assert main([*command, *options, "--proposals", "grid", "--output", "grid"]) == 2
+    assert "novel ones cannot be favoured" in " ".join(capsys.readouterr().err.split())
+
+
+def find_values(content: object, key: str) -> list[object]:
+    """What stands under a key, at any depth."""
+    if not isinstance(content, dict):
+        return []
+    deeper = [found for own in content.values() for found in find_values(own, key)]
+    return [content[key], *deeper] if key in content else deeper
+
+
+def test_a_region_prompt_is_an_option_of_commands_that_run_a_model(
+    model: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = tiny_cora(seed=3).region_prompt
+    save_region_prompt("prompt.pth", prompt)
+    options = ["--model", model, "--proposals", "grid", "--max-regions", "5", "--device", "cpu"]
+    command = ["embed-regions", "photo.png", *options]
+    assert main([*command, "--region-prompt", "prompt.pth", "--output", "with"]) == 0
+    assert main([*command, "--output", "without"]) == 0
+    vectors = {
+        name: torch.tensor(read_table(f"{name}/regions.parquet")["feature"].to_pylist())
+        for name in ("with", "without")
+    }
+    assert vectors["with"].shape == vectors["without"].shape
+    assert not torch.allclose(vectors["with"], vectors["without"], atol=1e-3)
+    expected = load(model, region_prompt="prompt.pth", proposals="grid")
+    prepared = expected.prepare("photo.png")
+    (_, rows), *_ = expected.propose_and_embed([prepared])
+    torch.testing.assert_close(vectors["with"], rows[:5], rtol=1e-4, atol=1e-5)
+    assert main([*command, "--region-prompt", model, "--regions", "crops", "--output", "c"]) == 2
+    assert "pools regions of a map" in capsys.readouterr().err

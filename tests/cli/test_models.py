@@ -12,6 +12,7 @@ from regionclip.checkpoints import read_checkpoint, read_native_metadata
 from regionclip.cli import main
 from regionclip.encoders.clip_resnet import ClipResNet, ClipResNetSpec
 from regionclip.methods.cora.reading import read_model as read_cora
+from regionclip.methods.cora.reading import save_region_prompt
 from regionclip.methods.regionclip.reading import read_model
 from regionclip.weights import WeightsEntry
 from tests.cora_files import original_state, save_original, tiny_cora
@@ -170,6 +171,22 @@ def test_download_checks_all_names_before_it_starts(
     assert main(["models", "download", "here", "her", "--cache", str(tmp_path / "cache")]) == 2
     assert "did you mean here?" in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
+
+
+def test_show_tells_what_coras_files_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_cora()
+    save_original(tmp_path / "detector.pth", original_state(model), dataset_file="lvis")
+    assert main(["models", "show", str(tmp_path / "detector.pth")]) == 0
+    shown = capsys.readouterr().out
+    for words in ("CORA detector", "RN-1-1-1-2-w8", "lvis866", "40"):
+        assert words in shown
+    save_region_prompt(tmp_path / "prompt.pth", model.region_prompt)
+    assert main(["models", "show", str(tmp_path / "prompt.pth")]) == 0
+    shown = capsys.readouterr().out
+    assert "region prompt" in shown
+    assert " x ".join(map(str, model.region_prompt.shape)) in shown
 
 
 def test_convert_keeps_every_weight_and_says_where_it_is_from(

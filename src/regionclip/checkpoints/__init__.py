@@ -9,7 +9,7 @@ from .native import (
     save_tensors,
     set_encoder_id,
 )
-from .reading import BARE_TENSOR, checkpoint_format, read_checkpoint
+from .reading import BARE_TENSOR, checkpoint_format, read_checkpoint, read_training_settings
 from .strict import LoadReport, WithoutRandomWeights, load_strict
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_strict",
     "read_checkpoint",
     "read_native_metadata",
+    "read_training_settings",
     "save_native",
     "save_tensors",
     "set_encoder_id",

@@ -12,8 +12,9 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -96,11 +97,20 @@ def forget_number(*_: Any) -> None:
     """Stands for what makes one of numpy's numbers; those of training programs are of no use."""
 
 
-class ForgottenSettings:
-    """Stands for an ``argparse.Namespace``: the settings of a training program are of no use."""
+class PlainSettings:
+    """Stands for an ``argparse.Namespace``, the settings of a training program.
 
-    def __setstate__(self, _: Any) -> None:
-        """Keep nothing."""
+    Attributes:
+        by_name: Those that are text, numbers or nothing; the rest is forgotten.
+    """
+
+    by_name: Mapping[str, str | float | None] = MappingProxyType({})
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep what is plain."""
+        entries = state.items() if isinstance(state, dict) else ()
+        kept = {str(key): own for key, own in entries if isinstance(own, str | int | float | None)}
+        self.by_name = kept
 
 
 class _NumpyArray:

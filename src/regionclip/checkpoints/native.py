@@ -1,8 +1,6 @@
 """The project's own files: safetensors that say what they hold."""
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from .errors import CheckpointError
 from .reading import read_checkpoint
+from .writing import replacing
 
 FORMAT = "regionclip/1"
 """Value of the metadata entry ``format``; the number rises when old readers would go wrong."""
@@ -73,18 +72,10 @@ def save_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> None:
     """Write a safetensors file whole or not at all: beside its place first, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # a copy each: safetensors refuses tensors that share memory, as tied weights do
     own = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in tensors.items()}
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    try:
+    with replacing(Path(path)) as partial:
         save_file(own, partial, metadata=dict(metadata))
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def set_encoder_id(path: str | Path, encoder_id: str) -> None:

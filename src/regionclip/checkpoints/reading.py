@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .archives import (
     ForbiddenNameError,
-    ForgottenSettings,
     NumpyType,
+    PlainSettings,
     forget_number,
     read_numpy_pickle,
     read_torchscript,
@@ -96,6 +96,24 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     return _state_dict_of(content, path)
 
 
+def read_training_settings(path: str | Path) -> Mapping[str, str | float | None]:
+    """Read the settings that a training program kept beside its weights, under ``args``.
+
+    Args:
+        path: A file that :func:`read_checkpoint` reads.
+
+    Returns:
+        Those that are text, numbers or nothing, by name; none of a file that has no such entry or
+        is no archive of ``torch.save``.
+    """
+    path = Path(path)
+    if checkpoint_format(path) != "zip" or _is_torchscript(path):
+        return {}
+    content = _read_torch(path, mmap=True)  # the weights stay on the disk
+    settings = content.get("args") if isinstance(content, Mapping) else None
+    return settings.by_name if isinstance(settings, PlainSettings) else {}
+
+
 def _first_bytes(path: Path) -> bytes:
     """The start of a file, once it is clear that it is there and no stand-in for another."""
     if not path.exists():
@@ -139,19 +157,20 @@ def _read_npy(path: Path) -> Tensor:
 
 
 def _read_zip(path: Path) -> Any:
+    return read_torchscript(path) if _is_torchscript(path) else _read_torch(path)
+
+
+def _is_torchscript(path: Path) -> bool:
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    if any(name.endswith("/constants.pkl") for name in names):
-        return read_torchscript(path)
-    return _read_torch(path)
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _read_torch(path: Path) -> Any:
+def _read_torch(path: Path, *, mmap: bool = False) -> Any:
     # training programs store their settings, and numpy's numbers among their counters
-    allowed: list[Any] = [(NumpyType, "numpy.dtype"), (ForgottenSettings, "argparse.Namespace")]
+    allowed: list[Any] = [(NumpyType, "numpy.dtype"), (PlainSettings, "argparse.Namespace")]
     allowed += [(forget_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     with torch.serialization.safe_globals(allowed):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def _refused(path: Path, name: str) -> CheckpointError:

@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
         "convert": "data_convert:DataConvert",
         "split": "data_split:DataSplit",
         "relabel": "data_relabel:DataRelabel",
+        "pseudo-label": "data_pseudo_label:DataPseudoLabel",
         "icons": "data:DataIcons",
     },
     "concepts": {

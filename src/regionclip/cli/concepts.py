@@ -133,10 +133,11 @@ class ConceptsBuild:
 
     def _text_tower(self, model: str) -> "TextEncoder":
         from regionclip.cli.devices import checked_device
-        from regionclip.loading import load
+        from regionclip.loading import LoadOptions, load
 
         with downloads() as show:
-            encoder = load(model, device=checked_device(self.device), progress=show).parts.encoder
+            options = LoadOptions(progress=show)
+            encoder = load(model, device=checked_device(self.device), options=options).parts.encoder
         encoder.tokenize(["a"])  # raises where there is no text tower
         return encoder
 

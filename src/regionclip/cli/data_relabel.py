@@ -98,7 +98,7 @@ class DataRelabel:
         return 1 if failures else 0
 
     def _load_model(self) -> "Detector":
-        from regionclip.loading import load
+        from regionclip.loading import LoadOptions, load
 
         device = checked_device(self.device)
         with downloads() as show:
@@ -106,8 +106,8 @@ class DataRelabel:
                 self.model,
                 device=device,
                 precision=self.precision,
-                regions=self.region_prompt or "map",
-                progress=show,
+                region_prompt=self.region_prompt,
+                options=LoadOptions(progress=show),
             )
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from regionclip.vocabulary import Vocabulary
 
 
+NO_CLASSES = "none"
+
+
 @dataclass(frozen=True, kw_only=True)
 class DetectingOptions(ModelCommand):
     """Options of how to detect; those left out are the model's own."""
@@ -47,6 +50,14 @@ class DetectingOptions(ModelCommand):
     """How much a box looks like a thing at all: 'geometric' keeps scores in 0 to 1, 'raw' is
     RegionCLIP's own formula, 'none' leaves it out. By default as the model does."""
 
+    novel_classes: Annotated[str | None, optional("NAMES|FILE|LIST")] = None
+    """Of --classes, those that CORA looks for more than it would, as it learned from no box of
+    theirs: as for --classes, such as coco17; 'none' for none. By default all that the model was
+    not trained on boxes of."""
+    novel_factor: Annotated[float | None, optional("FACTOR")] = None
+    """How many times likelier CORA takes these to be; 1 favours none. By default the model's, 8 in
+    the published ones."""
+
     def asked_classes(self) -> "Vocabulary | EmbeddingFile | tuple[str, ...] | None":
         """What to look for, checked before a model is read.
 
@@ -73,7 +84,20 @@ class DetectingOptions(ModelCommand):
             defaults.selection, **{name: each for name, each in given.items() if each is not None}
         )
         fusion = self.objectness_fusion or defaults.objectness_fusion
-        return replace(defaults, selection=selection, objectness_fusion=fusion)
+        novel = replace(defaults.novel, **self._novel())
+        return replace(defaults, selection=selection, objectness_fusion=fusion, novel=novel)
+
+    def _novel(self) -> dict[str, Any]:
+        """What was said of novel classes."""
+        from regionclip.cli.classes import parse_names
+
+        given: dict[str, Any] = {}
+        if self.novel_classes is not None:
+            is_none = self.novel_classes == NO_CLASSES
+            given["names"] = () if is_none else parse_names(self.novel_classes)
+        if self.novel_factor is not None:
+            given["factor"] = self.novel_factor
+        return given
 
     def detection_settings(
         self, vocabulary: "Vocabulary", options: "DetectOptions"

@@ -44,7 +44,7 @@ class EmbedConcepts:
         from regionclip.cli.classes import parse_names, parse_templates
         from regionclip.cli.devices import checked_device
         from regionclip.cli.files import replacing
-        from regionclip.loading import load
+        from regionclip.loading import LoadOptions, load
         from regionclip.vocabulary import Vocabulary
 
         if self.output.suffix not in (".safetensors", ".pth"):
@@ -54,7 +54,7 @@ class EmbedConcepts:
         names, templates = parse_names(self.names), parse_templates(self.templates)
         device = checked_device(self.device)
         with downloads() as show:
-            detector = load(self.model, device=device, progress=show)
+            detector = load(self.model, device=device, options=LoadOptions(progress=show))
         with progress("Encoding prompts", len(names) * len(templates)) as advance:
             vocabulary = Vocabulary.from_names(
                 names,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,8 @@ from tyro.conf import Positional, arg
 from regionclip.cli.console import console, downloads, errors, print_table
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from regionclip.weights import WeightsEntry
 
 
@@ -250,6 +252,7 @@ def _file_rows(path: Path) -> list[list[str]]:
     """What a checkpoint holds, part by part."""
     from regionclip.checkpoints import is_native, read_checkpoint, read_native_metadata
     from regionclip.encoders.vit_weights import is_clip_vit, vit_spec_of
+    from regionclip.methods.cora.weights import is_cora, is_region_prompt
     from regionclip.methods.regionclip.weights import recognise_checkpoint
 
     if is_native(path):
@@ -262,6 +265,14 @@ def _file_rows(path: Path) -> list[list[str]]:
     if is_clip_vit(state):
         spec = vit_spec_of(state, str(path))
         return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
+    if is_region_prompt(state):
+        (prompt,) = state.values()
+        cells = (
+            f"{prompt.shape[0]} x {prompt.shape[1]}, one row per cell of a region and their mean"
+        )
+        return [["kind", "a region prompt (CORA's), for --region-prompt"], ["prompt", cells]]
+    if is_cora(state):
+        return _cora_rows(path, state)
     found = recognise_checkpoint(state, source=str(path))
     parts = {
         "encoder": found.encoder,
@@ -286,3 +297,18 @@ def _file_rows(path: Path) -> list[list[str]]:
             ["of no use here", f"{len(found.left_over)} tensors: {found.left_over[0]}, ..."]
         )
     return rows
+
+
+def _cora_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
+    from regionclip.methods.cora.reading import read_config
+
+    config = read_config(path, state)
+    layers = f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"
+    return [
+        ["kind", "a CORA detector"],
+        ["architecture", config.encoder.name],
+        ["queries", str(config.num_queries)],
+        ["layers", layers],
+        ["trained on boxes of", config.base_classes],
+        ["tensors", str(len(state))],
+    ]

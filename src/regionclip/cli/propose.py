@@ -162,13 +162,18 @@ class Propose:
         self, proposer: "Proposer", model: str
     ) -> "tuple[EmbeddedProposals, FeatureSpace]":
         """A proposer whose boxes come with the teacher's vectors, and the space of these."""
-        from regionclip.loading import load
+        from regionclip.loading import LoadOptions, load
         from regionclip.proposals.embedded import EmbeddedProposals
         from regionclip.proposals.stored_features import FeatureSpace
 
         device = checked_device(self.device)
         with downloads() as show:
-            teacher = load(model, device=device, regions=self.teacher_regions, progress=show)
+            teacher = load(
+                model,
+                device=device,
+                regions=self.teacher_regions,
+                options=LoadOptions(progress=show),
+            )
         try:
             teacher.parts.encoder.tokenize(["a"])  # raises where there is no text tower
         except ValueError as error:

@@ -45,6 +45,9 @@ class ModelCommand:
     """'map' cuts regions from one map of the image; 'crops' runs the whole image tower on every
     region, slow. 'dense' and 'layer4' are other maps of a ResNet, such as CLIM's; 'mask-attention'
     is a slow way of vision transformers."""
+    region_prompt: Annotated[Path | None, optional("FILE")] = None
+    """A region prompt, CORA's, to pool regions with: any CLIP with a ResNet of the size that it was
+    trained on then knows regions better. For regions of the map."""
     image_root: Annotated[Path | None, optional("FOLDER")] = None
     """Where the images of a COCO json are; by default beside it."""
     batch_size: Annotated[int, value("N")] = 1
@@ -77,7 +80,7 @@ class ModelCommand:
         Raises:
             ValueError: The model, the proposals or the device cannot be had.
         """
-        from regionclip.loading import load
+        from regionclip.loading import LoadOptions, load
 
         device = checked_device(self.device)
         memory_budget = parse_bytes(self.memory_budget)
@@ -88,9 +91,9 @@ class ModelCommand:
                 precision=self.precision,
                 proposals=self.proposals,
                 regions=self.regions,
+                region_prompt=self.region_prompt,
                 text_weights=self.text_weights,
-                memory_budget=memory_budget,
-                progress=show,
+                options=LoadOptions(memory_budget=memory_budget, progress=show),
             )
 
     def open_model(self, *, with_names: bool = True) -> "tuple[Detector, dict[str, Any]]":
@@ -126,12 +129,13 @@ class ModelCommand:
         from regionclip.methods import find_weights
         from regionclip.proposal_loading import proposals_file
 
-        words = self.text_weights
+        words, prompt = self.text_weights, self.region_prompt
         return {
             "model": known_by(self.model, model_file(self.model)),
             "proposals": proposals and known_by(proposals, proposals_file(proposals)),
             "text_weights": words and known_by(words, find_weights(words)),
             "regions": self.regions,
+            "region_prompt": prompt and known_by(str(prompt), prompt),
             "precision": self.precision,
         }
 

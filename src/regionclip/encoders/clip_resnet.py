@@ -60,6 +60,21 @@ class ClipResNetSpec:
         """Rows of bins that ROIAlign cuts from the map, before layer4 halves them."""
         return 2 * self.pool_grid
 
+    def check_text_length(self, length: int) -> None:
+        """Refuse to cut prompts to what the text tower cannot read.
+
+        Args:
+            length: Tokens of a prompt, start and end included.
+
+        Raises:
+            ValueError: There is no room for a word, or there are no positions for so many.
+        """
+        if not 2 < length <= self.context_length:
+            raise ValueError(
+                f"text_length must be in (2, {self.context_length}], what the text tower "
+                f"has positions for, got {length}"
+            )
+
 
 _RN50 = ClipResNetSpec(
     name="RN50",

@@ -1,6 +1,7 @@
 """The interfaces of everything that says where in an image something may be."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from regionclip.regions.embedder import BatchView
@@ -30,6 +31,25 @@ class Proposer(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NovelClasses:
+    """Classes that a localiser looks for more than it would, as it learned from no box of theirs.
+
+    Names are compared without what data sets differ in: underscores, blanks, upper case.
+    """
+
+    names: tuple[str, ...] | None = None
+    """Those of a vocabulary that are novel; others mean nothing. ``None``: all that the localiser
+    was not trained on boxes of."""
+    factor: float | None = None
+    """How many times likelier they are taken to be; 1 favours none. ``None``: what the localiser
+    was made for."""
+
+    def __post_init__(self) -> None:
+        if self.factor is not None and not self.factor > 0:
+            raise ValueError(f"the factor of novel classes must be positive, got {self.factor}")
+
+
 @runtime_checkable
 class Localizer(Protocol):
     """Finds regions for given classes; any object with this method is one.
@@ -39,7 +59,7 @@ class Localizer(Protocol):
     """
 
     def localize(
-        self, images: Sequence[PreparedImage], vocabulary: Vocabulary
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary, novel: NovelClasses
     ) -> tuple[list[Proposals], BatchView]:
         """Regions of each image, and the images as the recogniser sees them.
 

@@ -13,6 +13,9 @@ RegionSource = Literal["map", "dense", "layer4", "mask-attention", "crops"]
 """``map``: cut from one map of the image, as the model was made for. ``dense``: from the map of
 vectors. ``layer4``: from a ResNet's last map, pooled with attention. ``mask-attention``: a class
 token per region. ``crops``: each region through the whole tower."""
+BoxScale = Literal["stride", "share"]
+"""``stride``: a cell of the map is 16 pixels of the image. ``share``: a box has the share of the
+map's sides that it has of the image's, as CORA's have."""
 
 
 @runtime_checkable

@@ -37,8 +37,15 @@ class MapRegions:
 
     def view(self, images: Sequence[PreparedImage]) -> "MapBatchView":
         """Encode images, one cell per 16 pixels."""
+        return self.encode(self.batch(images))
+
+    def batch(self, images: Sequence[PreparedImage]) -> Float[Tensor, "B 3 H W"]:
+        """Images as the tower takes them, padded at the right and at the bottom."""
         batch = self._encoder.prepare([image.pixels for image in images])
-        batch = batch.to(dtype=self._dtype, memory_format=torch.channels_last)
+        return batch.to(dtype=self._dtype, memory_format=torch.channels_last)
+
+    def encode(self, batch: Float[Tensor, "B 3 H W"]) -> "MapBatchView":
+        """The maps of a batch."""
         return MapBatchView(self.head, self.head.lift(self._tower(batch)))
 
 

@@ -1,7 +1,6 @@
 """A stage's state on disk, written whole or not at all, so that a run can be killed at any time."""
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,8 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+
+from regionclip.checkpoints.writing import replacing
 
 from .logs import FILE as LOG_FILE
 
@@ -25,13 +26,8 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
         path: Its folder is made.
         state: Tensors and plain data.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as partial:
         torch.save(dict(state), partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_state(path: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from regionclip.methods.clim.reading import read_model, save_model
 from regionclip.methods.cora.reading import save_region_prompt
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.dense_regions import DenseRegions
+from regionclip.regions.embedder import RegionSource
 from regionclip.regions.layer4_regions import Layer4Regions
 from regionclip.regions.mask_attention import MaskAttentionRegions
 from tests.tiny_clip import TINY, tiny_clip
@@ -165,13 +166,14 @@ def test_load_cuts_regions_of_a_vit_from_its_map_in_squares(
 
 def test_load_gives_each_tower_its_kinds_of_regions(released: Path, tmp_path: Path) -> None:
     resnet = resnet_file(tmp_path / "resnet.pt")
-    for path, regions, kind in (
+    kinds: tuple[tuple[Path, RegionSource, type], ...] = (
         (released, "crops", CropRegions),
         (released, "mask-attention", MaskAttentionRegions),
         (released, "dense", DenseRegions),
         (resnet, "dense", DenseRegions),
         (resnet, "layer4", Layer4Regions),
-    ):
+    )
+    for path, regions, kind in kinds:
         detector = load(path, regions=regions)
         assert isinstance(detector.parts.regions, kind)
         assert detector.encode_regions(picture(), BOXES).shape[0] == 2
@@ -186,4 +188,4 @@ def test_options_that_do_not_go_with_a_vit_are_refused(released: Path, tmp_path:
         load(released, text_weights=released)
     save_region_prompt(tmp_path / "prompt.pth", torch.zeros(50, 2048))
     with pytest.raises(ValueError, match="has no attention pool that a region prompt would suit"):
-        load(released, regions=tmp_path / "prompt.pth")
+        load(released, region_prompt=tmp_path / "prompt.pth")

@@ -13,7 +13,7 @@ from regionclip.loading import cora_detector_of, load
 from regionclip.methods.cora.detecting import CoraLocalizer, CoraRegions
 from regionclip.methods.cora.pre_matching import novel_factors
 from regionclip.proposals.grid import SlidingGrid
-from regionclip.proposals.proposer import Localizer
+from regionclip.proposals.proposer import Localizer, NovelClasses
 from regionclip.regions.embedder import RegionEmbedder
 from regionclip.scoring.objectness import fuse_objectness
 from regionclip.scoring.regions import score_classes
@@ -90,7 +90,7 @@ def test_not_every_box_is_named_where_a_few_are_sure(detector: Detector) -> None
     localizer = detector.parts.localizer
     assert isinstance(localizer, CoraLocalizer)
     image = PreparedImage(picture(96, 128), (96, 128), "picture")
-    (proposals,), view = localizer.localize([image], vocabulary(detector))
+    (proposals,), view = localizer.localize([image], vocabulary(detector), NovelClasses())
     assert (proposals.objectness.diff() <= 0).all()  # type: ignore[union-attr]
     own = view.of(0)
 
@@ -124,24 +124,45 @@ def test_boxes_follow_the_names(detector: Detector) -> None:
     localizer = detector.parts.localizer
     assert isinstance(localizer, Localizer)
     image = PreparedImage(picture(96, 128), (96, 128), "picture")
-    first, _ = localizer.localize([image], detector.vocabulary(NAMES[:2]))
-    second, _ = localizer.localize([image], detector.vocabulary(NAMES[2:]))
+    first, _ = localizer.localize([image], detector.vocabulary(NAMES[:2]), NovelClasses())
+    second, _ = localizer.localize([image], detector.vocabulary(NAMES[2:]), NovelClasses())
     assert not torch.allclose(first[0].boxes, second[0].boxes, rtol=0.0, atol=1e-3)
 
 
-def test_the_users_own_list_of_novel_names_is_favoured(detector: Detector) -> None:
-    localizer = detector.parts.localizer
-    assert isinstance(localizer, CoraLocalizer)
+def test_the_users_own_list_of_novel_names_is_favoured_by_the_users_factor(
+    detector: Detector,
+) -> None:
     rows = telling_rows(tiny_cora(), 4)
-    words = Vocabulary(tuple(f"class {n}" for n in range(4)), rows, (), detector.encoder_id)
+    words = Vocabulary(("cat", "dog", "Traffic_Light", "d"), rows, (), detector.encoder_id)
     image = PreparedImage(picture(96, 128), (96, 128), "picture")
-    localizer.novel_factor = 1e6
-    boxes = []
-    for novel in ([0], [1], ["class 1"], None):
-        localizer.novel = novel
-        boxes.append(localizer.localize([image], words)[0][0].boxes)
-    assert not torch.allclose(boxes[0], boxes[1], rtol=0.0, atol=1e-3)
-    assert torch.equal(boxes[1], boxes[2])
+
+    def objectness(*names: str, factor: float | None = 1e6) -> list[float]:
+        novel = NovelClasses(names=names, factor=factor)
+        options = replace(detector.defaults, novel=novel)
+        found = detector.detect_prepared([image], words, options)[0].objectness
+        assert found is not None
+        return found.tolist()
+
+    none = objectness()
+    assert objectness("dog") != none
+    assert objectness("traffic light") != objectness("dog")
+    assert objectness("traffic light") == objectness("Traffic Light", "a name nobody asked for")
+    assert objectness("dog", factor=1.0) == none
+
+    # left to the model, they are those that it has seen no box of, and its own factor
+    (found,) = detector.detect_prepared([image], words, detector.defaults)
+    assert found.objectness is not None
+    assert found.objectness.tolist() == objectness("Traffic_Light", "d", factor=None)
+    assert found.objectness.tolist() == objectness("Traffic_Light", "d", factor=8.0)
+
+
+def test_novel_classes_are_for_models_whose_boxes_follow_the_classes(detector: Detector) -> None:
+    with pytest.raises(ValueError, match="factor of novel classes must be positive, got 0"):
+        NovelClasses(factor=0.0)
+    options = replace(detector.defaults, novel=NovelClasses(names=("cat",)))
+    with_grid = cora_detector_of(tiny_cora(), proposer=SlidingGrid())
+    with pytest.raises(ValueError, match="novel ones cannot be favoured, as CORA can: leave out"):
+        with_grid.detect(as_bytes(60, 90), NAMES, options=options)
 
 
 def test_boxes_of_the_user_and_other_proposals_are_named_too() -> None:

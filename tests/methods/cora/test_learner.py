@@ -86,6 +86,16 @@ def test_all_that_is_trained_has_a_gradient_and_the_towers_have_none() -> None:
         assert not learner.class_embeddings.requires_grad
 
 
+def test_one_decoder_layer_is_trained_whole() -> None:
+    model = cora_files.tiny_cora(replace(TINY_CORA, decoder_layers=1))
+    learner = CoraLearner(model, embeddings(), PLAIN).train()
+    total_of(learner(batch_of())).backward()
+    trained = dict(learner.named_parameters())
+    assert any(own.requires_grad for own in trained.values())
+    for name, own in trained.items():
+        assert (own.grad is None) != own.requires_grad, name
+
+
 def test_an_image_without_objects_teaches_objectness_alone() -> None:
     learner = learner_of()
     losses = learner(nothing())

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from regionclip.methods.cora import VARIANTS
 from regionclip.methods.cora.config import CoraConfig
-from regionclip.methods.cora.model import Cora, cell_boxes, valid_sizes_wh
+from regionclip.methods.cora.model import Cora, cell_boxes
 from regionclip.methods.cora.pre_matching import match_anchors
+from regionclip.regions.valid_cells import valid_sizes_wh
 from tests.cora_files import TINY_CORA, class_rows, picture, telling_rows, tiny_cora
 
 

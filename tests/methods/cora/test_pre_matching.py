@@ -1,3 +1,6 @@
+from typing import SupportsIndex
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -72,7 +75,19 @@ def test_novel_classes_are_those_without_boxes_or_the_users_own() -> None:
     assert novel_factors((), factor=4.0).shape == (0,)
 
 
-@pytest.mark.parametrize("place", [3, -1])
-def test_a_novel_class_that_is_not_there_is_refused(place: int) -> None:
+def test_names_are_compared_as_data_sets_write_them() -> None:
+    names = ("Traffic_Light", "dining table", "unicycle")
+    base = {"traffic light", "Dining_Table"}
+    assert novel_factors(names, factor=8.0, base=base).tolist() == [1, 1, 8]
+    assert novel_factors(names, factor=8.0, novel=["traffic light"]).tolist() == [8, 1, 1]
+
+
+def test_places_may_be_numbers_of_numpy() -> None:
+    novel = list(np.array([0, 2]))
+    assert novel_factors(NAMES, factor=4.0, novel=novel).tolist() == [4, 1, 4]
+
+
+@pytest.mark.parametrize("place", [3, -1, np.int64(3)])
+def test_a_novel_class_that_is_not_there_is_refused(place: SupportsIndex) -> None:
     with pytest.raises(ValueError, match=rf"novel class {place} is not among 3 classes"):
         novel_factors(NAMES, factor=8.0, novel=[place])

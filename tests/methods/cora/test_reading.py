@@ -14,7 +14,11 @@ from regionclip.methods.cora.reading import (
     save_region_prompt,
     set_region_prompt,
 )
-from regionclip.methods.cora.weights import our_name
+from regionclip.methods.cora.weights import PROMPT, our_name
+from regionclip.methods.regionclip.config import RegionClipConfig
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.methods.regionclip.reading import ReadModel
+from regionclip.methods.regionclip.reading import save_model as save_clip
 from tests.cora_files import (
     TINY_CORA,
     class_rows,
@@ -24,7 +28,7 @@ from tests.cora_files import (
     save_original,
     tiny_cora,
 )
-from tests.tiny_clip import tiny_clip
+from tests.tiny_clip import TINY, tiny_clip
 
 
 def test_an_original_detector_is_read_with_its_sizes(tmp_path: Path) -> None:
@@ -42,6 +46,18 @@ def test_an_original_detector_is_read_with_its_sizes(tmp_path: Path) -> None:
     assert torch.equal(read.model.region_prompt, model.region_prompt)
     assert not read.report.missing
     assert not read.model.training
+
+
+@pytest.mark.parametrize(
+    ("dataset", "base_classes", "count"), [("coco", "coco48", 100), ("lvis", "lvis866", 300)]
+)
+def test_the_classes_of_an_originals_training_follow_its_settings(
+    dataset: str, base_classes: str, count: int, tmp_path: Path
+) -> None:
+    path = save_original(tmp_path / "a.pth", original_state(tiny_cora()), dataset_file=dataset)
+    config = read_model(path).model.config
+    assert (config.base_classes, config.own_base_classes) == (base_classes, ())
+    assert config.selection.max_detections == count
 
 
 def test_averaged_weights_are_read_where_there_are_some(tmp_path: Path) -> None:
@@ -141,6 +157,38 @@ def test_a_region_prompt_is_read_from_every_file_that_has_one(tmp_path: Path) ->
     save_original(tmp_path / "training.pth", twice)
     for path in tmp_path.iterdir():
         assert torch.equal(read_region_prompt(path), prompt), path.name
+
+
+def test_the_model_that_prompt_training_leaves_has_a_region_prompt_and_other_clips_have_none(
+    tmp_path: Path,
+) -> None:
+    for box_scale in ("share", "stride"):
+        model = RegionClip(RegionClipConfig(encoder=TINY, box_scale=box_scale))
+        save_clip(tmp_path / box_scale, ReadModel(model, has_text_tower=True, reports=()))
+    prompt = read_region_prompt(tmp_path / "share")
+    assert prompt.shape == tiny_clip().visual.attnpool.positional_embedding.shape
+    with pytest.raises(CheckpointError, match=r"stride holds no region prompt: .* of 'regionclip'"):
+        read_region_prompt(tmp_path / "stride")
+    save_native(tmp_path / "other", {PROMPT: prompt}, method="clim", config={"box_scale": "share"})
+    with pytest.raises(CheckpointError, match=r"other holds no region prompt: .* of 'clim'"):
+        read_region_prompt(tmp_path / "other")
+
+
+def test_a_region_prompt_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "prompt.pth"
+    save_region_prompt(path, torch.ones(2, 3))
+
+    def broken(content: object, partial: Path) -> None:
+        partial.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", broken)
+    with pytest.raises(OSError, match="disk full"):
+        save_region_prompt(path, torch.zeros(2, 3))
+    assert torch.equal(read_region_prompt(path), torch.ones(2, 3))
+    assert [each.name for each in path.parent.iterdir()] == ["prompt.pth"]
 
 
 def test_a_file_without_region_prompt_is_refused(tmp_path: Path) -> None:

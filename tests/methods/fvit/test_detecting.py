@@ -5,7 +5,7 @@ import torch
 
 from regionclip.detect import Detector
 from regionclip.fvit_loading import fvit_detector_of
-from regionclip.proposals.proposer import Localizer
+from regionclip.proposals.proposer import Localizer, NovelClasses
 from regionclip.regions.embedder import RegionEmbedder
 from regionclip.scoring.regions import RegionScorer
 from regionclip.structures import PreparedImage, Proposals
@@ -163,7 +163,10 @@ def test_objectness_in_scores_and_foreign_views_are_refused(detector: Detector) 
 def test_proposals_are_sorted_and_belong_to_their_image(detector: Detector) -> None:
     images = [PreparedImage(torch.rand(3, 96, 128), (96, 128), "a")] * 2
     assert detector.parts.localizer is not None
-    found, view = detector.parts.localizer.localize(images, vocabulary(detector, "cat"))
+    words = vocabulary(detector, "cat")
+    with pytest.raises(ValueError, match="takes all others as novel: leave out novel"):
+        detector.parts.localizer.localize(images, words, NovelClasses(names=("cat",)))
+    found, view = detector.parts.localizer.localize(images, words, NovelClasses())
     assert len(found) == 2
     for own in found:
         assert own.objectness is not None

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from regionclip.methods.cora.model import Cora, ImageMaps, cell_boxes, valid_sizes_wh
+from regionclip.methods.cora.model import Cora, ImageMaps, cell_boxes
 from regionclip.methods.cora.positions import map_positions
 from regionclip.methods.cora.reading import set_region_prompt
 from regionclip.regions.attention_pool import attention_pool
 from regionclip.regions.map_attention import pool_boxes_on_map
 from regionclip.regions.roi_align import roi_align
+from regionclip.regions.valid_cells import valid_sizes_wh
 from regionclip.scoring.cosine import class_logits
 
 from .golden import (

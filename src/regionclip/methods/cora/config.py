@@ -33,7 +33,7 @@ class CoraConfig:
     """Built-in prompts that class names are put into."""
     temperature: float = 0.01
     """Divides cosine similarities; upstream ``--eval_tau`` 100, and 100 in pre-matching."""
-    base_classes: str = "coco48"
+    base_classes: str = ""
     """Built-in list of the classes that the localiser was trained on boxes of; empty for none."""
     own_base_classes: tuple[str, ...] = ()
     """These classes themselves, where no built-in list has them."""
@@ -63,11 +63,7 @@ class CoraConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if not 2 < self.text_length <= self.encoder.context_length:
-            raise ValueError(
-                f"text_length must be in (2, {self.encoder.context_length}], what the text tower "
-                f"has positions for, got {self.text_length}"
-            )
+        self.encoder.check_text_length(self.text_length)
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if not self.novel_factor > 0:
@@ -83,7 +79,7 @@ class CoraConfig:
             )
 
 
-_COCO = CoraConfig()
+_COCO = CoraConfig(base_classes="coco48")
 _LVIS = CoraConfig(
     base_classes="lvis866",
     selection=SelectionOptions(min_score=0.001, nms_boxes="whole", max_detections=300),

@@ -7,31 +7,32 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import box_convert
 
 from regionclip.concepts.class_names import builtin_names
+from regionclip.proposals.proposer import NovelClasses
 from regionclip.regions.map_regions import MapView
 from regionclip.regions.region_head import (
     DEFAULT_MEMORY_BUDGET,
-    STRIDE,
     LiftedMaps,
     RegionHead,
 )
+from regionclip.regions.valid_cells import ShareView, map_scales
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
 
 from .config import CoraConfig
-from .model import Cora, ImageMaps, valid_sizes_wh
+from .model import Cora, ImageMaps
 from .pre_matching import novel_factors
 
 
 class CoraRegions:
     """Region vectors on layer3, pooled with the region prompt. For inference only.
 
-    Unlike :class:`~regionclip.regions.map_regions.MapRegions`, boxes are scaled to the map by
-    their share of the image's sides, as CORA was trained.
+    Boxes are scaled to the map by their share of the image's sides, as
+    :class:`~regionclip.regions.valid_cells.ShareMapRegions` does.
 
     Attributes:
         model: Frozen.
@@ -53,9 +54,8 @@ class CoraRegions:
     def view(self, images: Sequence[PreparedImage]) -> "CoraBatchView":
         """Encode images."""
         maps = self.model.maps([image.pixels for image in images], dtype=self._dtype)
-        sizes = torch.tensor([image.size_hw[::-1] for image in images], device=maps.layer3.device)
-        scales = STRIDE * valid_sizes_wh(maps.layer3_padding) / sizes
-        return CoraBatchView(self.head, maps, self.head.lift(maps.layer3), scales.repeat(1, 2))
+        scales = map_scales(images, maps.layer3_padding)
+        return CoraBatchView(self.head, maps, self.head.lift(maps.layer3), scales)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class CoraBatchView:
         head: layer4 and the attention pool.
         maps: What the image tower gave.
         lifted: layer3, ready for any number of regions.
-        scales_xyxy: Per image, pixels of the map's own frame (16 per cell) per pixel of the image.
+        scales_xyxy: See :func:`~regionclip.regions.valid_cells.map_scales`.
     """
 
     head: RegionHead
@@ -74,54 +74,31 @@ class CoraBatchView:
     lifted: LiftedMaps
     scales_xyxy: Float[Tensor, "B 4"]
 
-    def of(self, index: int) -> "CoraView":
+    def of(self, index: int) -> ShareView:
         """One of the images."""
-        return CoraView(MapView(self.head, self.lifted, index), self.scales_xyxy[index])
-
-
-@dataclass(frozen=True, slots=True)
-class CoraView:
-    """The map of one image; see :class:`~regionclip.regions.embedder.RegionView`."""
-
-    view: MapView
-    scale_xyxy: Float[Tensor, " 4"]
-
-    def features(
-        self, boxes: Float[Tensor, "R 4"], *, masks: Bool[Tensor, "R H W"] | None = None
-    ) -> Float[Tensor, "R D"]:
-        """Vectors, not normalised."""
-        return self.view.features(boxes.to(self.scale_xyxy) * self.scale_xyxy, masks=masks)
-
-    def last_stage_cells(self, boxes: Float[Tensor, "R 4"]) -> Float[Tensor, "R C g g"]:
-        """layer4's output on each box."""
-        return self.view.last_stage_cells(boxes.to(self.scale_xyxy) * self.scale_xyxy)
+        return ShareView(MapView(self.head, self.lifted, index), self.scales_xyxy[index])
 
 
 class CoraLocalizer:
-    """A :class:`~regionclip.proposals.proposer.Localizer`: where a vocabulary's classes may be.
+    """A :class:`~regionclip.proposals.proposer.Localizer`: where a vocabulary's classes may be."""
 
-    Attributes:
-        novel: The classes to favour, by name or by place in the vocabulary; ``None`` favours all
-            that the localiser was not trained on boxes of.
-        novel_factor: How much; 1 favours none.
-    """
-
-    def __init__(self, regions: CoraRegions, *, novel: Sequence[str | int] | None = None) -> None:
+    def __init__(self, regions: CoraRegions) -> None:
         """Look through the maps of ``regions``."""
         self._regions = regions
-        self.novel = novel
-        self.novel_factor = regions.model.config.novel_factor
         self._base = base_classes(regions.model.config)
 
     def localize(
-        self, images: Sequence[PreparedImage], vocabulary: Vocabulary
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary, novel: NovelClasses
     ) -> tuple[list[Proposals], CoraBatchView]:
         """Boxes for each image, as many as the model has anchors, which may leave the image."""
         model = self._regions.model
         view = self._regions.view(images)
         embeddings = vocabulary.embeddings.to(model.anchors)
         factors = novel_factors(
-            vocabulary.names, factor=self.novel_factor, base=self._base, novel=self.novel
+            vocabulary.names,
+            factor=model.config.novel_factor if novel.factor is None else novel.factor,
+            base=self._base,
+            novel=novel.names,
         )
         found = model.find(view.maps, embeddings, class_factors=factors)
         rows = zip(images, found.boxes[-1], found.objectness[-1], strict=True)

@@ -69,6 +69,8 @@ class CoraLearner(nn.Module):
         self.register_buffer("class_embeddings", rows, persistent=False)
         model.requires_grad_(True)
         model.encoder.requires_grad_(False)
+        # a first layer alone asks nothing of it, and processes wait for every gradient
+        model.decoder.query_scale.requires_grad_(model.config.decoder_layers > 1)
 
     def forward(self, batch: DetectionBatch) -> dict[str, LossSum]:
         """The losses ``objectness``, ``boxes`` and ``giou``, weighted, of every decoder layer.

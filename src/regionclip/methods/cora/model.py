@@ -18,6 +18,7 @@ from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.frozen_norms import bottleneck, feature_map_with_frozen_norms
 from regionclip.regions.map_attention import pool_boxes_on_map
 from regionclip.regions.region_head import STRIDE, RegionHead
+from regionclip.regions.valid_cells import map_padding, valid_sizes_wh
 
 from .config import CoraConfig
 from .decoder import BoxDecoder, DecodedQueries, Memory
@@ -169,7 +170,8 @@ class Cora(nn.Module):
         layer4 = layer3
         for block in self.encoder.visual.layer4:
             layer4 = bottleneck(layer4, block)
-        padding = (map_padding(images, batch, layer) for layer in (layer3, layer4))
+        sizes = ((int(layer.shape[2]), int(layer.shape[3])) for layer in (layer3, layer4))
+        padding = (map_padding(images, batch, size_hw) for size_hw in sizes)
         return ImageMaps(layer3, layer4, *padding)
 
     @torch.no_grad()
@@ -231,35 +233,6 @@ class Cora(nn.Module):
         positions = map_positions(maps.layer3_padding, channels=self.config.width).flatten(1, 2)
         padding = maps.layer3_padding.flatten(1) if maps.layer3_padding.any() else None
         return Memory(self.map_encoder(cells, positions, padding), positions, padding)
-
-
-def map_padding(
-    images: Sequence[Tensor],
-    batch: Float[Tensor, "B 3 H W"] | Tensor,
-    feature_map: Float[Tensor, "B F h w"] | Tensor,
-) -> Bool[Tensor, "B h w"]:
-    """Cells of a batch's map that are no part of their image: each is as its first pixel.
-
-    Args:
-        images: Before they were padded.
-        batch: After, at the right and at the bottom.
-        feature_map: Of the batch.
-    """
-    is_padding = torch.ones(len(batch), 1, *batch.shape[2:], device=batch.device)
-    for row, image in zip(is_padding, images, strict=True):
-        row[:, : image.shape[1], : image.shape[2]] = 0
-    size = (int(feature_map.shape[2]), int(feature_map.shape[3]))
-    return F.interpolate(is_padding, size, mode="nearest")[:, 0] > 0
-
-
-def valid_sizes_wh(padding: Bool[Tensor, "B h w"]) -> Float[Tensor, "B 2"]:
-    """Columns and rows of each map that are part of its image; boxes are scaled by these.
-
-    Source:
-        tgxs002/CORA@c334a6d (``_sample_feature``): not the image's size over the stride.
-    """
-    inside = (~padding).float()
-    return torch.stack([inside[:, 0].sum(dim=1), inside[:, :, 0].sum(dim=1)], dim=1)
 
 
 def cell_boxes(

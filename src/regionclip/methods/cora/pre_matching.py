@@ -1,11 +1,14 @@
 """Anchor pre-matching: which class each anchor looks for, before any box is found."""
 
 from collections.abc import Collection, Sequence
+from operator import index
+from typing import SupportsIndex
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from regionclip.concepts.class_names import plain_name
 from regionclip.scoring.cosine import TEMPERATURE, class_logits
 
 BACKGROUND_SIMILARITY = -1.0
@@ -65,9 +68,11 @@ def novel_factors(
     *,
     factor: float,
     base: Collection[str] = (),
-    novel: Sequence[str | int] | None = None,
+    novel: Sequence[str | SupportsIndex] | None = None,
 ) -> Float[Tensor, " C"]:
     """Favour the classes whose boxes the localiser was not trained on.
+
+    Names are compared without what data sets differ in: underscores, blanks, upper case.
 
     Args:
         class_names: In the order of the labels.
@@ -83,15 +88,18 @@ def novel_factors(
         tgxs002/CORA@c334a6d ``--target_class_factor``, which knows the novel classes of COCO and
         LVIS by their number only.
     """
+    names = [plain_name(name) for name in class_names]
     if novel is None:
-        is_novel = [name not in base for name in class_names]
+        known = {plain_name(name) for name in base}
+        is_novel = [name not in known for name in names]
     else:
-        places = {each for each in novel if isinstance(each, int)}
-        wrong = [each for each in places if not 0 <= each < len(class_names)]
+        wanted = {plain_name(each) for each in novel if isinstance(each, str)}
+        # numpy's numbers and torch's too
+        places = {index(each) for each in novel if not isinstance(each, str)}
+        wrong = [each for each in places if not 0 <= each < len(names)]
         if wrong:
             raise ValueError(
-                f"novel class {wrong[0]} is not among {len(class_names)} classes, which count "
-                "from 0"
+                f"novel class {wrong[0]} is not among {len(names)} classes, which count from 0"
             )
-        is_novel = [place in places or name in novel for place, name in enumerate(class_names)]
+        is_novel = [place in places or name in wanted for place, name in enumerate(names)]
     return torch.where(torch.tensor(is_novel, dtype=torch.bool), factor, 1.0)

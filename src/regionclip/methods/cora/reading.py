@@ -11,19 +11,22 @@ from torch import Tensor
 from regionclip.checkpoints import (
     CheckpointError,
     LoadReport,
+    NativeMetadata,
     WithoutRandomWeights,
     is_native,
     load_strict,
     read_checkpoint,
     read_native_metadata,
+    read_training_settings,
     save_native,
 )
+from regionclip.checkpoints.writing import replacing
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.settings import settings_from, settings_to_dict
 
 from .config import CoraConfig
 from .model import Cora, build
-from .weights import PROMPT_KEYS, is_cora, map_weights
+from .weights import PROMPT, PROMPT_KEYS, CoraCheckpoint, is_cora, map_weights
 
 METHOD = "cora"
 
@@ -68,7 +71,7 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
     path = Path(path)
     state = read_checkpoint(path) if state is None else state
     if not is_native(path):
-        found = map_weights(state, source=str(path))
+        found = _original(path, state)
         config, state = found.config, found.tensors
     else:
         metadata = read_native_metadata(path)
@@ -79,6 +82,24 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         model = build(config)
     report = load_strict(model, state, source=str(path), target=f"CORA {config.encoder.name}")
     return ReadCora(model, report)
+
+
+def read_config(path: str | Path, state: Mapping[str, Tensor]) -> CoraConfig:
+    """What an original detector's file says of the detector.
+
+    Args:
+        path: The file.
+        state: Its tensors.
+
+    Raises:
+        CheckpointError: It is no CORA detector, or one with parts that are not supported.
+    """
+    return _original(Path(path), state).config
+
+
+def _original(path: Path, state: Mapping[str, Tensor]) -> CoraCheckpoint:
+    dataset = str(read_training_settings(path).get("dataset_file"))
+    return map_weights(state, source=str(path), dataset=dataset)
 
 
 def save_model(path: str | Path, model: Cora, **extra: str) -> None:
@@ -103,25 +124,38 @@ def read_region_prompt(path: str | Path) -> Float[Tensor, "T F"]:
     """Read a region prompt from the original's file of one tensor, or from a whole checkpoint.
 
     Args:
-        path: Upstream's ``region_prompt_*.pth``, a checkpoint of its prompt training, or a CORA
-            detector of either form.
+        path: Upstream's ``region_prompt_*.pth``, a checkpoint of its prompt training, a CORA
+            detector of either form, or the CLIP that our training of a prompt leaves.
 
     Raises:
         CheckpointError: The file is unreadable or holds no region prompt.
     """
     state = read_checkpoint(path)
-    for key in PROMPT_KEYS:
+    holder = f"{len(state)} tensors, the first named {next(iter(state))!r}"
+    keys = PROMPT_KEYS
+    if is_native(path):
+        metadata = read_native_metadata(path)
+        keys = (PROMPT,) if _has_region_prompt(metadata) else ()
+        holder = f"a model of {metadata.method!r} in this package's form"
+    for key in keys:
         if key in state and state[key].ndim == 2:
             return state[key].float()
     raise CheckpointError(
-        f"{path} holds no region prompt: expected one tensor 'attnpool.positional_embedding' or a "
-        f"CORA checkpoint, got {len(state)} tensors, the first named {next(iter(state))!r}"
+        f"{path} holds no region prompt: expected one tensor {PROMPT_KEYS[0]!r}, a CORA "
+        f"checkpoint, or what the region prompt's training leaves; got {holder}"
     )
+
+
+def _has_region_prompt(metadata: NativeMetadata) -> bool:
+    """A CORA detector, or a CLIP whose training of a region prompt its configuration tells."""
+    is_trained_clip = metadata.config.get("box_scale") == "share"
+    return metadata.method == METHOD or (metadata.method == "regionclip" and is_trained_clip)
 
 
 def save_region_prompt(path: str | Path, prompt: Float[Tensor, "T F"]) -> None:
     """Write a region prompt as the original does: a dictionary of one tensor."""
-    torch.save({PROMPT_KEYS[0]: prompt.detach().float().cpu().clone()}, path)
+    with replacing(Path(path)) as partial:
+        torch.save({PROMPT_KEYS[0]: prompt.detach().float().cpu().clone()}, partial)
 
 
 def set_region_prompt(

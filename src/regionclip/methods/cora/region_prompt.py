@@ -20,11 +20,12 @@ from regionclip.losses import LossSum, weighted_cross_entropy
 from regionclip.pairs import check_labels
 from regionclip.regions.attention_pool import attention_pool
 from regionclip.regions.region_head import STRIDE, RegionHead
+from regionclip.regions.valid_cells import map_padding
 from regionclip.scoring.cosine import TEMPERATURE, class_logits
 from regionclip.structures import DetectionBatch
 
 from .class_rows import unit_class_rows
-from .model import cell_boxes, map_padding
+from .model import cell_boxes
 
 
 class RegionPromptLearner(nn.Module):
@@ -118,7 +119,7 @@ class RegionPromptLearner(nn.Module):
         batch = encoder.prepare(images).contiguous(memory_format=torch.channels_last)
         layer3 = feature_map_with_frozen_norms(encoder.visual, batch)
         lifted = head.lift(layer3)
-        padding = map_padding(images, batch, layer3)
+        padding = map_padding(images, batch, lifted.map_hw)
         cells = []
         for row, (image, own) in enumerate(zip(images, boxes, strict=True)):
             sides = own.new_tensor([image.shape[2], image.shape[1]]).repeat(2)

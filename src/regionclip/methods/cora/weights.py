@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from regionclip.checkpoints import CheckpointError
 from regionclip.encoders.clip_weights import clip_spec_of, complete_clip
 from regionclip.weights import WeightsEntry
 
-from .config import CoraConfig
+from .config import VARIANTS, CoraConfig
 
 CLIP = "encoder.clip."
 PROMPT = "encoder.clip.visual.attnpool.positional_embedding"
@@ -20,10 +20,9 @@ PROMPT_KEYS = (
     "attnpool.positional_embedding",
     "backbone.0.attnpool.positional_embedding",
     "backbone.0.attn_pool.positional_embedding",
-    PROMPT,
 )
-"""The region prompt in upstream's file of it, in its prompt training's checkpoint, in a detector,
-and in a detector of this package."""
+"""The region prompt in upstream's file of it, in its prompt training's checkpoint, and in a
+detector."""
 
 _PLACES = (
     ("backbone.0.body.", "encoder.clip.visual."),
@@ -78,8 +77,7 @@ class CoraCheckpoint:
     """What an original file holds.
 
     Attributes:
-        config: Read from shapes. Which classes had boxes in training is not in the file: the
-            released ones were trained on COCO.
+        config: Read from shapes; what shapes do not tell is as in the paper's detectors.
         tensors: By the names of :class:`~.model.Cora`.
     """
 
@@ -107,12 +105,16 @@ def our_name(key: str) -> str | None:
     return None
 
 
-def map_weights(state: Mapping[str, Tensor], *, source: str) -> CoraCheckpoint:
+def map_weights(
+    state: Mapping[str, Tensor], *, source: str, dataset: str = "coco"
+) -> CoraCheckpoint:
     """Give an original detector's tensors our names.
 
     Args:
         state: As :func:`~regionclip.checkpoints.read_checkpoint` returns it.
         source: How errors call the file; its path.
+        dataset: What it was trained on (``--dataset_file``): ``lvis``, else COCO, as the released
+            ones were. Says which classes had boxes in training, and how many detections are kept.
 
     Raises:
         CheckpointError: It is no CORA detector, one with parts that are not supported, it lacks
@@ -143,15 +145,17 @@ def map_weights(state: Mapping[str, Tensor], *, source: str) -> CoraCheckpoint:
         name.removeprefix(CLIP): each for name, each in tensors.items() if name.startswith(CLIP)
     }
     tensors |= {CLIP + name: each for name, each in complete_clip(clip).items()}
-    return CoraCheckpoint(config=_config_of(tensors, clip, source), tensors=tensors)
+    like = VARIANTS["ov-lvis-rn50" if dataset == "lvis" else "ov-coco-rn50"]
+    return CoraCheckpoint(config=_config_of(tensors, clip, source, like), tensors=tensors)
 
 
 def _config_of(
-    tensors: Mapping[str, Tensor], clip: Mapping[str, Tensor], source: str
+    tensors: Mapping[str, Tensor], clip: Mapping[str, Tensor], source: str, like: CoraConfig
 ) -> CoraConfig:
     spec = clip_spec_of(clip, source)
     try:
-        return CoraConfig(
+        return replace(
+            like,
             encoder=spec,
             num_queries=len(tensors["anchors"]),
             width=len(tensors["input_proj.weight"]),

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from regionclip.detections.box_coder import REGION_BOX_WEIGHTS
+from regionclip.proposals.proposer import NovelClasses
 from regionclip.regions.embedder import RegionView
 from regionclip.scoring.regions import ScoredRegions
 from regionclip.structures import PreparedImage, Proposals
@@ -126,9 +127,18 @@ class FvitLocalizer:
         self._regions = regions
 
     def localize(
-        self, images: Sequence[PreparedImage], vocabulary: Vocabulary
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary, novel: NovelClasses
     ) -> tuple[list[Proposals], FvitBatchView]:
-        """Boxes inside each image, and its maps."""
+        """Boxes inside each image, and its maps.
+
+        Raises:
+            ValueError: Novel classes are given, which this model's configuration knows.
+        """
+        if novel != NovelClasses():
+            raise ValueError(
+                "this detector was trained on base classes that its file names, and takes all "
+                "others as novel: leave out novel"
+            )
         view = self._regions.view(images)
         return view.propose(), view
 

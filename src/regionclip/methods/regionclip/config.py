@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, field, replace
 
+from regionclip.data.transforms import SizeRule
 from regionclip.detections.select import SelectionOptions
 from regionclip.encoders.clip_resnet import SPECS, ClipResNetSpec
 from regionclip.proposals.rpn import RPN_FORMS, RpnConfig, RpnSelection
+from regionclip.regions.embedder import BoxScale
 from regionclip.scoring.objectness import ObjectnessFusion
 
 
@@ -19,10 +21,18 @@ class RegionClipConfig:
     """Pixels of the resized image's shorter side; upstream ``INPUT.MIN_SIZE_TEST``."""
     longest_side: int = 1333
     """Most pixels of its longer side; upstream ``INPUT.MAX_SIZE_TEST``."""
+    size_rule: SizeRule = "detectron2"
+    """How the sides are rounded; ``detr`` for a CLIP with CORA's region prompt."""
+    box_scale: BoxScale = "stride"
+    """How boxes come to lie on a map; ``share`` for a CLIP with CORA's region prompt."""
     temperature: float = 0.01
     """Divides the cosine similarity; upstream ``MODEL.CLIP.CLSS_TEMP``."""
     templates: str = "imagenet80"
     """Built-in prompts that class names are put into; upstream's 81."""
+    text_length: int | None = None
+    """Tokens of a prompt, start and end included; longer ones are cut and every prompt of a class
+    has the same weight, as a CLIP with CORA's region prompt has it. ``None`` reads all, and takes
+    the mean of the prompts' vectors as they are."""
     objectness_fusion: ObjectnessFusion = "geometric"
     """``raw`` is upstream's ``MULTIPLY_RPN_SCORE``, whose scores may exceed 1."""
     selection: SelectionOptions = field(default_factory=SelectionOptions)
@@ -47,6 +57,8 @@ class RegionClipConfig:
                 f"shortest_side must be in (0, longest_side = {self.longest_side}], "
                 f"got {self.shortest_side}"
             )
+        if self.text_length is not None:
+            self.encoder.check_text_length(self.text_length)
         if self.own_class_names and self.class_names:
             raise ValueError(
                 f"give class_names or own_class_names, not both ({self.class_names!r})"

@@ -1,0 +1,294 @@
+"""What CORA's two ideas are worth: region prompt and anchor pre-matching, on icons.
+
+    python -m examples.cora_on_icons --seeds 3
+
+Starts from the model that ships, frozen, on scenes so small that it names fewer icons in them than
+it knows, as CLIP does with objects in photographs. On boxes of base classes it trains a region
+prompt, then, on labels that agree with CLIP, a localiser whose queries are told what lies under
+their anchors, and one whose queries are all told one and the same word, whatever is wanted, so
+that any query may find any object; and, for as many steps, a proposal network as RegionCLIP has
+one. Measured in other scenes are AP50 of naming given boxes, and of the detectors, for base, novel
+and all classes. A run that was interrupted goes on where it stopped. Writes tables in Markdown.
+"""
+
+import argparse
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from examples.forgetting_on_icons import draw_data, mean_and_spread
+
+import regionclip
+from regionclip.cli import main as command
+from regionclip.data.datasets import Dataset
+from regionclip.data.readers import open_dataset
+from regionclip.detect import Detector
+from regionclip.evaluation.processes import Processes
+from regionclip.evaluation.watching import Watch, watched
+from regionclip.proposals.proposer import Localizer, NovelClasses
+from regionclip.recipes import read_recipe, recipe_file
+from regionclip.regions.embedder import BatchView
+from regionclip.structures import PreparedImage, Proposals
+from regionclip.train import MODEL, train
+from regionclip.training_cora import PROMPT
+from regionclip.vocabulary import Vocabulary
+
+Figures = dict[str, float]
+FIGURES = ("ap50_base", "ap50_novel", "ap50_all")
+LONGEST_SIDE = 512
+WORD = "object"
+"""What every query is told where none is told what lies under its anchor."""
+NAMING = {"clip": "CLIP", "prompt": "CLIP with the region prompt"}
+DETECTION = {
+    "told": "localiser, queries told what lies under their anchors (pre-matching)",
+    "untold": "localiser, all queries told one word",
+    "rpn": "RegionCLIP's proposal network, boxes named by CLIP",
+    "rpn-prompt": "the same network, boxes named by CLIP with the region prompt",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Where everything is, and how long each run takes."""
+
+    folder: Path
+    start: str
+    prompt_steps: int
+    steps: int
+    shortest_side: int
+
+    @property
+    def data(self) -> Path:
+        """Scenes, drawn before."""
+        return self.folder / "data"
+
+    @property
+    def base_boxes(self) -> Path:
+        """Annotations to train on."""
+        return self.data / "train" / "instances_train.json"
+
+    def test_scenes(self) -> Dataset:
+        """What is measured on."""
+        content = json.loads(self.base_boxes.read_text())
+        names = [each["name"] for each in content["categories"]]
+        val = self.data / "val"
+        found = open_dataset(str(val / "instances_val.json"), image_root=val / "images")
+        return watched(found, names)
+
+    def known(self, row: str, seed: int) -> Figures:
+        """Figures of a row; measured once."""
+        path = self.folder / f"{row}-{seed}.json"
+        if not path.exists():
+            path.write_text(json.dumps(self.measured(row, seed), indent=1))
+        return json.loads(path.read_text())
+
+    def measured(self, row: str, seed: int) -> Figures:
+        """Train what a row is about, and measure it."""
+        if row in NAMING:
+            return self.prompted(seed)[list(NAMING).index(row)]
+        if row == "told":
+            return self.found_by(regionclip.load(self.localizer(seed, self.relabelled(seed), row)))
+        if row == "untold":
+            detector = regionclip.load(self.localizer(seed, self.with_one_class(), row))
+            parts = replace(detector.parts, localizer=OneWord(detector))
+            return self.found_by(Detector(parts, detector.defaults))
+        naming = self.start if row == "rpn" else self.prompt(seed) / MODEL
+        detector = regionclip.load(naming, proposals=self.network(seed))
+        sides = {"shortest_side": self.shortest_side, "longest_side": LONGEST_SIDE}
+        return self.found_by(Detector(replace(detector.parts, **sides), detector.defaults))
+
+    def found_by(self, detector: Detector) -> Figures:
+        """Figures of a detector in the test scenes."""
+        return Watch(self.test_scenes(), Processes(0, 1)).detection_figures(detector)
+
+    def prompt(self, seed: int) -> Path:
+        """Folder of a region prompt's run, and of a CLIP with it."""
+        folder = self.folder / f"prompt-{seed}"
+        settings = [
+            *self.settings(seed, self.base_boxes, self.prompt_steps),
+            f"data.val={self.data}/val/instances_val.json",
+            f"data.val_image_root={self.data}/val/images",
+            f"start={self.start}",
+            f"shortest_side={self.shortest_side}",
+            f"longest_side={LONGEST_SIDE}",
+            "templates=photo",
+            "augmentation.crop_share=0.0",
+            "optimization.learning_rate=3e-3",
+            f"measuring.every={self.prompt_steps}",
+        ]
+        if not (folder / PROMPT).exists():
+            train(read_recipe("cora-region-prompt-coco-rn50", settings), folder)
+        return folder
+
+    def prompted(self, seed: int) -> tuple[Figures, Figures]:
+        """Figures of naming given boxes, before the prompt's first step and after its last."""
+        lines = (self.prompt(seed) / "metrics.jsonl").read_text().splitlines()
+        entries = [json.loads(line) for line in lines]
+        measured = [each["evaluation"] for each in entries if "evaluation" in each]
+        return measured[0], measured[-1]
+
+    def localizer(self, seed: int, boxes: Path, name: str) -> Path:
+        """A localiser on the CLIP with the region prompt."""
+        settings = [
+            *self.settings(seed, boxes, self.steps),
+            f"start={self.start}",
+            f"region_prompt={self.prompt(seed) / PROMPT}",
+            "model.num_queries=100",
+            "model.width=128",
+            "model.feedforward=256",
+            "model.encoder_layers=1",
+            "model.decoder_layers=3",
+            "model.dropout=0.0",
+            "model.text_length=25",
+            f"model.shortest_side={self.shortest_side}",
+            f"model.longest_side={LONGEST_SIDE}",
+            "model.templates=photo",
+            "augmentation.crop_share=0.0",
+            "learner.split_period=none",
+            "optimization.learning_rate=1e-3",
+        ]
+        return train(read_recipe("cora-ov-coco-rn50", settings), self.folder / f"{name}-{seed}")
+
+    def settings(self, seed: int, boxes: Path, steps: int) -> list[str]:
+        """What CORA's two runs share."""
+        side = self.shortest_side
+        return [
+            f"data.train={boxes}",
+            f"data.image_root={self.data}/train/images",
+            "data.val=",
+            "data.keep_empty=true",
+            f"augmentation.shortest_sides=[{side * 7 // 8}, {side}, {side * 9 // 8}]",
+            f"augmentation.longest_side={LONGEST_SIDE}",
+            # a mirrored icon may be none that has a name
+            "augmentation.flip_share=0.0",
+            f"optimization.steps={steps}",
+            "optimization.batch_size=8",
+            f"optimization.warmup_steps={steps // 10}",
+            "optimization.schedule=cosine",
+            "optimization.milestones=[]",
+            "optimization.ema_decay=none",
+            "run.checkpoint_every=100",
+            "run.num_workers=0",
+            f"run.seed={seed}",
+        ]
+
+    def relabelled(self, seed: int) -> Path:
+        """Training boxes called what CLIP with the region prompt calls them."""
+        path = self.folder / f"relabelled-{seed}.json"
+        if not path.exists():
+            options = ["--model", str(self.prompt(seed) / MODEL), "--output", str(path)]
+            options += ["--image-root", f"{self.data}/train/images", "--device", "cpu"]
+            if command(["data", "relabel", str(self.base_boxes), *options]) != 0:
+                raise SystemExit(f"boxes for seed {seed} were not relabelled")
+        return path
+
+    def with_one_class(self) -> Path:
+        """Training boxes that are all called the same."""
+        path = self.folder / "one_class.json"
+        content = json.loads(self.base_boxes.read_text())
+        content["categories"] = [{"id": 1, "name": WORD}]
+        content["annotations"] = [each | {"category_id": 1} for each in content["annotations"]]
+        path.write_text(json.dumps(content))
+        return path
+
+    def network(self, seed: int) -> Path:
+        """A proposal network of the shape that the shipped model's has, trained from nothing."""
+        settings = [
+            *self.settings(seed, self.base_boxes, self.steps),
+            *network_shape(self.shortest_side),
+            "learner.freeze_at=0",
+            "learner.norms=trained",
+            "optimization.optimizer=adamw",
+            "optimization.learning_rate=1e-3",
+            "optimization.weight_decay=0.05",
+            "optimization.max_gradient_norm=1.0",
+        ]
+        return train(read_recipe("proposals", settings), self.folder / f"network-{seed}")
+
+
+class OneWord(Localizer):
+    """A localiser that is told one and the same word, whatever is wanted."""
+
+    def __init__(self, detector: Detector) -> None:
+        """Take the localiser of a CORA detector."""
+        if detector.parts.localizer is None:
+            raise ValueError("a detector without a localiser can be told nothing")
+        self._localizer = detector.parts.localizer
+        self._word = detector.vocabulary([WORD])
+
+    def localize(
+        self, images: Sequence[PreparedImage], vocabulary: Vocabulary, novel: NovelClasses
+    ) -> tuple[list[Proposals], BatchView]:
+        """Regions of each image, whatever the vocabulary."""
+        return self._localizer.localize(images, self._word, novel)
+
+
+def network_shape(shortest_side: int) -> list[str]:
+    """Settings of the shipped model's proposal network, for scenes of another size."""
+    model = tomllib.loads(recipe_file("icons").read_text(encoding="utf-8"))["model"]
+    scale = shortest_side / model["shortest_side"]
+    shape = model["rpn"]
+    shape["anchor_sizes"] = [[size * scale for size in row] for row in shape["anchor_sizes"]]
+    selection = shape.pop("selection")
+    return [f"rpn.{name}={json.dumps(each)}" for name, each in shape.items()] + [
+        f"rpn.selection.{name}={json.dumps(each)}" for name, each in selection.items()
+    ]
+
+
+def main() -> None:
+    """Train, measure, tabulate."""
+    options = parser().parse_args()
+    study = Study(
+        folder=options.output,
+        start=options.start,
+        prompt_steps=options.prompt_steps,
+        steps=options.steps,
+        shortest_side=options.shortest_side,
+    )
+    draw_data(study.data, options.scenes)
+    rows = {name: title for name, title in (NAMING | DETECTION).items() if name in options.rows}
+    for seed in range(options.seeds):
+        for row in rows:
+            study.known(row, seed)
+    known = {
+        title: [study.known(row, seed) for seed in range(options.seeds)]
+        for row, title in rows.items()
+    }
+    lines = [
+        *table_of("naming of given boxes", known, NAMING.values()),
+        "",
+        *table_of("detection", known, DETECTION.values()),
+    ]
+    (study.folder / "table.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+def parser() -> argparse.ArgumentParser:
+    """What may be told on the command line."""
+    parser = argparse.ArgumentParser(description="Measure what CORA's parts are worth, on icons.")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", nargs="+", default=[*NAMING, *DETECTION], help="those wanted")
+    parser.add_argument("--start", default="icons", help="name or file of a CLIP")
+    parser.add_argument("--prompt-steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400, help="of each localiser and network")
+    parser.add_argument("--scenes", type=int, default=400, help="to train on; a quarter to test on")
+    parser.add_argument("--shortest-side", type=int, default=160, help="pixels of a scene")
+    parser.add_argument("--output", type=Path, default=Path("runs/cora"))
+    return parser
+
+
+def table_of(what: str, known: Mapping[str, Sequence[Figures]], titles: Iterable[str]) -> list[str]:
+    """Mean and standard deviation over seeds, in percent."""
+    lines = [f"| {what} | seeds | base AP50 | novel AP50 | all AP50 |", "|---|---|---|---|---|"]
+    for title in titles:
+        rows = known.get(title, [])
+        if rows:
+            cells = [mean_and_spread([row[figure] for row in rows]) for figure in FIGURES]
+            lines.append(f"| {title} | {len(rows)} | {' | '.join(cells)} |")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
