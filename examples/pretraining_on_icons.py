@@ -31,6 +31,7 @@ from regionclip.data.icons.coco import write_coco
 from regionclip.evaluation.icons import evaluate_icons
 from regionclip.recipes import read_recipe
 from regionclip.train import train
+from regionclip.training.checkpoints import MODEL
 
 Figures = dict[str, float]
 Run = tuple[str, int]
@@ -72,6 +73,8 @@ class Study:
     """Where everything is, and how long each run takes."""
 
     folder: Path
+    start: Path | None
+    """A model that has seen captions only, for all seeds; ``None`` trains one per seed."""
     caption_steps: int
     steps: int
     test_scenes: int
@@ -93,6 +96,8 @@ class Study:
 
     def captioned(self, seed: int, *, is_large: bool = False) -> Path:
         """A model that has seen captioned images only."""
+        if self.start is not None and not is_large:
+            return self.start
         settings = [
             f"run.seed={seed}",
             f"captions.steps={self.caption_steps}",
@@ -103,8 +108,10 @@ class Study:
             "model.rpn=none",
         ]
         settings += ["model.encoder.width=32", "model.encoder.name=larger"] if is_large else []
-        name = f"{'larger' if is_large else 'captioned'}-{seed}"
-        return train(read_recipe("icons", settings), self.folder / name)
+        folder = self.folder / f"{'larger' if is_large else 'captioned'}-{seed}"
+        weights = folder / MODEL
+        # not again: a finished run writes its file anew, and what was made with it would be refused
+        return weights if weights.exists() else train(read_recipe("icons", settings), folder)
 
     def pool_file(self, run: Run) -> Path:
         """Where a row's concepts are; rows that differ in other things share them."""
@@ -215,6 +222,7 @@ def main() -> None:
     options = parser().parse_args()
     study = Study(
         folder=options.output,
+        start=options.start,
         caption_steps=options.caption_steps,
         steps=options.steps,
         test_scenes=options.test_scenes,
@@ -263,6 +271,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Measure what pretraining is worth, on icons.")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", default="bcdefgh", help="letters of the rows wanted, besides a")
+    parser.add_argument("--start", type=Path, help="a caption-trained model, instead of one a seed")
     parser.add_argument("--caption-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=150, help="of each pretraining run")
     parser.add_argument("--scenes", type=int, default=2000, help="with captions, to pretrain on")
