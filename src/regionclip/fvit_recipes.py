@@ -24,8 +24,6 @@ class FvitRecipe:
     CLIM's training leaves."""
     data: DataSource
     optimization: Optimization
-    text_weights: str | None = None
-    """Model to take the text tower from, if the start carries none."""
     model: FvitConfig = field(default_factory=FvitConfig)
     """The detector, and what it does at test time. Its frozen CLIP is the start's, and its classes
     are the data's."""
@@ -37,6 +35,11 @@ class FvitRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
+        if self.data.novel_boxes != "refused":
+            raise ValueError(
+                "a detector on a frozen CLIP is trained on base classes only; leave out "
+                f"data.novel_boxes, got {self.data.novel_boxes!r}"
+            )
         if self.learner.train_masks != self.model.mask_head:
             raise ValueError(
                 f"learner.train_masks is {self.learner.train_masks} and model.mask_head "

@@ -87,6 +87,12 @@ def train_clipself(recipe: ClipSelfRecipe, run: Run) -> None:
     images = open_images(recipe.data) if recipe.boxes is None else open_boxes(recipe.data)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
     tower = open_tower(recipe.start, run.device)
+    for side in (recipe.image_side, *recipe.learner.image_sides):
+        if side % tower.encoder.cell:
+            raise ValueError(
+                f"image_side and learner.image_sides must be multiples of {tower.encoder.cell}, "
+                f"the pixels of a cell of {recipe.start}, got {side}"
+            )
     teacher = open_tower(recipe.teacher or recipe.start, run.device)
     learner = ClipSelfLearner(tower.encoder, teacher.encoder, recipe.learner, seed=recipe.run.seed)
     student = _Student(run, tower, recipe.weight_ensemble, StartWeights(learner))
@@ -115,7 +121,7 @@ def train_pseudo_labels(recipe: PseudoLabelRecipe, run: Run) -> None:
     train = open_boxes(recipe.data)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
     tower = open_tower(recipe.start, run.device)
-    names = training_vocabulary(recipe, train, tower.encoder, width=tower.encoder.embed_dim)
+    names = training_vocabulary(recipe, train, tower.text, width=tower.encoder.embed_dim)
     learner = PseudoLabelLearner(
         tower.encoder, names.embeddings, recipe.learner, seed=recipe.run.seed
     )

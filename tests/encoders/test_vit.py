@@ -221,3 +221,10 @@ def test_images_have_64_cells_a_side_but_no_more_than_1024_pixels(cell: int, sid
 def test_sizes_that_do_not_go_together_are_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(TINY_VIT, **change)
+
+
+def test_masks_of_another_grid_are_refused_and_no_images_give_nothing(vit: ClipVit) -> None:
+    turned = torch.ones(1, 4, 6, dtype=torch.bool)
+    with pytest.raises(ValueError, match=r"over the \(6, 4\) patches of their image, got \(4, 6\)"):
+        vit.encode_masks(picture(48, 32), [turned])
+    assert vit.encode_masks(picture(48, 32)[:0], []) == []

@@ -175,6 +175,7 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
     """Write ``output``; the rows of the report."""
     from regionclip.checkpoints import is_native, read_checkpoint, save_tensors
     from regionclip.methods.clim import reading as clim
+    from regionclip.methods.clipself import reading as clipself
     from regionclip.methods.cora import reading as cora
     from regionclip.methods.fvit import reading as fvit
     from regionclip.methods.regionclip.reading import model_of, read_model, save_model
@@ -190,6 +191,10 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
         dense = clim.read_model(source, state)
         clim.save_model(output, dense.model, **origin)
         return [[dense.report.target, str(len(dense.report.loaded)), "0", "0"]]
+    if clipself.is_clipself_file(source, state):
+        eva = clipself.read_model(source, state)
+        clipself.save_model(output, eva.model, **origin)
+        return [[eva.report.target, str(len(eva.report.loaded)), "0", "0"]]
     if fvit.is_fvit_file(source, state):
         frozen = fvit.read_model(source, state)
         fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
@@ -251,6 +256,7 @@ def _whereabouts(entry: "WeightsEntry", cache: Path | None) -> str:
 def _file_rows(path: Path) -> list[list[str]]:
     """What a checkpoint holds, part by part."""
     from regionclip.checkpoints import is_native, read_checkpoint, read_native_metadata
+    from regionclip.encoders.eva_weights import eva_spec_of, eva_tensors, is_eva_clip
     from regionclip.encoders.vit_weights import is_clip_vit, vit_spec_of
     from regionclip.methods.cora.weights import is_cora, is_region_prompt
     from regionclip.methods.regionclip.weights import recognise_checkpoint
@@ -264,6 +270,9 @@ def _file_rows(path: Path) -> list[list[str]]:
     state = read_checkpoint(path)
     if is_clip_vit(state):
         spec = vit_spec_of(state, str(path))
+        return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
+    if is_eva_clip(state):
+        spec = eva_spec_of(eva_tensors(state, source=str(path)), str(path))
         return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
     if is_region_prompt(state):
         (prompt,) = state.values()

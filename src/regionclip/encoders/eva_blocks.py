@@ -43,11 +43,15 @@ def blocks_of(trunk: Eva) -> list[AnyBlock]:
     """The blocks of a trunk.
 
     Raises:
-        TypeError: The trunk has further tokens, or angles that differ between blocks.
+        TypeError: The trunk has further tokens, angles that differ between blocks, or blocks of
+            another kind.
     """
     if trunk.reg_token is not None or trunk.rope_mixed or trunk.no_embed_class:
         raise TypeError("this transformer has no known dense form; use whole crops")
-    return [block for block in trunk.blocks if isinstance(block, AnyBlock)]
+    blocks = [block for block in trunk.blocks if isinstance(block, AnyBlock)]
+    if len(blocks) < len(trunk.blocks):
+        raise TypeError("this transformer has blocks of an unknown kind; use whole crops")
+    return blocks
 
 
 def embed_patches(trunk: Eva, images: Float[Tensor, "B 3 H W"]) -> EvaTokens:

@@ -181,12 +181,21 @@ class VitMaps(ABC):
         Returns:
             Per image, vectors, not normalised.
 
+        Raises:
+            ValueError: A mask lies over another grid.
+
         Source:
             The mask class tokens of MaskCLIP (arXiv:2208.08984).
         """
-        check_sides(images, self.cell)
+        grid_hw = check_sides(images, self.cell)
+        for own in masks:
+            if tuple(own.shape[1:]) != grid_hw:
+                raise ValueError(
+                    f"masks must lie over the {grid_hw} patches of their image, got "
+                    f"{tuple(own.shape[1:])}"
+                )
         tokens = embed_patches(self.visual, images)
-        most = max(len(each) for each in masks)
+        most = max((len(each) for each in masks), default=0)
         # a batch's masks are filled up to one number; what the added ones see is dropped
         watched = torch.ones(len(tokens), most, tokens.shape[1], dtype=torch.bool)
         for row, own in zip(watched, masks, strict=True):

@@ -23,6 +23,11 @@ def is_clip_vit(state: Mapping[str, Tensor]) -> bool:
     return {"visual.conv1.weight", "visual.class_embedding", "text_projection"} <= state.keys()
 
 
+HEAD_WIDTHS = {1280: 80, 1408: 88, 1664: 104}
+"""Channels of a head by the tower's width, where they are not 64: open_clip's ViT-H-14, -g-14 and
+-bigG-14 (``model_configs``, ``head_width``)."""
+
+
 def without_extras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of OpenAI's archive that are weights."""
     return {
@@ -35,7 +40,7 @@ def without_extras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def vit_spec_of(
     state: Mapping[str, Tensor], source: str, *, activation: Activation = "quick_gelu"
 ) -> ClipVitSpec:
-    """Read the architecture from shapes; heads are 64 channels wide, as in every released CLIP.
+    """Read the architecture from shapes, which do not tell heads: 64 channels or ``HEAD_WIDTHS``.
 
     Args:
         state: Tensors by open_clip's names.
@@ -54,6 +59,7 @@ def vit_spec_of(
             image_size=grid * patch_size,
             patch_size=patch_size,
             width=width,
+            head_width=HEAD_WIDTHS.get(width, 64),
             layers=num_blocks(state, r"visual\.transformer\.resblocks\."),
             text_width=len(state["text_projection"]),
             text_heads=len(state["text_projection"]) // 64,

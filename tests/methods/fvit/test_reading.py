@@ -44,6 +44,8 @@ def test_without_a_text_tower_none_is_written_and_one_can_be_lent(tmp_path: Path
     lent = regionclip.load(path, text_weights=whole)
     assert detect_one(lent, image, ["c"]).class_names == ("c",)
     assert lent.encoder_id == regionclip.load(whole).encoder_id
+    with pytest.raises(ValueError, match="runs with its own text tower; leave out text_weights"):
+        regionclip.load(whole, text_weights=whole)
 
 
 def test_a_text_tower_of_another_width_is_refused(tmp_path: Path) -> None:

@@ -57,6 +57,11 @@ class Fvit(nn.Module):
         self.config = config
         self.encoder = build_encoder(config).requires_grad_(False)
         tower = self.tower
+        if not config.projection and config.head_width != tower.embed_dim:
+            raise ValueError(
+                f"without projection, head_width must be {tower.embed_dim}, the width of "
+                f"the frozen CLIP's texts, got {config.head_width}"
+            )
         self.scales = TokenScales(tower.channels[0]) if tower.has_tokens else None
         self.neck = Neck(tower.channels, config.channels)
         norm = SharedBatchNorm if config.rpn_norm else None
