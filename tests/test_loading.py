@@ -255,7 +255,9 @@ def test_a_region_prompt_takes_the_place_of_the_pools_positions(
         load(pretrained, region_prompt=str(tmp_path / "other.pth"))
     with pytest.raises(CheckpointError, match="holds no region prompt"):
         load(pretrained, region_prompt=pretrained)
-    with pytest.raises(ValueError, match=r"prompt.pth pools regions of a map.*leave out regions="):
+    with pytest.raises(
+        ValueError, match=r"prompt.pth pools regions of a ResNet.*leave out regions="
+    ):
         load(pretrained, regions="crops", region_prompt=tmp_path / "prompt.pth")
     with pytest.raises(CheckpointError, match="is a region prompt, which goes with a model"):
         load(tmp_path / "prompt.pth")

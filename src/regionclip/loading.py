@@ -153,10 +153,10 @@ def _check_regions(regions: str, region_prompt: str | Path | None) -> None:
             f"unknown regions {str(regions)!r}; expected one of "
             f"{', '.join(get_args(RegionSource))}; the file of a region prompt is region_prompt"
         )
-    if region_prompt is not None and regions == "crops":
+    if region_prompt is not None and regions != "map":
         raise ValueError(
-            f"region prompt {region_prompt} pools regions of a map, and crops are pooled as whole "
-            "images are; leave out regions='crops'"
+            f"region prompt {region_prompt} pools regions of a ResNet's layer3, and no others; "
+            f"leave out regions={regions!r}"
         )
 
 

@@ -93,4 +93,4 @@ def test_a_region_prompt_is_an_option_of_commands_that_run_a_model(
     (_, rows), *_ = expected.propose_and_embed([prepared])
     torch.testing.assert_close(vectors["with"], rows[:5], rtol=1e-4, atol=1e-5)
     assert main([*command, "--region-prompt", model, "--regions", "crops", "--output", "c"]) == 2
-    assert "pools regions of a map" in capsys.readouterr().err
+    assert "pools regions of a ResNet's layer3" in capsys.readouterr().err

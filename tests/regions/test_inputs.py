@@ -58,6 +58,17 @@ def test_one_pixel_is_a_mask() -> None:
     assert boxes.tolist() == [[198.0, 98.0, 200.0, 100.0]]
 
 
+def test_a_thin_mask_of_a_large_image_is_not_lost() -> None:
+    small = PreparedImage(torch.zeros(3, 4, 8), (100, 200), "wall.jpg")
+    masks = torch.zeros(2, 100, 200, dtype=torch.bool)
+    masks[0, 30:80, 101] = True
+    masks[1, :50, :50] = True
+    _, found = regions_input(masks, small)
+    assert found is not None
+    assert found[0].nonzero().tolist() == [[1, 4], [2, 4], [3, 4]]
+    assert found[1].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+
+
 def test_boxes_have_no_masks() -> None:
     boxes, masks = regions_input(torch.tensor([[10.0, 5.0, 60.0, 25.0]]), IMAGE)
     assert boxes.tolist() == [[20.0, 10.0, 120.0, 50.0]]

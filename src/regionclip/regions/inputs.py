@@ -56,4 +56,8 @@ def regions_input(
     boxes = masks_to_boxes(regions) if len(regions) else torch.zeros(0, 4)
     boxes[:, 2:] += 1  # masks_to_boxes gives the last pixel, not the edge after it
     masks = F.interpolate(regions[:, None].float(), image.size_hw, mode="nearest")[:, 0] > 0
+    lost = ~masks.flatten(1).any(dim=1)
+    if lost.any():  # the nearest pixels may miss a thin mask of a large image
+        shrunk = F.adaptive_max_pool2d(regions[lost][:, None].float(), image.size_hw)
+        masks[lost] = shrunk[:, 0] > 0
     return boxes_input(boxes, image), masks

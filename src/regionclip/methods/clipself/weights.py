@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from regionclip.encoders.dense import usual_longest_side
 from regionclip.encoders.eva_weights import eva_spec_of, eva_tensors
 from regionclip.weights import WeightsEntry
 
@@ -27,8 +28,8 @@ def map_weights(
     tower = eva_tensors(state, source=source)
     spec = eva_spec_of(tower, source)
     known = (config for config in VARIANTS.values() if config.encoder == spec)
-    # whole cells of a square: the published models saw 64 a side
-    config = next(known, ClipSelfConfig(encoder=spec, longest_side=64 * spec.patch_size))
+    longest_side = usual_longest_side(spec.patch_size)
+    config = next(known, ClipSelfConfig(encoder=spec, longest_side=longest_side))
     return config, {CLIP + name: tensor for name, tensor in tower.items()}
 
 
