@@ -64,6 +64,14 @@ class TowersSpec(Protocol):
         ...
 
 
+def without_image_tower(image_size: int) -> CLIPVisionCfg:
+    """An image tower of no blocks, where another library's is to stand.
+
+    open_clip builds no tower of timm's of any but released sizes.
+    """
+    return CLIPVisionCfg(layers=0, patch_size=image_size, image_size=image_size)
+
+
 class ClipTowers(nn.Module):
     """An image tower and the text tower of the same space.
 

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -49,9 +50,7 @@ def clip_spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
     try:
         embed_dim, channels = encoder["visual.attnpool.c_proj.weight"].shape
         image_size = 32 * math.isqrt(len(encoder["visual.attnpool.positional_embedding"]) - 1)
-        text_width = len(encoder["text_projection"]) if "text_projection" in encoder else 0
-        context_length = len(encoder["positional_embedding"]) if text_width else 0
-        vocab_size = len(encoder["token_embedding.weight"]) if text_width else 0
+        text = text_shapes_of(encoder) if "text_projection" in encoder else None
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             f"{source} has a CLIP encoder without {error}, or with it in another shape; is the "
@@ -60,7 +59,7 @@ def clip_spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
     stages = [num_blocks(encoder, rf"visual\.layer{stage}\.") for stage in range(1, 5)]
     layers = (stages[0], stages[1], stages[2], stages[3])
     width = channels // 32
-    if not text_width:
+    if text is None:
         for spec in SPECS.values():
             sizes = (spec.embed_dim, spec.image_size, spec.layers, spec.width)
             if sizes == (embed_dim, image_size, layers, width):
@@ -76,13 +75,38 @@ def clip_spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
         image_size=image_size,
         layers=layers,
         width=width,
-        text_width=text_width,
-        text_heads=text_width // 64,  # CLIP's heads are 64 wide
-        text_layers=num_blocks(encoder, r"transformer\.resblocks\."),
-        context_length=context_length,
-        vocab_size=vocab_size,
+        **text,
     )
     return next((spec for spec in SPECS.values() if spec == replace(seen, name=spec.name)), seen)
+
+
+class TextShapes(TypedDict):
+    """A text tower, by the names that specifications of all kinds have for it."""
+
+    text_width: int
+    text_heads: int
+    text_layers: int
+    context_length: int
+    vocab_size: int
+
+
+def text_shapes_of(tower: Mapping[str, Tensor]) -> TextShapes:
+    """What the text tower's shapes tell.
+
+    Args:
+        tower: Tensors by open_clip's names.
+
+    Raises:
+        KeyError: One that tells is missing.
+    """
+    width = len(tower["text_projection"])
+    return {
+        "text_width": width,
+        "text_heads": width // 64,  # CLIP's heads are 64 wide
+        "text_layers": num_blocks(tower, r"transformer\.resblocks\."),
+        "context_length": len(tower["positional_embedding"]),
+        "vocab_size": len(tower["token_embedding.weight"]),
+    }
 
 
 def num_blocks(tower: Mapping[str, Tensor], prefix: str) -> int:

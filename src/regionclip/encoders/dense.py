@@ -88,6 +88,10 @@ class DenseViT(DenseEncoder, Protocol):
         ...
 
 
+class NoDenseFormError(TypeError):
+    """An image tower is of a kind that a dense form is not for."""
+
+
 def usual_longest_side(cell: int) -> int:
     """Pixels of an image's longer side: 64 cells, but no more than 1024 pixels.
 
@@ -110,3 +114,10 @@ def check_sides(images: Tensor, cell: int) -> tuple[int, int]:
             f"multiples of {cell}"
         )
     return height // cell, width // cell
+
+
+def as_map(
+    tokens: Float[Tensor, "B N F"], grid_hw: tuple[int, int]
+) -> Float[Tensor, "B F {grid_hw[0]} {grid_hw[1]}"]:
+    """Tokens of cells, row by row, to a map."""
+    return tokens.transpose(1, 2).unflatten(2, grid_hw)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from open_clip.transformer import VisionTransformer
 
 from .crop_encoder import OpenClipEncoder
-from .dense import DenseEncoder
+from .dense import DenseEncoder, NoDenseFormError
 from .dense_timm import DenseConvNext, DenseOpenClipEva, DensePerceptionEncoder, DenseSigLip
 from .vit import VitMaps
 from .vit_blocks import blocks_of
@@ -23,7 +23,7 @@ class DenseOpenClipVit(VitMaps, OpenClipEncoder):
         """Share the weights of ``encoder``.
 
         Raises:
-            TypeError: Its image tower is none that :func:`~.vit_blocks.blocks_of` knows.
+            NoDenseFormError: Its image tower is none that :func:`~.vit_blocks.blocks_of` knows.
         """
         super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenize)
         visual = self.visual
@@ -36,7 +36,9 @@ class DenseOpenClipVit(VitMaps, OpenClipEncoder):
         """The image tower."""
         visual = self.model.get_submodule("visual")
         if not isinstance(visual, VisionTransformer):
-            raise TypeError(f"the image tower is a {type(visual).__name__}, not open_clip's ViT")
+            raise NoDenseFormError(
+                f"a {type(visual).__name__} is not open_clip's vision transformer"
+            )
         return visual
 
 
@@ -58,6 +60,6 @@ def dense_form_of(encoder: OpenClipEncoder) -> DenseEncoder | None:
     for form in _FORMS:
         try:
             return form(encoder)
-        except TypeError:  # a tower of another kind
+        except NoDenseFormError:  # a tower of another kind
             continue
     return None

@@ -7,7 +7,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from .clip_resnet import ClipResNet, ClipResNetSpec
-from .dense import check_sides
+from .dense import as_map, check_sides
 from .frozen_norms import bottleneck, feature_map_with_frozen_norms
 from .vit_blocks import resized_positions
 
@@ -63,7 +63,7 @@ class DenseClipResNet(ClipResNet):
         cells = layer4.flatten(2).transpose(1, 2) + self._positions(layer4)[1:]
         vectors = pool.c_proj(pool.v_proj(cells))
         grid_hw = (int(layer4.shape[2]), int(layer4.shape[3]))
-        return F.normalize(vectors, dim=2).transpose(1, 2).unflatten(2, grid_hw)
+        return as_map(F.normalize(vectors, dim=2), grid_hw)
 
     def whole_of(self, layer4: Float[Tensor, "B F h w"]) -> Float[Tensor, "B D"]:
         """The attention pool over all cells, not normalised.

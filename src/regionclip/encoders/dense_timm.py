@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .crop_encoder import OpenClipEncoder
-from .dense import check_sides
+from .dense import NoDenseFormError, as_map, check_sides
 from .eva import EvaMaps
 from .eva_blocks import blocks_of, embed_patches, run_block
-from .vit import as_map
 from .vit_blocks import resized_cells
 
 T = TypeVar("T")
@@ -43,7 +42,7 @@ class DenseTimm(OpenClipEncoder, ABC):
         """Share the weights of ``encoder``.
 
         Raises:
-            TypeError: Its image tower is of another kind.
+            NoDenseFormError: Its image tower is of another kind.
         """
         super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenize)
         self.image_size = self.image_size_hw[0]
@@ -76,13 +75,18 @@ class DenseTimm(OpenClipEncoder, ABC):
     def _map(self, output: Tensor, grid_hw: tuple[int, int]) -> Tensor:
         return as_map(F.normalize(self._places(output), dim=2), grid_hw)
 
+    def _pooled(self, output: Tensor) -> Tensor:
+        """``(B, D)``, one vector per image."""
+        return self.visual.head(self._trunk.forward_head(output))
+
+    @property
+    @abstractmethod
+    def _trunk(self) -> Any:
+        """The image tower without what open_clip adds to it."""
+
     @abstractmethod
     def _trunk_output(self, images: Tensor) -> Tensor:
         """What the pool takes, for images of any size."""
-
-    @abstractmethod
-    def _pooled(self, output: Tensor) -> Tensor:
-        """``(B, D)``, one vector per image."""
 
     @abstractmethod
     def _places(self, output: Tensor) -> Tensor:
@@ -101,7 +105,9 @@ class DenseConvNext(DenseTimm):
         """Share the weights of ``encoder``; see :class:`DenseTimm`."""
         super().__init__(encoder)
         if self._head.global_pool.pool_type != "avg":
-            raise TypeError("this ConvNeXt pools by another rule than the mean; use whole crops")
+            raise NoDenseFormError(
+                "this ConvNeXt pools by another rule than the mean; use whole crops"
+            )
 
     @property
     def _trunk(self) -> ConvNeXt:
@@ -114,28 +120,42 @@ class DenseConvNext(DenseTimm):
     def _trunk_output(self, images: Tensor) -> Tensor:
         return self._trunk.forward_features(images)
 
-    def _pooled(self, output: Tensor) -> Tensor:
-        return self.visual.head(self._trunk.forward_head(output))
-
     def _places(self, output: Tensor) -> Tensor:
         places = self._head.norm(output).flatten(2).transpose(1, 2)
         return self.visual.head(places)
 
 
-class DenseSigLip(DenseTimm):
-    """SigLIP and SigLIP 2: the attention pool's values, each place by itself.
+class DenseAttentionPooled(DenseTimm):
+    """The attention pool's values, each place by itself.
 
     The pool's weights over places sum to one per head, so places that are alike have the vector of
-    the whole image, and so has a place that is alone.
+    the whole image, and so has a place that is alone. A class token, which the pool sees too where
+    there is one, is left out of the map.
     """
 
     def __init__(self, encoder: OpenClipEncoder) -> None:
         """Share the weights of ``encoder``; see :class:`DenseTimm`."""
         super().__init__(encoder)
-        if self._trunk.num_prefix_tokens:
-            raise TypeError("this tower has further tokens, unlike SigLIP's; use whole crops")
         known_pool(self._trunk.attn_pool)
         self.cell = int(self._trunk.patch_embed.patch_size[0])
+
+    def _places(self, output: Tensor) -> Tensor:
+        trunk = self._trunk
+        patches = output[:, trunk.num_prefix_tokens :]
+        values = trunk.fc_norm(pool_values(known_pool(trunk.attn_pool), patches))
+        return self.visual.head(trunk.head(values))
+
+
+class DenseSigLip(DenseAttentionPooled):
+    """SigLIP and SigLIP 2."""
+
+    def __init__(self, encoder: OpenClipEncoder) -> None:
+        """Share the weights of ``encoder``; see :class:`DenseTimm`."""
+        super().__init__(encoder)
+        if self._trunk.num_prefix_tokens:
+            raise NoDenseFormError(
+                "this tower has further tokens, unlike SigLIP's; use whole crops"
+            )
 
     @property
     def _trunk(self) -> VisionTransformer:
@@ -151,26 +171,14 @@ class DenseSigLip(DenseTimm):
         tokens = trunk.norm_pre(tokens + positions.to(tokens.dtype))
         return trunk.norm(trunk.blocks(tokens))
 
-    def _pooled(self, output: Tensor) -> Tensor:
-        return self.visual.head(self._trunk.forward_head(output))
 
-    def _places(self, output: Tensor) -> Tensor:
-        values = self._trunk.fc_norm(pool_values(known_pool(self._trunk.attn_pool), output))
-        return self.visual.head(self._trunk.head(values))
-
-
-class DensePerceptionEncoder(DenseTimm):
-    """The Perception Encoder's CLIP (PE-Core), of any size; as :class:`DenseSigLip`.
-
-    Its pool sees the class token, too, where there is one; the map leaves that out.
-    """
+class DensePerceptionEncoder(DenseAttentionPooled):
+    """The Perception Encoder's CLIP (PE-Core), of any size."""
 
     def __init__(self, encoder: OpenClipEncoder) -> None:
         """Share the weights of ``encoder``; see :class:`DenseTimm`."""
         super().__init__(encoder)
         blocks_of(self._trunk)
-        known_pool(self._trunk.attn_pool)
-        self.cell = int(self._trunk.patch_embed.patch_size[0])
 
     @property
     def _trunk(self) -> Eva:
@@ -181,14 +189,6 @@ class DensePerceptionEncoder(DenseTimm):
         for block in blocks_of(self._trunk):
             state = run_block(block, state)
         return self._trunk.norm(state.tokens)
-
-    def _pooled(self, output: Tensor) -> Tensor:
-        return self.visual.head(self._trunk.forward_head(output))
-
-    def _places(self, output: Tensor) -> Tensor:
-        patches = output[:, self._trunk.num_prefix_tokens :]
-        values = self._trunk.fc_norm(pool_values(known_pool(self._trunk.attn_pool), patches))
-        return self.visual.head(self._trunk.head(values))
 
 
 class DenseOpenClipEva(EvaMaps, OpenClipEncoder):
@@ -203,13 +203,15 @@ class DenseOpenClipEva(EvaMaps, OpenClipEncoder):
         """Share the weights of ``encoder``.
 
         Raises:
-            TypeError: Its image tower is of another kind.
+            NoDenseFormError: Its image tower is of another kind.
         """
         super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenize)
         visual = timm_tower(encoder)
         trunk = self.trunk
         if trunk.global_pool != "token" or len(visual.head):
-            raise TypeError("this tower pools unlike EVA-CLIP's, or projects; use whole crops")
+            raise NoDenseFormError(
+                "this tower pools unlike EVA-CLIP's, or projects; use whole crops"
+            )
         self.num_blocks, self.width = len(blocks_of(trunk)), trunk.embed_dim
         self.cell = int(trunk.patch_embed.patch_size[0])
         self.embed_dim, self.image_size = width_of_joint_space(visual), self.image_size_hw[0]
@@ -224,10 +226,10 @@ def of_kind(module: object, kind: type[T]) -> T:
     """A module of a kind.
 
     Raises:
-        TypeError: It is of another.
+        NoDenseFormError: It is of another.
     """
     if not isinstance(module, kind):
-        raise TypeError(f"a {type(module).__name__} is no {kind.__name__}; use whole crops")
+        raise NoDenseFormError(f"a {type(module).__name__} is no {kind.__name__}; use whole crops")
     return module
 
 
@@ -235,7 +237,7 @@ def timm_tower(encoder: OpenClipEncoder) -> TimmModel:
     """The image tower of a model.
 
     Raises:
-        TypeError: It is not timm's.
+        NoDenseFormError: It is not timm's.
     """
     return of_kind(encoder.model.get_submodule("visual"), TimmModel)
 
@@ -253,12 +255,12 @@ def known_pool(pool: object) -> AttentionPoolLatent:
     """An attention pool with one learned query and no positions.
 
     Raises:
-        TypeError: There is none, or one of another kind.
+        NoDenseFormError: There is none, or one of another kind.
     """
     if not isinstance(pool, AttentionPoolLatent) or pool.latent_len != 1:
-        raise TypeError("this tower pools otherwise than by one query; use whole crops")
+        raise NoDenseFormError("this tower pools otherwise than by one query; use whole crops")
     if pool.pos_embed is not None:
-        raise TypeError("this tower's pool has positions; use whole crops")
+        raise NoDenseFormError("this tower's pool has positions; use whole crops")
     return pool
 
 

@@ -14,6 +14,7 @@ from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .dense import NoDenseFormError
 from .vit_blocks import resized_cells, resized_positions
 
 AnyBlock = EvaBlock | EvaBlockPostNorm
@@ -43,14 +44,14 @@ def blocks_of(trunk: Eva) -> list[AnyBlock]:
     """The blocks of a trunk.
 
     Raises:
-        TypeError: The trunk has further tokens, angles that differ between blocks, or blocks of
+        NoDenseFormError: The trunk has further tokens, angles that differ between blocks, or blocks of
             another kind.
     """
     if trunk.reg_token is not None or trunk.rope_mixed or trunk.no_embed_class:
-        raise TypeError("this transformer has no known dense form; use whole crops")
+        raise NoDenseFormError("this transformer has no known dense form; use whole crops")
     blocks = [block for block in trunk.blocks if isinstance(block, AnyBlock)]
     if len(blocks) < len(trunk.blocks):
-        raise TypeError("this transformer has blocks of an unknown kind; use whole crops")
+        raise NoDenseFormError("this transformer has blocks of an unknown kind; use whole crops")
     return blocks
 
 
@@ -116,9 +117,7 @@ def grid_angles(rope: nn.Module, grid_hw: tuple[int, int]) -> Float[Tensor, "P A
 
 def run_block(block: AnyBlock, state: EvaTokens) -> EvaTokens:
     """A block as it was trained: every token attends to every token."""
-    normed = _normed(block, state.tokens)
-    value = _projected(block.attn, normed, "v")
-    mixed = _attended(block.attn, normed, value, state, asking=state.tokens.shape[1])
+    mixed, _ = _answers(block, state, asking=state.tokens.shape[1])
     tokens = _after_mixing(block, state.tokens, mixed)
     return EvaTokens(tokens, state.angles, state.num_prefix)
 
@@ -134,17 +133,13 @@ def value_only(block: AnyBlock, tokens: Float[Tensor, "B N F"]) -> Float[Tensor,
 
 def class_token_only(block: AnyBlock, state: EvaTokens) -> Float[Tensor, "B 1 F"]:
     """What :func:`run_block` makes of the class token, without the patches' queries."""
-    normed = _normed(block, state.tokens)
-    value = _projected(block.attn, normed, "v")
-    answer = _attended(block.attn, normed, value, state, asking=1)
+    answer, _ = _answers(block, state, asking=1)
     return _after_mixing(block, state.tokens[:, :1], answer)
 
 
 def class_token_and_values(block: AnyBlock, state: EvaTokens) -> Float[Tensor, "B N F"]:
     """The class token as :func:`class_token_only` gives it, the others as :func:`value_only`."""
-    normed = _normed(block, state.tokens)
-    value = _projected(block.attn, normed, "v")
-    first = _attended(block.attn, normed, value, state, asking=1)
+    first, value = _answers(block, state, asking=1)
     return _after_mixing(block, state.tokens, torch.cat([first, value[:, 1:]], dim=1))
 
 
@@ -164,19 +159,21 @@ def _projected(attention: Any, tokens: Tensor, which: str) -> Tensor:
     return F.linear(tokens, weight, getattr(attention, f"{which}_bias", None))
 
 
-def _attended(
-    attention: Any, normed: Tensor, value: Tensor, state: EvaTokens, *, asking: int
-) -> Tensor:
-    """``(B, asking, F)``: what the first tokens see in all, before the output projection."""
+def _answers(block: AnyBlock, state: EvaTokens, *, asking: int) -> tuple[Tensor, Tensor]:
+    """``(B, asking, F)``, what the first tokens see in all; and the values of all."""
+    attention: Any = block.attn
+    normed = _normed(block, state.tokens)
+    values = _projected(attention, normed, "v")
     query = _projected(attention, normed[:, :asking], "q")
     key = _projected(attention, normed, "k")
     query, key, value = (
-        each.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for each in (query, key, value)
+        each.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+        for each in (query, key, values)
     )
     query = _rotated(attention, attention.q_norm(query), state)
     key = _rotated(attention, attention.k_norm(key), state)
     answer = F.scaled_dot_product_attention(query, key, value)
-    return answer.transpose(1, 2).flatten(2)
+    return answer.transpose(1, 2).flatten(2), values
 
 
 def _rotated(attention: Any, heads: Tensor, state: EvaTokens) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
 
-from .clip_weights import num_blocks
+from .clip_weights import num_blocks, text_shapes_of
 from .eva import EVA_SPECS, EvaClipSpec
 
 _BEGINNINGS = (("visual.trunk.", "visual."), ("text.", ""))
@@ -76,19 +76,14 @@ def eva_spec_of(tensors: Mapping[str, Tensor], source: str) -> EvaClipSpec:
     try:
         width, _, patch_size, _ = tensors["visual.patch_embed.proj.weight"].shape
         grid = math.isqrt(tensors["visual.pos_embed"].shape[1] - 1)
-        text_width, embed_dim = tensors["text_projection"].shape
         seen = EvaClipSpec(
             name="",
-            embed_dim=embed_dim,
+            embed_dim=tensors["text_projection"].shape[1],
             image_size=grid * patch_size,
             patch_size=patch_size,
             width=width,
             layers=num_blocks(tensors, r"visual\.blocks\."),
-            text_width=text_width,
-            text_heads=text_width // 64,
-            text_layers=num_blocks(tensors, r"transformer\.resblocks\."),
-            context_length=len(tensors["positional_embedding"]),
-            vocab_size=len(tensors["token_embedding.weight"]),
+            **text_shapes_of(tensors),
         )
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from open_clip.model import CLIPVisionCfg
 from timm.models.davit import DaVit
 from timm.models.focalnet import FocalNet
 from timm.models.swin_transformer import SwinTransformer
@@ -17,7 +16,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .clip_towers import OPENAI_MEAN, OPENAI_STD, ClipTowers
+from .clip_towers import OPENAI_MEAN, OPENAI_STD, ClipTowers, without_image_tower
+from .dense import as_map
 from .vit_blocks import resized_positions
 
 Trunk = Literal["vit", "swin", "davit", "focalnet"]
@@ -109,8 +109,7 @@ class MeanClip(ClipTowers):
 
     def __init__(self, spec: MeanClipSpec) -> None:
         """Build both towers with random weights."""
-        empty = CLIPVisionCfg(layers=0, patch_size=spec.image_size, image_size=spec.image_size)
-        super().__init__(spec, empty)
+        super().__init__(spec, without_image_tower(spec.image_size))
         self.clip.register_module("visual", _BUILDERS[spec.trunk](spec))
         channels = spec.map_channels
         # a ViT's patches are normed one by one, before their mean
@@ -218,7 +217,7 @@ def _vit_map(trunk: Any, images: Tensor) -> Tensor:
     trained = (int(trunk.patch_embed.grid_size[0]), int(trunk.patch_embed.grid_size[1]))
     tokens = tokens + resized_positions(trunk.pos_embed[0], trained, grid_hw).to(tokens.dtype)
     tokens = trunk.fc_norm(trunk.norm(trunk.blocks(trunk.norm_pre(tokens))))
-    return tokens[:, 1:].transpose(1, 2).unflatten(2, grid_hw)
+    return as_map(tokens[:, 1:], grid_hw)
 
 
 def _channels_last_map(trunk: Any, images: Tensor) -> Tensor:

@@ -11,21 +11,23 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .dense import NoDenseFormError
+
 
 def blocks_of(visual: VisionTransformer) -> list[ResidualAttentionBlock]:
     """The blocks of a tower whose vector of a whole image is its class token's.
 
     Raises:
-        TypeError: The tower pools otherwise, or has blocks of another kind.
+        NoDenseFormError: The tower pools otherwise, or has blocks of another kind.
     """
     if visual.attn_pool is not None or visual.pool_type != "tok" or visual.final_ln_after_pool:
-        raise TypeError(
+        raise NoDenseFormError(
             "this vision transformer has no class token to read the image from; use whole crops"
         )
     blocks = []
     for block in visual.transformer.resblocks:
         if not isinstance(block, ResidualAttentionBlock):
-            raise TypeError(f"expected plain attention blocks, got {type(block).__name__}")
+            raise NoDenseFormError(f"expected plain attention blocks, got {type(block).__name__}")
         blocks.append(block)
     return blocks
 
@@ -118,21 +120,24 @@ def class_token_only(
     block: ResidualAttentionBlock, tokens: Float[Tensor, "B N F"]
 ) -> Float[Tensor, "B 1 F"]:
     """What :func:`run_block` makes of the first token, without the others' queries."""
-    normed = block.ln_1(tokens)
-    query = _project(block.attn, normed[:, :1], 0, 1)[0]
-    key, value = _project(block.attn, normed, 1, 3)
-    return _after_mixing(block, tokens[:, :1], _attend(block.attn, query, key, value))
+    answer, _ = _class_answer(block, tokens)
+    return _after_mixing(block, tokens[:, :1], answer)
 
 
 def class_token_and_values(
     block: ResidualAttentionBlock, tokens: Float[Tensor, "B N F"]
 ) -> Float[Tensor, "B N F"]:
     """The first token as :func:`class_token_only` gives it, the others as :func:`value_only`."""
+    first, value = _class_answer(block, tokens)
+    return _after_mixing(block, tokens, torch.cat([first, value[:, 1:]], dim=1))
+
+
+def _class_answer(block: ResidualAttentionBlock, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """``(B, 1, F)``, what the first token sees in all; and the values of all."""
     normed = block.ln_1(tokens)
     query = _project(block.attn, normed[:, :1], 0, 1)[0]
     key, value = _project(block.attn, normed, 1, 3)
-    first = _attend(block.attn, query, key, value)
-    return _after_mixing(block, tokens, torch.cat([first, value[:, 1:]], dim=1))
+    return _attend(block.attn, query, key, value), value
 
 
 def _project(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from regionclip.checkpoints import CheckpointError
 
-from .clip_weights import num_blocks
+from .clip_weights import num_blocks, text_shapes_of
 from .vit import VIT_SPECS, ClipVitSpec
 
 Activation = Literal["quick_gelu", "gelu"]
@@ -61,12 +61,8 @@ def vit_spec_of(
             width=width,
             head_width=HEAD_WIDTHS.get(width, 64),
             layers=num_blocks(state, r"visual\.transformer\.resblocks\."),
-            text_width=len(state["text_projection"]),
-            text_heads=len(state["text_projection"]) // 64,
-            text_layers=num_blocks(state, r"transformer\.resblocks\."),
-            context_length=len(state["positional_embedding"]),
-            vocab_size=len(state["token_embedding.weight"]),
             quick_gelu=activation == "quick_gelu",
+            **text_shapes_of(state),
         )
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
