@@ -44,8 +44,8 @@ def blocks_of(trunk: Eva) -> list[AnyBlock]:
     """The blocks of a trunk.
 
     Raises:
-        NoDenseFormError: The trunk has further tokens, angles that differ between blocks, or blocks of
-            another kind.
+        NoDenseFormError: The trunk has further tokens, angles that differ between blocks, or
+            blocks of another kind.
     """
     if trunk.reg_token is not None or trunk.rope_mixed or trunk.no_embed_class:
         raise NoDenseFormError("this transformer has no known dense form; use whole crops")

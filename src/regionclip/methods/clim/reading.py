@@ -1,23 +1,14 @@
 """From a checkpoint file, original or our own, to a filled model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
-from regionclip.checkpoints import (
-    CheckpointError,
-    LoadReport,
-    is_native,
-    load_strict,
-    read_checkpoint,
-    read_native_metadata,
-    save_native,
-)
+from regionclip.checkpoints import CheckpointError, is_native, read_checkpoint
+from regionclip.checkpoints.own_models import Filled, filled, own_config, own_method, save_own
 from regionclip.encoders.vit_weights import Activation, is_clip_vit, round_as_openai
-from regionclip.settings import settings_from, settings_to_dict
 
 from .config import ClimConfig
 from .model import Clim, build
@@ -25,19 +16,6 @@ from .weights import is_clip, map_weights
 
 METHOD = "clim"
 Rounding = Literal["none", "openai"]
-
-
-@dataclass(frozen=True, slots=True)
-class ReadClim:
-    """A model and what became of its file.
-
-    Attributes:
-        model: Filled, in ``eval`` mode.
-        report: What was loaded.
-    """
-
-    model: Clim
-    report: LoadReport
 
 
 def is_clim_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
@@ -49,9 +27,7 @@ def is_clim_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
         path: The file.
         state: Its tensors, as :func:`~regionclip.checkpoints.read_checkpoint` returns them.
     """
-    if is_native(path):
-        return read_native_metadata(path).method == METHOD
-    return is_clip_vit(state)
+    return own_method(path) == METHOD if is_native(path) else is_clip_vit(state)
 
 
 def read_model(
@@ -60,7 +36,7 @@ def read_model(
     *,
     activation: Activation = "quick_gelu",
     rounding: Rounding = "none",
-) -> ReadClim:
+) -> Filled[Clim]:
     """Read a model from a released file or our own; it loads whole or not at all.
 
     Released files are CLIM's training checkpoints (weights beside optimizer and counters, or
@@ -81,10 +57,7 @@ def read_model(
     path = Path(path)
     state = read_checkpoint(path) if state is None else state
     if is_native(path):
-        metadata = read_native_metadata(path)
-        if metadata.method != METHOD:
-            raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of CLIM")
-        config = settings_from(ClimConfig, metadata.config, source=str(path))
+        config = own_config(path, ClimConfig, method=METHOD, title="CLIM")
     elif is_clip(state):
         config, state = map_weights(state, source=str(path), activation=activation)
     else:
@@ -92,11 +65,10 @@ def read_model(
             f"{path} is no CLIP of OpenAI's layout with image and text tower: {len(state)} "
             f"tensors, the first named {next(iter(state))!r}"
         )
-    model = build(config)
-    report = load_strict(model, state, source=str(path), target=f"CLIP {config.encoder.name}")
+    read = filled(build, config, state, source=path, target=f"CLIP {config.encoder.name}")
     if rounding == "openai":
-        round_as_openai(model)
-    return ReadClim(model, report)
+        round_as_openai(read.model)
+    return read
 
 
 def save_model(path: str | Path, model: Clim, **extra: str) -> None:
@@ -107,11 +79,4 @@ def save_model(path: str | Path, model: Clim, **extra: str) -> None:
         model: The model.
         **extra: Further metadata, such as ``licence``.
     """
-    save_native(
-        path,
-        model.state_dict(),
-        method=METHOD,
-        config=settings_to_dict(model.config),
-        encoder_id=model.encoder.encoder_id,
-        extra=extra,
-    )
+    save_own(path, model, method=METHOD, extra=extra)

@@ -1,7 +1,6 @@
 """From a checkpoint file, original or our own, to a filled model; region prompts in and out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,38 +9,21 @@ from torch import Tensor
 
 from regionclip.checkpoints import (
     CheckpointError,
-    LoadReport,
     NativeMetadata,
-    WithoutRandomWeights,
     is_native,
-    load_strict,
     read_checkpoint,
     read_native_metadata,
     read_training_settings,
-    save_native,
 )
+from regionclip.checkpoints.own_models import Filled, filled, own_config, own_method, save_own
 from regionclip.checkpoints.writing import replacing
 from regionclip.encoders.clip_resnet import ClipResNet
-from regionclip.settings import settings_from, settings_to_dict
 
 from .config import CoraConfig
 from .model import Cora, build
 from .weights import PROMPT, PROMPT_KEYS, CoraCheckpoint, is_cora, map_weights
 
 METHOD = "cora"
-
-
-@dataclass(frozen=True, slots=True)
-class ReadCora:
-    """A model and what became of its file.
-
-    Attributes:
-        model: Filled, in ``eval`` mode.
-        report: What was loaded.
-    """
-
-    model: Cora
-    report: LoadReport
 
 
 def is_cora_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
@@ -51,12 +33,10 @@ def is_cora_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
         path: The file.
         state: Its tensors, as :func:`~regionclip.checkpoints.read_checkpoint` returns them.
     """
-    if is_native(path):
-        return read_native_metadata(path).method == METHOD
-    return is_cora(state)
+    return own_method(path) == METHOD if is_native(path) else is_cora(state)
 
 
-def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> ReadCora:
+def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> Filled[Cora]:
     """Read a detector from upstream's file or our own; it loads whole or not at all.
 
     Of an original with averaged weights (``model_ema``) these are read, as upstream evaluates.
@@ -70,18 +50,12 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
     """
     path = Path(path)
     state = read_checkpoint(path) if state is None else state
-    if not is_native(path):
+    if is_native(path):
+        config = own_config(path, CoraConfig, method=METHOD, title="CORA")
+    else:
         found = _original(path, state)
         config, state = found.config, found.tensors
-    else:
-        metadata = read_native_metadata(path)
-        if metadata.method != METHOD:
-            raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of CORA")
-        config = settings_from(CoraConfig, metadata.config, source=str(path))
-    with WithoutRandomWeights():
-        model = build(config)
-    report = load_strict(model, state, source=str(path), target=f"CORA {config.encoder.name}")
-    return ReadCora(model, report)
+    return filled(build, config, state, source=path, target=f"CORA {config.encoder.name}")
 
 
 def read_config(path: str | Path, state: Mapping[str, Tensor]) -> CoraConfig:
@@ -110,14 +84,7 @@ def save_model(path: str | Path, model: Cora, **extra: str) -> None:
         model: The model.
         **extra: Further metadata, such as ``licence``.
     """
-    save_native(
-        path,
-        model.state_dict(),
-        method=METHOD,
-        config=settings_to_dict(model.config),
-        encoder_id=model.encoder.encoder_id,
-        extra=extra,
-    )
+    save_own(path, model, method=METHOD, extra=extra)
 
 
 def read_region_prompt(path: str | Path) -> Float[Tensor, "T F"]:

@@ -7,15 +7,15 @@ from pathlib import Path
 from torch import Tensor
 
 from regionclip.checkpoints import (
-    CheckpointError,
     LoadReport,
+    WithoutRandomWeights,
     is_native,
     load_strict,
     read_checkpoint,
-    read_native_metadata,
     save_native,
 )
-from regionclip.settings import settings_from, settings_to_dict
+from regionclip.checkpoints.own_models import own_config, own_method
+from regionclip.settings import settings_to_dict
 
 from .config import FvitConfig
 from .model import Fvit, build
@@ -31,7 +31,7 @@ class ReadFvit:
     Attributes:
         model: Filled, in ``eval`` mode.
         has_text_tower: Whether the file carried one; the originals' do not, and what the model
-            has in its place are random numbers.
+            has in its place means nothing.
         report: What was loaded.
     """
 
@@ -47,9 +47,7 @@ def is_fvit_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
         path: The file.
         state: Its tensors, as :func:`~regionclip.checkpoints.read_checkpoint` returns them.
     """
-    if is_native(path):
-        return read_native_metadata(path).method == METHOD
-    return is_original(state)
+    return own_method(path) == METHOD if is_native(path) else is_original(state)
 
 
 def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> ReadFvit:
@@ -64,14 +62,12 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
     """
     path = Path(path)
     state = read_checkpoint(path) if state is None else state
-    if not is_native(path):
-        config, state = map_weights(state, source=str(path))
+    if is_native(path):
+        config = own_config(path, FvitConfig, method=METHOD, title="F-ViT")
     else:
-        metadata = read_native_metadata(path)
-        if metadata.method != METHOD:
-            raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of F-ViT")
-        config = settings_from(FvitConfig, metadata.config, source=str(path))
-    model = build(config)
+        config, state = map_weights(state, source=str(path))
+    with WithoutRandomWeights():
+        model = build(config)
     text = text_names(model)
     has_text_tower = any(name in state for name in text)
     report = load_strict(
@@ -90,7 +86,7 @@ def save_model(path: str | Path, model: Fvit, *, has_text_tower: bool = True, **
     Args:
         path: A ``.safetensors`` file.
         model: The model.
-        has_text_tower: Whether its text tower is one, and not random numbers, which are left out.
+        has_text_tower: Whether its text tower is one; else what stands there is left out.
         **extra: Further metadata, such as ``licence``.
     """
     text = set() if has_text_tower else set(text_names(model))

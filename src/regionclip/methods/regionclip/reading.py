@@ -13,13 +13,13 @@ from regionclip.checkpoints import (
     is_native,
     load_strict,
     read_checkpoint,
-    read_native_metadata,
     save_native,
 )
+from regionclip.checkpoints.own_models import own_config, own_method
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.proposals.rpn_files import RPN_METHOD
 from regionclip.proposals.rpn_weights import map_rpn_weights
-from regionclip.settings import settings_from, settings_to_dict
+from regionclip.settings import settings_to_dict
 
 from .config import VARIANTS, ZERO_SHOT_RPN, RegionClipConfig
 from .model import RegionClip, build
@@ -230,12 +230,9 @@ def _renamed(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _read_native(path: Path, state: Mapping[str, Tensor] | None) -> ReadModel:
-    metadata = read_native_metadata(path)
-    if metadata.method == RPN_METHOD:
+    if own_method(path) == RPN_METHOD:
         raise CheckpointError(f"{path} {_FOR_OTHERS['rpn']}")
-    if metadata.method != "regionclip":
-        raise CheckpointError(f"{path} is a model of {metadata.method!r}, not of RegionCLIP")
-    config = settings_from(RegionClipConfig, metadata.config, source=str(path))
+    config = own_config(path, RegionClipConfig, method="regionclip", title="RegionCLIP")
     with WithoutRandomWeights():
         model = build(config)
     state = read_checkpoint(path) if state is None else state
