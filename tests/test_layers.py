@@ -19,9 +19,8 @@ STAGES = (
 )
 REACH_METHODS = (
     "detect.py",
-    "clim_loading.py",
-    "clipself_loading.py",
     "cora_loading.py",
+    "dense_loading.py",
     "fvit_loading.py",
     "loading.py",
     "regionclip_loading.py",

@@ -9,9 +9,8 @@ from typing import Literal, get_args
 import torch
 
 from regionclip.checkpoints import read_checkpoint
-from regionclip.clim_loading import CLIM
-from regionclip.clipself_loading import CLIPSELF
 from regionclip.cora_loading import CORA, REGION_PROMPT, cora_detector_of
+from regionclip.dense_loading import CLIM, CLIPSELF
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from regionclip.checkpoints import WithoutRandomWeights
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.mean_clip import MEAN_SPECS, MeanClip, MeanClipSpec
 from regionclip.encoders.mean_clip_weights import read_mean_clip
@@ -38,7 +39,8 @@ def load_mean_clip(
         raise ValueError(
             f"unknown architecture {architecture!r}; expected one of {', '.join(MEAN_SPECS)}"
         )
-    model = build_mean_clip(MEAN_SPECS[architecture])
+    with WithoutRandomWeights():
+        model = build_mean_clip(MEAN_SPECS[architecture])
     read_mean_clip(path, model)
     return mean_clip_detector_of(model.to(device), proposer=proposer, dtype=dtype)
 

@@ -1,6 +1,6 @@
 """From the name of an open_clip model, which open_clip itself downloads, to a detector."""
 
-from regionclip.clim_loading import dense_parts
+from regionclip.dense_loading import dense_parts
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.dense import usual_longest_side

@@ -8,6 +8,7 @@ from torch import nn
 
 from regionclip.checkpoints import read_checkpoint
 from regionclip.encoders.text import TextEncoder, UnitPrompts
+from regionclip.encoders.unlocking import module_of
 from regionclip.evaluation.watching import Watch, judge_objects
 from regionclip.fvit_loading import fvit_detector_of
 from regionclip.fvit_recipes import FvitRecipe
@@ -112,6 +113,4 @@ def frozen_clip(source: str) -> nn.Module:
         encoder = open_tower(source, torch.device("cpu")).encoder
     else:
         encoder = clip_with_text(source).encoder
-    if not isinstance(encoder, nn.Module):
-        raise TypeError(f"expected a module, got {type(encoder).__name__}")
-    return encoder
+    return module_of(encoder)

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from regionclip.checkpoints import read_checkpoint
-from regionclip.clim_loading import clim_detector_of
-from regionclip.clipself_loading import clipself_detector_of
+from regionclip.dense_loading import dense_detector_of
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import UnitPrompts
@@ -61,29 +60,22 @@ def open_tower(source: str, device: torch.device) -> Tower:
     path = find_weights(source)
     state = read_checkpoint(path)
     if clipself.is_clipself_file(path, state):
-        return _of_clipself(clipself.read_model(path, state).model.float().to(device))
+        own = clipself.read_model(path, state).model.float().to(device)
+        return _tower(own, lambda to: clipself.save_model(to, own))
     model = clim.read_model(path, state).model
     if model.config.pooling == "attention":
         raise ValueError(
             f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
             "only towers with a map of vectors are trained here; start with a vision transformer"
         )
-    return _of_clim(model.float().to(device))
+    model = model.float().to(device)
+    return _tower(model, lambda to: clim.save_model(to, model))
 
 
-def _of_clim(model: Clim) -> Tower:
+def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:
     return Tower(
         encoder=model.encoder,
         templates=model.config.templates,
-        detect=lambda: clim_detector_of(model),
-        save=lambda path: clim.save_model(path, model),
-    )
-
-
-def _of_clipself(model: ClipSelf) -> Tower:
-    return Tower(
-        encoder=model.encoder,
-        templates=model.config.templates,
-        detect=lambda: clipself_detector_of(model),
-        save=lambda path: clipself.save_model(path, model),
+        detect=lambda: dense_detector_of(model),
+        save=save,
     )

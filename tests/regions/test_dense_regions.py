@@ -7,7 +7,13 @@ from torchvision.ops import roi_align
 
 from regionclip.data.transforms import Padding
 from regionclip.encoders.dense_resnet import dense_resnet_of
-from regionclip.regions.dense_regions import DenseRegions, cell_shares, pool_boxes, pool_masks
+from regionclip.regions.dense_regions import (
+    DenseRegions,
+    DenseView,
+    cell_shares,
+    pool_boxes,
+    pool_masks,
+)
 from regionclip.regions.embedder import BatchView, RegionEmbedder, RegionView
 from regionclip.regions.layer4_regions import Layer4Regions, pool_boxes_with_attention
 from regionclip.regions.mask_attention import MaskAttentionRegions, box_cells
@@ -190,6 +196,7 @@ def test_padding_to_cells_leaves_no_more_than_needed_and_squares_are_black() -> 
         black = torch.zeros(3, *size)
         black[:, :24, :60] = image.pixels
         expected = vit.dense_features(((black - mean) / std)[None])
+        assert isinstance(view, DenseView)
         torch.testing.assert_close(view.dense, expected)
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from regionclip.encoders.crop_encoder import CropEncoder, image_input
 from regionclip.structures import PreparedImage
 
+from .embedder import SeparateViews
 from .region_head import DEFAULT_MEMORY_BUDGET
 
 LIVE_OUTPUTS, CROP_COPIES = 4, 3
@@ -55,9 +56,9 @@ class CropRegions:
         self._size_hw, self._mean, self._std = image_input(encoder)
         self._grey = torch.zeros(1, 3, *self._size_hw)
 
-    def view(self, images: Sequence[PreparedImage]) -> "CropBatchView":
+    def view(self, images: Sequence[PreparedImage]) -> SeparateViews:
         """Keep the images; the work is done per region."""
-        return CropBatchView([CropView(self, image.pixels.cpu()) for image in images])
+        return SeparateViews([CropView(self, image.pixels.cpu()) for image in images])
 
     @cached_property
     def chunk_size(self) -> int:
@@ -102,17 +103,6 @@ class CropRegions:
         if mask is not None:
             crop = torch.where(mask[top:bottom, left:right], crop, self._mean)
         return F.interpolate(crop[None], self._size_hw, mode="bicubic", antialias=True).clamp(0, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class CropBatchView:
-    """Images to cut regions from."""
-
-    views: "Sequence[CropView]"
-
-    def of(self, index: int) -> "CropView":
-        """One of the images."""
-        return self.views[index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ A vector of a region is a weighted mean of its cells' vectors of length one, so 
 more they differ; what compares it uses the cosine.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,8 +18,11 @@ from regionclip.data.transforms import Padding, normalize_and_pad, pad_with_blac
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.structures import PreparedImage
 
+from .embedder import RegionView, SeparateViews
 from .region_head import DEFAULT_MEMORY_BUDGET
 from .roi_align import roi_weights
+
+Encoder = TypeVar("Encoder", bound=DenseEncoder)
 
 
 def pool_boxes(
@@ -131,12 +136,12 @@ def _product(shares: Tensor, cells: Tensor) -> Tensor:
         return shares @ cells
 
 
-class DenseRegions:
-    """Region vectors from the dense map of any tower that has one. For inference only."""
+class SeparateMaps(ABC, Generic[Encoder]):
+    """Region vectors from a map of each image by itself. For inference only."""
 
     def __init__(
         self,
-        encoder: DenseEncoder,
+        encoder: Encoder,
         *,
         dtype: torch.dtype = torch.float32,
         memory_budget: int = DEFAULT_MEMORY_BUDGET,
@@ -146,7 +151,7 @@ class DenseRegions:
 
         Args:
             encoder: Makes the map.
-            dtype: What its products run in, by autocast; the map is float32.
+            dtype: What its products run in.
             memory_budget: Bytes of intermediate results when regions are cut; more regions than
                 fit come in chunks.
             padding: How images are filled up: see :data:`~regionclip.data.transforms.Padding`.
@@ -161,27 +166,29 @@ class DenseRegions:
         self._memory_budget = memory_budget
         self._padding: Padding = padding
 
-    def view(self, images: Sequence[PreparedImage]) -> "DenseBatchView":
+    def view(self, images: Sequence[PreparedImage]) -> SeparateViews:
         """Encode images one by one: none is padded for the sake of another."""
-        return DenseBatchView([self._view_one(image.pixels) for image in images])
+        inputs = (
+            network_input(self._encoder, image.pixels, padding=self._padding) for image in images
+        )
+        return SeparateViews([self._view_of(image) for image in inputs])
 
-    def _view_one(self, pixels: Tensor) -> "DenseView":
-        encoder, is_reduced = self._encoder, self._dtype != torch.float32
-        image = network_input(encoder, pixels, padding=self._padding)
+    @abstractmethod
+    def _view_of(self, image: Tensor) -> RegionView:
+        """Encode one image, ``(1, 3, H, W)``, as the tower takes it."""
+
+
+class DenseRegions(SeparateMaps[DenseEncoder]):
+    """Region vectors from the dense map of any tower that has one. For inference only.
+
+    Products run in the precision asked for by autocast; the map is float32.
+    """
+
+    def _view_of(self, image: Tensor) -> "DenseView":
+        is_reduced = self._dtype != torch.float32
         with torch.autocast(image.device.type, dtype=self._dtype, enabled=is_reduced):
-            dense = encoder.dense_features(image).float()
-        return DenseView(dense, encoder.cell, self._memory_budget)
-
-
-@dataclass(frozen=True, slots=True)
-class DenseBatchView:
-    """Dense maps of some images."""
-
-    views: "Sequence[DenseView]"
-
-    def of(self, index: int) -> "DenseView":
-        """One of the images."""
-        return self.views[index]
+            dense = self._encoder.dense_features(image).float()
+        return DenseView(dense, self._encoder.cell, self._memory_budget)
 
 
 @dataclass(frozen=True, slots=True)

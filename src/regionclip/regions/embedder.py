@@ -1,6 +1,7 @@
 """What the stages ask of anything that turns regions into vectors."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -49,6 +50,17 @@ class BatchView(Protocol):
     def of(self, index: int) -> RegionView:
         """One of the images."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class SeparateViews:
+    """Images that were looked at one by one: none was padded for the sake of another."""
+
+    views: Sequence[RegionView]
+
+    def of(self, index: int) -> RegionView:
+        """One of the images."""
+        return self.views[index]
 
 
 @runtime_checkable

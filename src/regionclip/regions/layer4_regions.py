@@ -12,12 +12,10 @@ from open_clip.modified_resnet import AttentionPool2d
 from torch import Tensor
 from torch.nn import functional as F
 
-from regionclip.data.transforms import Padding
 from regionclip.encoders.dense_resnet import DenseClipResNet
-from regionclip.structures import PreparedImage
 
 from .attention_pool import attention_pool
-from .dense_regions import network_input
+from .dense_regions import SeparateMaps
 from .region_head import DEFAULT_MEMORY_BUDGET, covered_cells
 from .roi_align import pool_with_weights, roi_weights
 
@@ -50,48 +48,12 @@ def pool_boxes_with_attention(
     return torch.cat(vectors)
 
 
-class Layer4Regions:
+class Layer4Regions(SeparateMaps[DenseClipResNet]):
     """Region vectors by ROIAlign on layer4's map and the attention pool. For inference only."""
 
-    def __init__(
-        self,
-        encoder: DenseClipResNet,
-        *,
-        dtype: torch.dtype = torch.float32,
-        memory_budget: int = DEFAULT_MEMORY_BUDGET,
-        padding: Padding = "square",
-    ) -> None:
-        """Take maps of ``encoder``; see :class:`~.dense_regions.DenseRegions`.
-
-        Raises:
-            ValueError: ``memory_budget`` is not positive.
-        """
-        if memory_budget <= 0:
-            raise ValueError(f"memory_budget must be positive, got {memory_budget} bytes")
-        self._encoder = encoder
-        self._dtype = dtype
-        self._memory_budget = memory_budget
-        self._padding: Padding = padding
-
-    def view(self, images: Sequence[PreparedImage]) -> "Layer4BatchView":
-        """Encode images one by one."""
-        return Layer4BatchView([self._view_one(image.pixels) for image in images])
-
-    def _view_one(self, pixels: Tensor) -> "Layer4View":
-        image = network_input(self._encoder, pixels, padding=self._padding)
+    def _view_of(self, image: Tensor) -> "Layer4View":
         layer4 = self._encoder.layer4_map(image.to(self._dtype))[0]
         return Layer4View(layer4, self._encoder.visual.attnpool, self._memory_budget)
-
-
-@dataclass(frozen=True, slots=True)
-class Layer4BatchView:
-    """layer4's maps of some images."""
-
-    views: "Sequence[Layer4View]"
-
-    def of(self, index: int) -> "Layer4View":
-        """One of the images."""
-        return self.views[index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from regionclip.encoders.dense import DenseEncoder
 from regionclip.structures import PreparedImage
 
 from .dense_regions import cell_shares, network_input
+from .embedder import SeparateViews
 
 
 @runtime_checkable
@@ -80,12 +81,12 @@ class MaskAttentionRegions:
         self._padding: Padding = padding
         self._at_once = at_once
 
-    def view(self, images: Sequence[PreparedImage]) -> "MaskAttentionBatchView":
+    def view(self, images: Sequence[PreparedImage]) -> SeparateViews:
         """Keep the images; the work is done with the regions."""
         inputs = (
             network_input(self._encoder, image.pixels, padding=self._padding) for image in images
         )
-        return MaskAttentionBatchView([MaskAttentionView(self, each) for each in inputs])
+        return SeparateViews([MaskAttentionView(self, each) for each in inputs])
 
     def encode(
         self, image: Float[Tensor, "1 3 H W"], boxes: Tensor, masks: Tensor | None
@@ -102,17 +103,6 @@ class MaskAttentionRegions:
             for chunk in seen.split(self._at_once) if len(seen) else ():
                 vectors.append(encoder.encode_masks(image, [chunk])[0].float())
         return torch.cat(vectors)
-
-
-@dataclass(frozen=True, slots=True)
-class MaskAttentionBatchView:
-    """Images to ask about."""
-
-    views: "Sequence[MaskAttentionView]"
-
-    def of(self, index: int) -> "MaskAttentionView":
-        """One of the images."""
-        return self.views[index]
 
 
 @dataclass(frozen=True, slots=True)

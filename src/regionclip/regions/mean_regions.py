@@ -11,6 +11,7 @@ from regionclip.encoders.mean_clip import MeanClip
 from regionclip.structures import PreparedImage
 
 from .dense_regions import cell_shares, pool_masks
+from .embedder import SeparateViews
 from .roi_align import roi_weights
 
 BINS = 14
@@ -53,9 +54,9 @@ class MeanRegions:
         self._encoder = encoder
         self._dtype = dtype
 
-    def view(self, images: Sequence[PreparedImage]) -> "MeanBatchView":
+    def view(self, images: Sequence[PreparedImage]) -> SeparateViews:
         """Encode images one by one: none is padded for the sake of another."""
-        return MeanBatchView([self._view_one(image) for image in images])
+        return SeparateViews([self._view_one(image) for image in images])
 
     def _view_one(self, image: PreparedImage) -> "MeanView":
         encoder, is_reduced = self._encoder, self._dtype != torch.float32
@@ -64,17 +65,6 @@ class MeanRegions:
         pixels = (image.pixels.to(device) - mean[:, None, None]) / std[:, None, None]
         with torch.autocast(device.type, dtype=self._dtype, enabled=is_reduced):
             return MeanView(encoder, encoder.feature_map(pixels[None]).float())
-
-
-@dataclass(frozen=True, slots=True)
-class MeanBatchView:
-    """Maps of some images."""
-
-    views: "Sequence[MeanView]"
-
-    def of(self, index: int) -> "MeanView":
-        """One of the images."""
-        return self.views[index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from regionclip.checkpoints import read_checkpoint
-from regionclip.clim_loading import clim_detector_of
 from regionclip.concepts.templates import TEMPLATES
+from regionclip.dense_loading import dense_detector_of
 from regionclip.encoders.text import UnitPrompts, class_embeddings
 from regionclip.encoders.vit import ClipVit
 from regionclip.methods.clim.model import Clim, build
@@ -161,7 +161,7 @@ def test_a_detectors_regions_are_those_numbers() -> None:
     given = torch.from_numpy(golden(CASE)["boxes"])
     rows = ((given >= 0) & (given <= torch.tensor([1, height / width] * 2))).all(dim=1)
     assert rows.sum() >= 5
-    found = clim_detector_of(small).encode_regions(own, given[rows] * width)
+    found = dense_detector_of(small).encode_regions(own, given[rows] * width)
     expected = golden(CASE)["roi_v2"][:20][rows.numpy()]
     check(CASE, "roi_v2[inside]", found, expected, rtol=RTOL)
 

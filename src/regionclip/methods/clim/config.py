@@ -34,6 +34,11 @@ class ClimConfig:
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     """Thresholds, NMS and the number kept."""
 
+    @property
+    def map_regions(self) -> Literal["dense", "layer4"]:
+        """Which of the regions that a map gives are the model's own."""
+        return "layer4" if self.pooling == "attention" else "dense"
+
     def __post_init__(self) -> None:
         if (self.vit is None) == (self.resnet is None):
             raise ValueError("give vit or resnet, one of the two")

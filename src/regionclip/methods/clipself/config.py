@@ -1,6 +1,7 @@
 """What an EVA-02 CLIP with a dense map is made of, and how it sees images and names regions."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from regionclip.data.transforms import Padding
 from regionclip.detections.select import SelectionOptions
@@ -24,6 +25,11 @@ class ClipSelfConfig:
     """Divides the cosine similarity: CLIP's scale, at its limit of 100."""
     selection: SelectionOptions = field(default_factory=SelectionOptions)
     """Thresholds, NMS and the number kept."""
+
+    @property
+    def map_regions(self) -> Literal["dense"]:
+        """Which of the regions that a map gives are the model's own."""
+        return "dense"
 
     def __post_init__(self) -> None:
         if self.longest_side < 1:

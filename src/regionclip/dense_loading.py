@@ -1,5 +1,6 @@
-"""From CLIM's files, and plain CLIPs with a vision transformer, to a detector."""
+"""From CLIM's and CLIPSelf's files, and plain CLIPs with a transformer, to a detector."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -10,9 +11,11 @@ from regionclip.encoders.dense_resnet import DenseClipResNet
 from regionclip.encoders.text import TextEncoder, UnitPrompts
 from regionclip.encoders.vit import ClipVit
 from regionclip.loading_request import FileKind, LoadRequest, OpenFile
+from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
-from regionclip.methods.clim.reading import is_clim_file, read_model
 from regionclip.methods.clim.weights import is_clip
+from regionclip.methods.clipself import reading as clipself
+from regionclip.methods.clipself.model import ClipSelf
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.dense_regions import DenseRegions
@@ -25,30 +28,40 @@ RESNET_SOURCES = ("dense", "layer4")
 """Regions that tell whom the file of a ResNet is for: it could be RegionCLIP's."""
 
 
-def _claims(file: OpenFile, request: LoadRequest) -> bool:
-    if is_clim_file(file.path, file.state):
+def _is_for_clim(file: OpenFile, request: LoadRequest) -> bool:
+    if clim.is_clim_file(file.path, file.state):
         return True
     return request.regions in RESNET_SOURCES and is_clip(file.state)
 
 
-def _open(file: OpenFile, request: LoadRequest) -> Detector:
-    request.refuse_text_weights("runs with its own text tower")
-    request.refuse_region_prompt()
-    model = read_model(file.path, file.state).model.to(request.device).requires_grad_(False)
-    return clim_detector_of(
-        model,
-        proposer=request.proposer,
-        regions=request.regions,
-        dtype=request.dtype,
-        memory_budget=request.memory_budget,
-    )
+def _opened_by(
+    read: Callable[[OpenFile], Clim | ClipSelf],
+) -> Callable[[OpenFile, LoadRequest], Detector]:
+    """What opens a file whose model ``read`` gives."""
+
+    def open_file(file: OpenFile, request: LoadRequest) -> Detector:
+        request.refuse_text_weights("runs with its own text tower")
+        request.refuse_region_prompt()
+        return dense_detector_of(
+            read(file).to(request.device).requires_grad_(False),
+            proposer=request.proposer,
+            regions=request.regions,
+            dtype=request.dtype,
+            memory_budget=request.memory_budget,
+        )
+
+    return open_file
 
 
-CLIM = FileKind(_claims, _open)
+CLIM = FileKind(_is_for_clim, _opened_by(lambda file: clim.read_model(file.path, file.state).model))
+CLIPSELF = FileKind(
+    lambda file, _request: clipself.is_clipself_file(file.path, file.state),
+    _opened_by(lambda file: clipself.read_model(file.path, file.state).model),
+)
 
 
-def clim_detector_of(
-    model: Clim,
+def dense_detector_of(
+    model: Clim | ClipSelf,
     *,
     proposer: Proposer | None = None,
     regions: RegionSource = "map",
@@ -105,11 +118,11 @@ def dense_parts(
 
 
 def _region_embedder(
-    model: Clim, regions: RegionSource, *, dtype: torch.dtype, memory_budget: int
+    model: Clim | ClipSelf, regions: RegionSource, *, dtype: torch.dtype, memory_budget: int
 ) -> RegionEmbedder:
     encoder, padding = model.encoder, model.config.padding
     if regions == "map":
-        regions = "layer4" if model.config.pooling == "attention" else "dense"
+        regions = model.config.map_regions
     if regions == "crops":
         return CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
     if regions == "dense":
@@ -120,5 +133,5 @@ def _region_embedder(
         return MaskAttentionRegions(encoder, dtype=dtype, padding=padding)
     raise ValueError(
         f"{encoder.spec.name} has no regions {regions!r}: 'layer4' is of ResNets, 'mask-attention' "
-        "of vision transformers; use 'map', 'dense' or 'crops'"
+        "of CLIP's ViTs; use 'map', 'dense' or 'crops'"
     )
