@@ -9,7 +9,7 @@ from regionclip.data.square_fitting import SquareFitting
 from regionclip.methods.clim.training_config import ClimTraining
 from regionclip.methods.clipself.training_config import ClipSelfTraining, PseudoLabelTraining
 from regionclip.pairs.crops import GivenRegions, GridCells, RegionDraw
-from regionclip.recipe_settings import DataSource, Measuring, RunSettings
+from regionclip.recipe_settings import DataSource, Measuring, RunSettings, check_weight_ensemble
 from regionclip.training import Optimization
 
 
@@ -43,7 +43,7 @@ class ClimRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
-        _check_share(self.weight_ensemble)
+        check_weight_ensemble(self.weight_ensemble)
         if self.data.proposals is not None:
             raise ValueError(
                 f"data.proposals ({self.data.proposals!r}) is about boxes, and mosaics need none; "
@@ -80,7 +80,7 @@ class ClipSelfRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
-        _check_share(self.weight_ensemble)
+        check_weight_ensemble(self.weight_ensemble)
         if (self.grid is None) == (self.boxes is None):
             raise ValueError(
                 "regions are either cells of grids or the data's boxes; give one of the tables "
@@ -119,9 +119,4 @@ class PseudoLabelRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
-        _check_share(self.weight_ensemble)
-
-
-def _check_share(share: float | None) -> None:
-    if share is not None and not 0 <= share <= 1:
-        raise ValueError(f"weight_ensemble must be in [0, 1], got {share}")
+        check_weight_ensemble(self.weight_ensemble)

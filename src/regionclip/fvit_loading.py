@@ -20,9 +20,9 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
             "region_prompt"
         )
     read = read_model(file.path, file.state)
-    other = None
     if read.has_text_tower:
         request.refuse_text_weights("runs with its own text tower")
+    other = None
     if request.text_weights is not None:
         # not before: what opens any file knows this one
         from regionclip.loading import load

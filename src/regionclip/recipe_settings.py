@@ -67,3 +67,13 @@ class RunSettings:
         for name, least in (("num_workers", 0), ("checkpoint_every", 1), ("log_every", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+
+
+def check_weight_ensemble(share: float | None) -> None:
+    """Refuse weights beyond those that they are to lie between.
+
+    Raises:
+        ValueError: It is not in [0, 1].
+    """
+    if share is not None and not 0 <= share <= 1:
+        raise ValueError(f"weight_ensemble must be in [0, 1], got {share}")

@@ -20,7 +20,7 @@ from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.methods.regionclip.proposal_learner import RpnTraining
 from regionclip.methods.regionclip.transfer import TransferConfig
 from regionclip.proposals.rpn import RpnConfig, RpnSelection
-from regionclip.recipe_settings import DataSource, Measuring, RunSettings
+from regionclip.recipe_settings import DataSource, Measuring, RunSettings, check_weight_ensemble
 from regionclip.regions.embedder import RegionSource
 from regionclip.scoring.objectness import ObjectnessFusion
 from regionclip.settings import settings_from
@@ -88,8 +88,7 @@ class TransferRecipe:
                 f"proposals ({self.proposals!r}) and proposal_training exclude each other: regions "
                 "come from one network"
             )
-        if self.weight_ensemble is not None and not 0 <= self.weight_ensemble <= 1:
-            raise ValueError(f"weight_ensemble must be in [0, 1], got {self.weight_ensemble}")
+        check_weight_ensemble(self.weight_ensemble)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,8 +222,7 @@ class IconsRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
-        if self.weight_ensemble is not None and not 0 <= self.weight_ensemble <= 1:
-            raise ValueError(f"weight_ensemble must be in [0, 1], got {self.weight_ensemble}")
+        check_weight_ensemble(self.weight_ensemble)
         if self.pretraining is not None and self.model.rpn is None:
             raise ValueError("[pretraining] draws regions from [model.rpn], which is missing")
 

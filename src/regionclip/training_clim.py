@@ -19,7 +19,7 @@ from regionclip.evaluation.watching import Watch, judge_regions
 from regionclip.methods.clim.learner import ClimLearner
 from regionclip.methods.clipself.learner import ClipSelfLearner
 from regionclip.methods.clipself.pseudo_labels import PseudoLabelLearner
-from regionclip.recipe_settings import DataSource, Measuring
+from regionclip.recipe_settings import Measuring
 from regionclip.structures import CaptionedBatch
 from regionclip.training import Evaluation, Stage
 from regionclip.training.averaging import StartWeights
@@ -29,6 +29,7 @@ from regionclip.training_data import (
     measured_on,
     open_boxes,
     open_images,
+    open_val,
     training_vocabulary,
 )
 from regionclip.training_run import Run
@@ -47,10 +48,7 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
         resume=run.trainer.resume,
         is_main=run.processes.is_main,
     )
-    source = DataSource(
-        val=recipe.val, val_split=recipe.val_split, val_image_root=recipe.val_image_root
-    )
-    val = measured_on(source, max_images=recipe.measuring.max_images)
+    val = open_val(recipe)
     tower = open_tower(recipe.start, run.device)
     learner = ClimLearner(tower.encoder, recipe.learner)
     student = _Student(run, tower, recipe.weight_ensemble, StartWeights(learner))

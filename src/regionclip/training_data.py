@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from regionclip.clim_recipes import PseudoLabelRecipe
+from regionclip.clim_recipes import ClimRecipe, PseudoLabelRecipe
 from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Dataset, Member, Sample
 from regionclip.data.readers import open_dataset
@@ -39,14 +39,7 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
         ValueError: A path is wrong, a set is empty, an image is missing, or a class that is marked
             novel has boxes to train on.
     """
-    if not source.train:
-        raise ValueError("the recipe names no data to train on; set data.train, or give --data")
-    train = _opened(source.train, source.train_split, source.image_root)
-    if train.num_boxes == 0:
-        raise ValueError(
-            f"{train.source} has no box to train on ({len(train)} images, "
-            f"{len(train.categories)} classes)"
-        )
+    train = _opened_with_boxes(source)
     if source.novel_boxes == "refused":
         _check_no_novel_boxes(train)
     train = _with_boxes_only(train)
@@ -68,8 +61,8 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
     return TrainingData(train, watched(val, base, max_images=max_val_images))
 
 
-def open_val(recipe: PretrainRecipe) -> Dataset | None:
-    """Read and check what pretraining is measured on, if anything.
+def open_val(recipe: PretrainRecipe | ClimRecipe) -> Dataset | None:
+    """Read and check what a run on captions is measured on, if anything.
 
     Raises:
         ValueError: A path is wrong, the set is empty, or an image is missing.
@@ -121,16 +114,21 @@ def open_boxes(source: DataSource) -> Dataset:
     Raises:
         ValueError: A path is wrong, there is no box, or an image is missing.
     """
+    train = _opened_with_boxes(source)
+    _check_images(train, "data.image_root")
+    return train if source.keep_empty else only_annotated(train)
+
+
+def _opened_with_boxes(source: DataSource) -> Dataset:
     if not source.train:
         raise ValueError("the recipe names no data to train on; set data.train, or give --data")
     train = _opened(source.train, source.train_split, source.image_root)
     if train.num_boxes == 0:
         raise ValueError(
-            f"{train.source} has no box to train on ({len(train)} images); CLIPSelf on grids needs "
-            "none"
+            f"{train.source} has no box to train on ({len(train)} images, "
+            f"{len(train.categories)} classes); only clipself on grids needs none"
         )
-    _check_images(train, "data.image_root")
-    return train if source.keep_empty else only_annotated(train)
+    return train
 
 
 def training_vocabulary(

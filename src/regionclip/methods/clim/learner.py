@@ -13,7 +13,7 @@ import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from regionclip.data.transforms import normalized
 from regionclip.encoders.dense import DenseEncoder
@@ -23,6 +23,7 @@ from regionclip.losses import LossSum, image_text_loss
 from regionclip.pairs import caption_id, compose_mosaics
 from regionclip.regions.dense_regions import pool_boxes
 from regionclip.structures import CaptionedBatch
+from regionclip.training.eval_mode import EvalModeLearner
 
 from .training_config import ClimTraining
 
@@ -30,7 +31,7 @@ LARGEST_LOGIT_SCALE = math.log(100)
 """CLIP (arXiv:2103.00020), sec. 2.5: similarities are never multiplied by more than 100."""
 
 
-class ClimLearner(nn.Module):
+class ClimLearner(EvalModeLearner):
     """Learns an image tower, and the logarithm of what its similarities are multiplied by.
 
     Everything computes as in ``eval`` mode; the text tower is frozen, so names keep their vectors.
@@ -48,12 +49,6 @@ class ClimLearner(nn.Module):
             freeze_unread(encoder)
             logit_scale_of(encoder).requires_grad_(True)
         self.train()
-
-    def train(self, mode: bool = True) -> "ClimLearner":
-        """Leave all parts in ``eval`` mode."""
-        super().train(False)
-        self.training = mode
-        return self
 
     def forward(self, batch: CaptionedBatch) -> dict[str, LossSum]:
         """The loss ``contrast``: tiles and single images against all captions, and back.

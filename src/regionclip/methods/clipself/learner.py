@@ -10,7 +10,7 @@ Source: CLIPSelf (arXiv:2310.01403), sec. 3.2.
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from regionclip.data.sampling import mixed_seed
@@ -20,11 +20,12 @@ from regionclip.encoders.unlocking import freeze_unread, module_of, unlock_last_
 from regionclip.losses import LossSum, cosine_distillation_loss
 from regionclip.regions.dense_regions import pool_boxes
 from regionclip.structures import CropBatch
+from regionclip.training.eval_mode import EvalModeLearner
 
 from .training_config import ClipSelfTraining
 
 
-class ClipSelfLearner(nn.Module):
+class ClipSelfLearner(EvalModeLearner):
     """Learns an image tower from images alone.
 
     Everything computes as in ``eval`` mode.
@@ -65,12 +66,6 @@ class ClipSelfLearner(nn.Module):
         unlock_last_groups(encoder, config.unlocked_groups)
         freeze_unread(encoder)
         self.train()
-
-    def train(self, mode: bool = True) -> "ClipSelfLearner":
-        """Leave all parts in ``eval`` mode."""
-        super().train(False)
-        self.training = mode
-        return self
 
     def forward(self, batch: CropBatch) -> dict[str, LossSum]:
         """The loss ``cosine``: of each region's two vectors, a mean over regions."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from regionclip.data.sampling import mixed_seed
@@ -22,11 +22,12 @@ from regionclip.losses.over_processes import sum_of_all
 from regionclip.pairs import check_labels
 from regionclip.regions.dense_regions import pool_boxes
 from regionclip.structures import DetectionBatch
+from regionclip.training.eval_mode import EvalModeLearner
 
 from .training_config import PseudoLabelTraining
 
 
-class PseudoLabelLearner(nn.Module):
+class PseudoLabelLearner(EvalModeLearner):
     """Learns an image tower from boxes with names that a model gave them.
 
     Everything computes as in ``eval`` mode.
@@ -69,12 +70,6 @@ class PseudoLabelLearner(nn.Module):
         unlock_last_groups(encoder, config.unlocked_groups)
         freeze_unread(encoder)
         self.train()
-
-    def train(self, mode: bool = True) -> "PseudoLabelLearner":
-        """Leave all parts in ``eval`` mode."""
-        super().train(False)
-        self.training = mode
-        return self
 
     def forward(self, batch: DetectionBatch) -> dict[str, LossSum]:
         """The loss ``classes``: against names that are drawn for the step, in all processes alike.

@@ -23,12 +23,13 @@ from regionclip.regions.region_head import STRIDE, RegionHead
 from regionclip.regions.valid_cells import map_padding
 from regionclip.scoring.cosine import TEMPERATURE, class_logits
 from regionclip.structures import DetectionBatch
+from regionclip.training.eval_mode import EvalModeLearner
 
 from .class_rows import unit_class_rows
 from .model import cell_boxes
 
 
-class RegionPromptLearner(nn.Module):
+class RegionPromptLearner(EvalModeLearner):
     """Learns the region prompt from boxes of base classes.
 
     Everything else computes as in ``eval`` mode and has no gradient.
@@ -74,12 +75,6 @@ class RegionPromptLearner(nn.Module):
     def prompt(self) -> nn.Parameter:
         """The attention pool's positional embedding, ``(1 + grid * grid, F)``."""
         return self.encoder.visual.attnpool.positional_embedding
-
-    def train(self, mode: bool = True) -> "RegionPromptLearner":
-        """Leave all parts in ``eval`` mode."""
-        super().train(False)
-        self.training = mode
-        return self
 
     def forward(self, batch: DetectionBatch) -> dict[str, LossSum]:
         """The loss ``classes``: cross-entropy over the training classes, a mean over boxes.

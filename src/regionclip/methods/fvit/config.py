@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from regionclip.detections.select import SelectionOptions
-from regionclip.encoders.clip_resnet import OPENAI_MEAN, OPENAI_STD, SPECS, ClipResNetSpec
+from regionclip.encoders.clip_resnet import SPECS, ClipResNetSpec
+from regionclip.encoders.clip_towers import OPENAI_MEAN, OPENAI_STD
 from regionclip.encoders.eva import EVA_SPECS, EvaClipSpec
 from regionclip.encoders.vit import VIT_SPECS, ClipVitSpec
 from regionclip.proposals.rpn import RpnSelection

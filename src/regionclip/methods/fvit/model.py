@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from regionclip.data.transforms import normalize_and_pad
 from regionclip.encoders.shared_norms import SharedBatchNorm
@@ -112,12 +113,9 @@ class Fvit(nn.Module):
         side = max(self.config.image_size, *(max(image.shape[1:]) for image in images))
         divisor = self.tower.size_divisor
         side = -(-side // divisor) * divisor
-        images = [image.to(self.device) for image in images]
-        batch = images[0].new_zeros(len(images), 3, side, side)
-        for row, image in zip(batch, images, strict=True):
-            own = normalize_and_pad([image], mean=self.config.mean, std=self.config.std)[0]
-            row[:, : own.shape[1], : own.shape[2]] = own
-        return batch
+        own = [image.to(self.device) for image in images]
+        batch = normalize_and_pad(own, mean=self.config.mean, std=self.config.std)
+        return F.pad(batch, (0, side - batch.shape[3], 0, side - batch.shape[2]))
 
     @torch.no_grad()
     def maps(self, images: Float[Tensor, "B 3 S S"]) -> FrozenMaps:

@@ -4,22 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.eva import EvaClip
 from regionclip.encoders.vit import ClipVit
-from regionclip.regions.attention_pool import attention_pool
 from regionclip.regions.dense_regions import cell_shares, pool_boxes, pool_masks
+from regionclip.regions.layer4_regions import pool_boxes_with_attention
 
 from .config import TOWERS, FvitConfig
 
 FrozenClip = ClipResNet | ClipVit | EvaClip
-REGIONS_AT_ONCE = 64
-"""Regions that a ResNet's attention pool takes at a time: 200 MB of cells of RN50x64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +114,7 @@ class ResNetTower:
         self, clip_map: Float[Tensor, "B F h w"], boxes: Sequence[Float[Tensor, "_ 4"]]
     ) -> Float[Tensor, "R D"]:
         """See :meth:`FrozenTower.region_features`."""
-        pool, grid = self._encoder.visual.attnpool, self._encoder.spec.pool_grid
-        clip_map = clip_map.float()
-        vectors = [clip_map.new_zeros(0, self._encoder.spec.embed_dim)]
-        for image_map, own in zip(clip_map, boxes, strict=True):
-            for part in own.to(clip_map).split(REGIONS_AT_ONCE):
-                cells = roi_align(
-                    image_map[None], [part], grid, 1 / 32, sampling_ratio=-1, aligned=True
-                )
-                vectors.append(attention_pool(cells, pool))
-        return torch.cat(vectors)
+        return pool_boxes_with_attention(clip_map.float(), boxes, self._encoder.visual.attnpool)
 
 
 class TokenTower:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.text import without_padding
@@ -35,6 +35,7 @@ from regionclip.regions.embedder import RegionEmbedder, embed_regions
 from regionclip.regions.region_head import RegionHead
 from regionclip.scoring.cosine import TEMPERATURE, class_logits
 from regionclip.structures import CaptionedBatch, PreparedImage, Proposals
+from regionclip.training.eval_mode import EvalModeLearner
 
 from .pretrain_config import PretrainConfig
 from .training_regions import image_groups, maps_of_images, region_vectors, unfreeze
@@ -67,7 +68,7 @@ class StudentOutputs:
     images: Float[Tensor, "B D"]
 
 
-class PretrainLearner(nn.Module):
+class PretrainLearner(EvalModeLearner):
     """Learns an image tower from images with captions.
 
     Everything computes as in ``eval`` mode also while training: batch norms are constants. The text
@@ -125,12 +126,6 @@ class PretrainLearner(nn.Module):
         self.requires_grad_(False)
         unfreeze(encoder.visual, freeze_at=config.freeze_at)
         self.train()
-
-    def train(self, mode: bool = True) -> "PretrainLearner":
-        """Leave all parts in ``eval`` mode."""
-        super().train(False)
-        self.training = mode
-        return self
 
     def forward(self, batch: CaptionedBatch) -> dict[str, LossSum]:
         """Losses by name: those of ``config.losses``."""

@@ -37,6 +37,7 @@ from regionclip.regions.attention_pool import attention_pool
 from regionclip.regions.region_head import ImageRegions, LiftedMaps, RegionHead
 from regionclip.scoring.cosine import class_logits
 from regionclip.structures import DetectionBatch, PreparedImage, Targets
+from regionclip.training.eval_mode import EvalModeLearner
 
 from .model import RegionClip, add_detection_heads
 from .training_regions import maps_of_images, unfreeze, with_key_bias
@@ -58,7 +59,7 @@ class RegionOutputs:
     mask_logits: Float[Tensor, "F grid grid"] | None
 
 
-class TransferLearner(nn.Module):
+class TransferLearner(EvalModeLearner):
     """Learns to name and refine regions of base classes.
 
     Everything computes as in ``eval`` mode also while training: batch norms keep their statistics,
@@ -117,12 +118,6 @@ class TransferLearner(nn.Module):
     @property
     def _rows(self) -> Tensor:
         return self.get_parameter("train_embeddings")
-
-    def train(self, mode: bool = True) -> "TransferLearner":
-        """Leave all parts in ``eval`` mode."""
-        super().train(False)
-        self.training = mode
-        return self
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """What an optimiser may move, by the model's own names."""
