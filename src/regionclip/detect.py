@@ -190,7 +190,8 @@ class Detector:
 
         Raises:
             ImageReadError: An image cannot be read; the message names it.
-            ValueError: No classes, no proposals, or a vocabulary of another encoder.
+            ValueError: No classes, no proposals, a vocabulary of another encoder, or options that
+                this model has no part for.
         """
         many = isinstance(images, Sequence) and not isinstance(images, str)
         sources: list[ImageSource] = list(images) if many else [images]  # type: ignore[list-item]

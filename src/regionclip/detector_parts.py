@@ -26,9 +26,9 @@ class DetectOptions:
     """``geometric``: sqrt(class score x objectness), in [0, 1]. ``raw``: RegionCLIP's own
     sqrt(class score x objectness logit), which may exceed 1. ``product``: class score x
     objectness, CORA's. ``none``: the class score, as always for boxes that come without
-    objectness."""
+    objectness; models that score regions in their own way, F-ViT's, take no other."""
     use_box_deltas: bool = False
-    """Refine boxes with the model's regressor; only fine-tuned models have one."""
+    """Refine boxes by the model's offsets; only fine-tuned models, F-ViT's and F-VLM's have any."""
     with_features: bool = False
     """Keep the region vector of each detection."""
     with_masks: bool = False
@@ -71,5 +71,6 @@ class DetectorParts:
     size_rule: SizeRule = "detectron2"
     """How a prepared image's sides are found; ``longest`` asks for ``longest_side`` alone."""
     interpolation: Interpolation = "bilinear"
+    """How its pixels are resized."""
     dense_tower: DenseEncoder | None = None
     """The image tower, if it has a map of its own and takes whole pictures of any size."""

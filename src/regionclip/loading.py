@@ -64,9 +64,10 @@ def load(
 
     Args:
         name: A name that ``regionclip models list`` shows (``"icons"`` ships with the package), the
-            path of a checkpoint (RegionCLIP's, CORA's, CLIM's and CLIPSelf's originals, OpenAI's
-            CLIP, EVA-CLIP's EVA-02, or this package's own), or ``<tag>:<architecture>`` of any
-            open_clip model, such as ``"laion2b_s34b_b88k:ViT-B-16"``.
+            path of a checkpoint (RegionCLIP's, CORA's, CLIM's, CLIPSelf's, F-ViT's and F-VLM's
+            originals, OpenAI's CLIP, EVA-CLIP's EVA-02, or this package's own), or
+            ``<tag>:<architecture>`` of any open_clip model, such as
+            ``"laion2b_s34b_b88k:ViT-B-16"``.
         device: As PyTorch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: What the image towers and region head compute in; scores are always float32.
         proposals: Where boxes come from: a proposer of your own, or what :func:`open_proposals`
@@ -79,8 +80,9 @@ def load(
             trained for. ``mask-attention``: vision transformers; slow.
         region_prompt: File of a region prompt, CORA's, to pool regions of ``map`` with: of any CLIP
             with a ResNet of the size that it was trained on.
-        text_weights: Another model to take the text tower from, for fine-tuned originals, which
-            carry none; theirs was OpenAI's CLIP of the same architecture.
+        text_weights: Another model to take the text tower from, for originals that carry none.
+            Of RegionCLIP's fine-tuned files it was OpenAI's CLIP of the same architecture, of
+            F-ViT's and F-VLM's that of the CLIP that was frozen.
         options: Memory, and who is told of downloads; ``None`` takes the defaults.
 
     Raises:
