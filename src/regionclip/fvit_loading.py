@@ -6,6 +6,7 @@ from regionclip.detect import DetectOptions, Detector
 from regionclip.detector_parts import DetectorParts
 from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts, encode_texts
 from regionclip.loading_request import FileKind, LoadOptions, LoadRequest, OpenFile
+from regionclip.methods import known_weights
 from regionclip.methods.fvit.detecting import FvitLocalizer, FvitRegions, FvitScorer
 from regionclip.methods.fvit.model import Fvit
 from regionclip.methods.fvit.reading import ReadFvit, is_fvit_file, read_model
@@ -96,7 +97,14 @@ def fvit_text_of(read: ReadFvit, other: Detector | None = None) -> TextEncoder:
     """
     tower = read.model.tower
     if other is None:
-        return read.model.encoder if read.has_text_tower else MissingTextTower(tower.name)
+        if read.has_text_tower:
+            return read.model.encoder
+        lenders = (
+            name
+            for name, entry in known_weights().items()
+            if entry.encoder == tower.name and not entry.variant
+        )
+        return MissingTextTower(tower.name, lender=next(lenders, None))
     width = encode_texts(other.parts.encoder, ["a"]).shape[1]
     if width != tower.embed_dim:
         raise ValueError(

@@ -50,8 +50,9 @@ class ConceptsBuild:
     teacher: Annotated[str | None, optional("NAME|FILE")] = None
     """Model that matches regions to concepts; by default the student's vectors serve both."""
     templates: Annotated[str, value("NAME|TEXT|FILE")] = "imagenet80"
-    """Prompts that concepts are put into: imagenet80, openai80, photo, none, your own such as 'a
-    photo of a {}.', or a file of them. The vectors of all prompts are averaged."""
+    """Prompts that concepts are put into: imagenet80, openai80, vild63, name-and-photo, photo,
+    none, your own such as 'a photo of a {}.', or a file of them. The vectors of all prompts are
+    averaged."""
     keep: Literal["nouns", "phrases"] = "nouns"
     """'phrases' keeps the adjectives: 'small red umbrella'."""
     min_count: Annotated[int, value("N")] = 5

@@ -29,8 +29,9 @@ class DetectingOptions(ModelCommand):
     """Names of the rows of a file of class embeddings, such as RegionCLIP's *_cls_emb.pth, which
     holds none: as for --classes. The model must be the one that the embeddings were made with."""
     templates: Annotated[str | None, optional("NAME|TEXT|FILE")] = None
-    """Prompts that names are put into: imagenet80, openai80, photo, none, your own such as 'a photo
-    of a {}.', or a file of them. By default those that the model was made for."""
+    """Prompts that names are put into: imagenet80, openai80, vild63, name-and-photo, photo, none,
+    your own such as 'a photo of a {}.', or a file of them. By default those that the model was made
+    for."""
     min_score: Annotated[float | None, optional("SCORE")] = None
     """Lowest score of a detection, 0 to 1. By default the model's."""
     nms_iou: Annotated[float | None, optional("IOU")] = None

@@ -30,8 +30,9 @@ class EmbedConcepts:
     model: Annotated[str, value("NAME|FILE")] = DEFAULT_MODEL
     """Whose text tower encodes: a name that 'regionclip models list' shows, or a checkpoint."""
     templates: Annotated[str, value("NAME|TEXT|FILE")] = "imagenet80"
-    """Prompts that names are put into: imagenet80, openai80, photo, none, your own such as 'a photo
-    of a {}.', or a file of them. The vectors of all prompts are averaged."""
+    """Prompts that names are put into: imagenet80, openai80, vild63, name-and-photo, photo, none,
+    your own such as 'a photo of a {}.', or a file of them. The vectors of all prompts are
+    averaged."""
     batch_size: Annotated[int, value("N")] = 256
     """Prompts encoded at a time."""
     device: Annotated[str, value("NAME")] = "auto"

@@ -52,10 +52,7 @@ def clip_spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
         image_size = 32 * math.isqrt(len(encoder["visual.attnpool.positional_embedding"]) - 1)
         text = text_shapes_of(encoder) if "text_projection" in encoder else None
     except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"{source} has a CLIP encoder without {error}, or with it in another shape; is the "
-            "file complete?"
-        ) from error
+        raise untold(error, f"{source} has a CLIP encoder") from error
     stages = [num_blocks(encoder, rf"visual\.layer{stage}\.") for stage in range(1, 5)]
     layers = (stages[0], stages[1], stages[2], stages[3])
     width = channels // 32
@@ -78,6 +75,18 @@ def clip_spec_of(encoder: Mapping[str, Tensor], source: str) -> ClipResNetSpec:
         **text,
     )
     return next((spec for spec in SPECS.values() if spec == replace(seen, name=spec.name)), seen)
+
+
+def untold(error: Exception, what: str) -> CheckpointError:
+    """What to say where tensors do not tell an architecture.
+
+    Args:
+        error: A ``KeyError`` for a tensor that is missing, or why shapes fit none.
+        what: What the tensors are of, and where: ``own.pt has a CLIP``.
+    """
+    if isinstance(error, KeyError):
+        return CheckpointError(f"{what} without {error}; is the file complete?")
+    return CheckpointError(f"{what} of shapes that fit no architecture: {error}")
 
 
 class TextShapes(TypedDict):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
 
-from .clip_weights import num_blocks, text_shapes_of
+from .clip_weights import num_blocks, text_shapes_of, untold
 from .eva import EVA_SPECS, EvaClipSpec
 
 _BEGINNINGS = (("visual.trunk.", "visual."), ("text.", ""))
@@ -86,10 +86,7 @@ def eva_spec_of(tensors: Mapping[str, Tensor], source: str) -> EvaClipSpec:
             **text_shapes_of(tensors),
         )
     except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(
-            f"{source} has an EVA-02 CLIP without {error}, or with it in another shape; is the "
-            "file complete?"
-        ) from error
+        raise untold(error, f"{source} has an EVA-02 CLIP") from error
     named = f"EVA02-{seen.layers}x{width}-{patch_size}"
     for name, spec in EVA_SPECS.items():
         if replace(spec, name="") == seen:

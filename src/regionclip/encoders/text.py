@@ -126,9 +126,15 @@ class MissingTextTower:
 
     reading = ""
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, *, lender: str | None = None) -> None:
+        """Say where a text tower is to be had.
+
+        Args:
+            architecture: Of the image tower.
+            lender: Known name of a model that has its text tower; ``None``: OpenAI's.
+        """
         self.encoder_id = f"{architecture}:no-text-tower"
-        self._architecture = architecture
+        self._lender = f"openai:{architecture}" if lender is None else lender
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
         """Raise.
@@ -138,8 +144,8 @@ class MissingTextTower:
         """
         raise ValueError(
             f"this file carries no text tower, so it knows its own classes only, not "
-            f"{list(texts[:1])}; load it with text_weights='openai:{self._architecture}' (the "
-            "command line: --text-weights) to name any class"
+            f"{list(texts[:1])}; load it with text_weights={self._lender!r} (the command "
+            "line: --text-weights) to name any class"
         )
 
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:

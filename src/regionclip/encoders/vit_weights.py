@@ -8,9 +8,7 @@ from typing import Literal
 from open_clip.model import convert_weights_to_lp
 from torch import Tensor, nn
 
-from regionclip.checkpoints import CheckpointError
-
-from .clip_weights import num_blocks, text_shapes_of
+from .clip_weights import num_blocks, text_shapes_of, untold
 from .vit import VIT_SPECS, ClipVitSpec
 
 Activation = Literal["quick_gelu", "gelu"]
@@ -65,10 +63,7 @@ def vit_spec_of(
             **text_shapes_of(state),
         )
     except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(
-            f"{source} has a CLIP ViT without {error}, or with it in another shape; is the file "
-            "complete?"
-        ) from error
+        raise untold(error, f"{source} has a CLIP ViT") from error
     named = f"ViT-{seen.layers}x{width}-{patch_size}"
     for name, spec in VIT_SPECS.items():
         if replace(spec, name="", quick_gelu=seen.quick_gelu) == seen:
