@@ -9,8 +9,8 @@ from tyro.conf import Positional
 
 from regionclip.cli.console import UsageError, console, downloads, errors, print_table, progress
 from regionclip.cli.devices import checked_device
-from regionclip.cli.files import replacing
 from regionclip.cli.options import optional, value
+from regionclip.whole_files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

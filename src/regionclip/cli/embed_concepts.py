@@ -43,9 +43,9 @@ class EmbedConcepts:
 
         from regionclip.cli.classes import parse_names, parse_templates
         from regionclip.cli.devices import checked_device
-        from regionclip.cli.files import replacing
         from regionclip.loading import LoadOptions, load
         from regionclip.vocabulary import Vocabulary
+        from regionclip.whole_files import replacing
 
         if self.output.suffix not in (".safetensors", ".pth"):
             raise UsageError(f"--output {self.output}: must end in .safetensors or .pth")

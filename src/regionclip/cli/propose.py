@@ -10,10 +10,10 @@ from tyro.conf import Positional
 from regionclip.cli.console import UsageError, console, downloads, errors, progress
 from regionclip.cli.contents import known_by
 from regionclip.cli.devices import checked_device
-from regionclip.cli.files import replacing
 from regionclip.cli.journal import Journal
 from regionclip.cli.options import optional, value
 from regionclip.cli.running import in_halves
+from regionclip.whole_files import replacing
 
 if TYPE_CHECKING:
     from regionclip.cli.proposal_parts import Part
