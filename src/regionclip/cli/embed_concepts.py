@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from regionclip.cli.console import UsageError, console, downloads, progress
-from regionclip.cli.options import optional, value
+from regionclip.cli.options import check_counts, optional, value
 from regionclip.cli.running import DEFAULT_MODEL
 
 
@@ -49,8 +49,7 @@ class EmbedConcepts:
 
         if self.output.suffix not in (".safetensors", ".pth"):
             raise UsageError(f"--output {self.output}: must end in .safetensors or .pth")
-        if self.batch_size < 1:
-            raise UsageError(f"--batch-size must be at least 1, got {self.batch_size}")
+        check_counts(self, "batch_size")
         names, templates = parse_names(self.names), parse_templates(self.templates)
         device = checked_device(self.device)
         with downloads() as show:
