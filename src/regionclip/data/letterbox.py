@@ -2,19 +2,7 @@
 
 from PIL import Image
 
-from .transforms import FILTERS, Interpolation
-
-
-def longest_side_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Both sides once the longer one is ``longest``; in the order of ``size``, at least 1.
-
-    Halves are rounded to even numbers, as Python does.
-
-    Source: CLIPSelf (arXiv:2310.01403), sec. 4.1; wusize/CLIPSelf@1c7fe9c (rounding).
-    """
-    scale = longest / max(size)
-    first, second = (max(round(side * scale), 1) for side in size)
-    return first, second
+from .transforms import FILTERS, Interpolation, longest_size
 
 
 def fit_at_corner(
@@ -40,7 +28,7 @@ def letterbox(
 
 
 def _fitted(picture: Image.Image, side: int, interpolation: Interpolation) -> Image.Image:
-    size = longest_side_size(picture.size, side)
+    size = longest_size(picture.size, side)
     return picture.resize(size, FILTERS[interpolation])
 
 

@@ -15,9 +15,9 @@ from torchvision.transforms.functional import resize
 
 from regionclip.data.datasets import Sample
 from regionclip.data.images import read_image
-from regionclip.data.letterbox import fit_at_corner, longest_side_size
+from regionclip.data.letterbox import fit_at_corner
 from regionclip.data.segment_maps import mask_extents, segment_masks
-from regionclip.data.transforms import normalized, pixels_of
+from regionclip.data.transforms import longest_size, normalized, pixels_of
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.pairs.crops import cut_crops, enlarged
 from regionclip.regions.inputs import boxes_input
@@ -137,7 +137,7 @@ def masks_on_grid(
 
     Source: wusize/CLIPSelf@1c7fe9c: bicubic, the longest side to the grid's, then ``> 0``.
     """
-    height, width = longest_side_size((int(masks.shape[1]), int(masks.shape[2])), cells)
+    height, width = longest_size((int(masks.shape[1]), int(masks.shape[2])), cells)
     grid = torch.zeros(len(masks), cells, cells, dtype=torch.bool)
     if len(masks):
         resized = resize(
