@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regionclip.data.datasets import Dataset, Sample
@@ -43,29 +43,29 @@ def guesses_per_region(num_classes: int) -> int:
     return min(max(RANKS), num_classes)
 
 
-def mean_class_accuracy(
-    is_right: Bool[Tensor, " R"],
-    labels: Int[Tensor, " R"],
-    *,
-    dtype: torch.dtype = torch.float64,
-) -> float:
-    """The share of regions named right, per class that occurs, and the mean over classes.
+def class_shares(is_right: Bool[Tensor, " R"], labels: Int[Tensor, " R"]) -> Float[Tensor, " C"]:
+    """The share of regions named right, per class that occurs, in the order of labels.
 
     Args:
         is_right: Per region.
         labels: Its true class.
-        dtype: What a class's share is rounded to; the original's is ``float16``.
+
+    Returns:
+        In [0, 1], float64; the original rounds them to float16.
+    """
+    shares = [is_right[labels == label].double().mean() for label in labels.unique()]
+    return torch.stack(shares) if shares else torch.zeros(0, dtype=torch.float64)
+
+
+def mean_class_accuracy(is_right: Bool[Tensor, " R"], labels: Int[Tensor, " R"]) -> float:
+    """The mean of :func:`class_shares`, whose arguments it has, over classes.
 
     Returns:
         In [0, 1]; NaN without regions.
 
     Source: CLIPSelf (arXiv:2310.01403), sec. 4.1 (mAcc).
     """
-    shares = [
-        float(is_right[labels == label].double().mean().to(dtype))
-        for label in labels.unique().tolist()
-    ]
-    return mean_of(shares)
+    return mean_of(class_shares(is_right, labels).tolist())
 
 
 def evaluate_boxes(dataset: Dataset, detections: Iterable[Detections]) -> EvaluationReport:

@@ -124,16 +124,12 @@ def square_image(sample: Sample, side: int) -> PreparedImage:
     return PreparedImage(pixels_of(fit_at_corner(picture, side)), (longest, longest), sample.name)
 
 
-def masks_on_grid(
-    masks: Bool[Tensor, "N H W"], cells: int, *, antialias: bool = False
-) -> Bool[Tensor, "N g g"]:
+def masks_on_grid(masks: Bool[Tensor, "N H W"], cells: int) -> Bool[Tensor, "N g g"]:
     """Masks in the upper left of a square grid; a cell counts where anything is left of a mask.
 
     Args:
         masks: Over an image.
         cells: Rows and columns of the grid.
-        antialias: Smooth masks before they are looked up, as torchvision does by default since
-            0.17; the published figures are from before.
 
     Source: wusize/CLIPSelf@1c7fe9c: bicubic, the longest side to the grid's, then ``> 0``.
     """
@@ -144,7 +140,8 @@ def masks_on_grid(
             masks[:, None].float(),
             [height, width],
             interpolation=InterpolationMode.BICUBIC,
-            antialias=antialias,
+            # torchvision smooths first since 0.17; the published figures are from before
+            antialias=False,
         )
         grid[:, :height, :width] = resized[:, 0] > 0
     return grid

@@ -3,13 +3,17 @@
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import resize
 
 from regionclip.data.transforms import pixels_of
+from regionclip.evaluation import naming_regions
 from tests.parity import comparing
 from tests.parity.comparing import module_at, parity_folder, seed
 
@@ -44,6 +48,19 @@ def normalized(images: Tensor) -> Tensor:
     """By CLIP's mean and deviation."""
     mean, std = (images.new_tensor(each)[:, None, None] for each in (MEAN, STD))
     return (images - mean) / std
+
+
+def smooth_masks(patch: pytest.MonkeyPatch) -> None:
+    """Have masks smoothed before they are looked up on a grid.
+
+    So does the newer torchvision that the numbers were made with.
+    """
+
+    def smoothly(masks: Tensor, size: list[int], **given: Any) -> Tensor:
+        given["antialias"] = True
+        return resize(masks, size, **given)
+
+    patch.setattr(naming_regions, "resize", smoothly)
 
 
 def toy_pictures() -> list[Image.Image]:
