@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regionclip.data.datasets import Dataset, Sample
+from regionclip.detections.box_coder import of_areas
 from regionclip.structures import Detections
 
 from .counts import split_counts
@@ -20,7 +21,10 @@ SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
 Source: wusize/CLIPSelf@1c7fe9c ``--min-size 8 --max-size 1024``.
 """
 MOST_REGIONS = 100
-"""Of an image."""
+"""Of an image; more are not asked for.
+
+Source: wusize/CLIPSelf@1c7fe9c (panoptic data set).
+"""
 GROUPS = {"": ("thing", "stuff", ""), "_thing": ("thing",), "_stuff": ("stuff",)}
 
 
@@ -30,11 +34,10 @@ def asked_rows(sample: Sample) -> Int[Tensor, " R"]:
     Crowds are none, nor boxes that are too small or too large; of the others the first
     :data:`MOST_REGIONS`.
     """
-    boxes = sample.objects.boxes
-    sides = boxes[:, 2:] - boxes[:, :2]
-    areas = sides.prod(dim=1)
-    is_asked = (areas >= SMALLEST_SIDE**2) & (areas <= LARGEST_SIDE**2)
-    is_asked &= (sides > 0).all(dim=1) & ~sample.objects.is_crowd
+    is_asked = of_areas(
+        sample.objects.boxes, smallest_side=SMALLEST_SIDE, largest_side=LARGEST_SIDE
+    )
+    is_asked &= ~sample.objects.is_crowd
     return is_asked.nonzero()[:MOST_REGIONS, 0]
 
 
