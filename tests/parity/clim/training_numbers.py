@@ -1,4 +1,4 @@
-"""CLIM's and CLIPSelf's training numbers, and the small data set that they were made on."""
+"""The numbers of CLIM, CLIPSelf and F-ViT, and the pictures and data that they were made on."""
 
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +22,8 @@ golden = partial(comparing.golden, SYSTEM)
 """See :func:`tests.parity.comparing.golden`."""
 check = partial(comparing.check, SYSTEM)
 """See :func:`tests.parity.comparing.check`."""
+manifest = partial(comparing.manifest, SYSTEM)
+"""See :func:`tests.parity.comparing.manifest`."""
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's."""
