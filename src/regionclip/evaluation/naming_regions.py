@@ -33,6 +33,7 @@ THING_MARGIN = 1.5
 Source: wusize/CLIPSelf@1c7fe9c.
 """
 CROPS_AT_ONCE = 64
+"""Of an image, so that memory does not depend on how many there are."""
 
 
 @torch.inference_mode()
