@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 from regionclip.concepts.class_names import builtin_names
 from regionclip.methods.fvit.model import Fvit
 from regionclip.methods.fvit.reading import read_model
-from tests.parity.comparing import parity_folder, seed
+from tests.parity.comparing import seed
 
 from .training_numbers import (
-    SYSTEM,
     check,
+    embedding_file,
     golden,
     manifest,
     normalized,
@@ -37,14 +36,6 @@ _FILES = {
 """The detector's manifest, and that of the CLIP that is frozen in it."""
 _IMAGE_SEEDS = {FVIT: 400_000, FVLM: 500_000}
 TOWER = "backbone.visual."
-
-
-def embedding_file(name: str) -> Path:
-    """A file of text vectors; skips the test where it is not there."""
-    path = parity_folder() / SYSTEM / "embeddings" / name
-    if not path.is_file():
-        pytest.skip(f"no text vectors: {path} is not there")
-    return path
 
 
 def detector_state(case: Case) -> dict[str, Tensor]:

@@ -36,6 +36,14 @@ def stand_ins() -> ModuleType:
     return module_at("clim_synthetic_checkpoint", parity_folder() / "synthetic_checkpoint.py")
 
 
+def embedding_file(name: str) -> Path:
+    """A file of text vectors; skips the test where it is not there."""
+    path = parity_folder() / SYSTEM / "embeddings" / name
+    if not path.is_file():
+        pytest.skip(f"no text vectors: {path} is not there")
+    return path
+
+
 def picture(height: int, width: int, number: int) -> Image.Image:
     """A deterministic picture, RGB."""
     return Image.fromarray(stand_ins().image(height, width, number))
