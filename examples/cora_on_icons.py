@@ -14,11 +14,12 @@ and all classes. A run that was interrupted goes on where it stopped. Writes tab
 import argparse
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from examples.forgetting_on_icons import draw_data, mean_and_spread
+from examples.forgetting_on_icons import draw_data
+from examples.measured_once import Figures, claim, known, publish, study_parser, table_of
 
 import regionclip
 from regionclip.cli import main as command
@@ -35,8 +36,7 @@ from regionclip.train import MODEL, train
 from regionclip.training_cora import PROMPT
 from regionclip.vocabulary import Vocabulary
 
-Figures = dict[str, float]
-FIGURES = ("ap50_base", "ap50_novel", "ap50_all")
+COLUMNS = {"base AP50": "ap50_base", "novel AP50": "ap50_novel", "all AP50": "ap50_all"}
 LONGEST_SIDE = 512
 WORD = "object"
 """What every query is told where none is told what lies under its anchor."""
@@ -79,10 +79,7 @@ class Study:
 
     def known(self, row: str, seed: int) -> Figures:
         """Figures of a row; measured once."""
-        path = self.folder / f"{row}-{seed}.json"
-        if not path.exists():
-            path.write_text(json.dumps(self.measured(row, seed), indent=1))
-        return json.loads(path.read_text())
+        return known(self.folder, f"{row}-{seed}", lambda: self.measured(row, seed))
 
     def measured(self, row: str, seed: int) -> Figures:
         """Train what a row is about, and measure it."""
@@ -247,47 +244,36 @@ def main() -> None:
         steps=options.steps,
         shortest_side=options.shortest_side,
     )
+    claim(options, free=("rows",))
     draw_data(study.data, options.scenes)
     rows = {name: title for name, title in (NAMING | DETECTION).items() if name in options.rows}
     for seed in range(options.seeds):
         for row in rows:
             study.known(row, seed)
-    known = {
-        title: [study.known(row, seed) for seed in range(options.seeds)]
-        for row, title in rows.items()
-    }
+    found = {row: [study.known(row, seed) for seed in range(options.seeds)] for row in rows}
+    naming, detection = (
+        {title: found.get(row, []) for row, title in titles.items()}
+        for titles in (NAMING, DETECTION)
+    )
     lines = [
-        *table_of("naming of given boxes", known, NAMING.values()),
+        *table_of("naming of given boxes", naming, COLUMNS),
         "",
-        *table_of("detection", known, DETECTION.values()),
+        *table_of("detection", detection, COLUMNS),
     ]
-    (study.folder / "table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    publish(study.folder, lines)
 
 
 def parser() -> argparse.ArgumentParser:
     """What may be told on the command line."""
-    parser = argparse.ArgumentParser(description="Measure what CORA's parts are worth, on icons.")
-    parser.add_argument("--seeds", type=int, default=3)
+    about = "Measure what CORA's parts are worth, on icons."
+    parser = study_parser(about, output="runs/cora")
     parser.add_argument("--rows", nargs="+", default=[*NAMING, *DETECTION], help="those wanted")
     parser.add_argument("--start", default="icons", help="name or file of a CLIP")
     parser.add_argument("--prompt-steps", type=int, default=200)
     parser.add_argument("--steps", type=int, default=400, help="of each localiser and network")
     parser.add_argument("--scenes", type=int, default=400, help="to train on; a quarter to test on")
     parser.add_argument("--shortest-side", type=int, default=160, help="pixels of a scene")
-    parser.add_argument("--output", type=Path, default=Path("runs/cora"))
     return parser
-
-
-def table_of(what: str, known: Mapping[str, Sequence[Figures]], titles: Iterable[str]) -> list[str]:
-    """Mean and standard deviation over seeds, in percent."""
-    lines = [f"| {what} | seeds | base AP50 | novel AP50 | all AP50 |", "|---|---|---|---|---|"]
-    for title in titles:
-        rows = known.get(title, [])
-        if rows:
-            cells = [mean_and_spread([row[figure] for row in rows]) for figure in FIGURES]
-            lines.append(f"| {title} | {len(rows)} | {' | '.join(cells)} |")
-    return lines
 
 
 if __name__ == "__main__":

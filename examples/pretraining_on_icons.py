@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from examples.forgetting_on_icons import draw_data, fine_tune, mean_and_spread
+from examples.forgetting_on_icons import draw_data, fine_tune
+from examples.measured_once import Figures, claim, known, publish, study_parser, table_of
 
 import regionclip
 from regionclip.cli import main as command
@@ -33,7 +34,6 @@ from regionclip.recipes import read_recipe
 from regionclip.train import train
 from regionclip.training.checkpoints import MODEL
 
-Figures = dict[str, float]
 Run = tuple[str, int]
 """A row's letter, or ``transfer-`` and the letter, and a seed."""
 REGIONS = 10
@@ -190,11 +190,8 @@ class Study:
     def known(self, run: Run) -> Figures:
         """Figures of a row, or of a row after transfer learning; measured once."""
         name, seed = run
-        path = self.folder / f"{name}-{seed}.json"
-        if not path.exists():
-            measure = self.transferred if name.startswith("transfer-") else self.measured
-            path.write_text(json.dumps(measure(name[-1], seed), indent=1))
-        return json.loads(path.read_text())
+        measure = self.transferred if name.startswith("transfer-") else self.measured
+        return known(self.folder, f"{name}-{seed}", lambda: measure(name[-1], seed))
 
     def measured(self, letter: str, seed: int) -> Figures:
         """Figures of a row in new scenes, with the proposals of the model that ships."""
@@ -230,6 +227,7 @@ def main() -> None:
         shortest_side=options.shortest_side,
         teacher_side=options.teacher_side,
     )
+    claim(options, free=("rows", "processes", "threads"))
     if not study.captions.exists():
         write_coco(study.captions.parent, num_scenes=options.scenes, seed=80)
     draw_data(study.boxes, options.transfer_scenes)
@@ -247,8 +245,7 @@ def main() -> None:
         with ProcessPoolExecutor(options.processes, get_context("spawn"), *limits) as processes:
             carry_out(study, runs, transfers, processes.map)
     lines = tables({run: study.known(run) for run in runs + transfers})
-    (study.folder / "table.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    publish(study.folder, lines)
 
 
 def carry_out(
@@ -268,8 +265,8 @@ def carry_out(
 
 def parser() -> argparse.ArgumentParser:
     """What may be told on the command line."""
-    parser = argparse.ArgumentParser(description="Measure what pretraining is worth, on icons.")
-    parser.add_argument("--seeds", type=int, default=3)
+    about = "Measure what pretraining is worth, on icons."
+    parser = study_parser(about, output="runs/pretraining")
     parser.add_argument("--rows", default="bcdefgh", help="letters of the rows wanted, besides a")
     parser.add_argument("--start", type=Path, help="a caption-trained model, instead of one a seed")
     parser.add_argument("--caption-steps", type=int, default=800)
@@ -282,30 +279,21 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher-side", type=int, default=256, help="pixels, teachers")
     parser.add_argument("--processes", type=int, default=1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="of each of several processes")
-    parser.add_argument("--output", type=Path, default=Path("runs/pretraining"))
     return parser
 
 
-def tables(known: Mapping[Run, Figures]) -> list[str]:
+def tables(found: Mapping[Run, Figures]) -> list[str]:
     """One of the models, one of what transfer learning makes of them."""
     models: dict[str, list[Figures]] = {}
     after: dict[str, list[Figures]] = {}
-    for (name, _), figures in known.items():
+    for (name, _), figures in found.items():
         title = f"({name[-1]}) {TITLES[name[-1]]}"
         if name.startswith("transfer-"):
             after.setdefault(f"transfer from {title}", []).append(figures)
         else:
             models.setdefault(title, []).append(figures)
-    return [*table_of(models, FIGURES), "", *table_of(after, TRANSFER_FIGURES)]
-
-
-def table_of(results: Mapping[str, list[Figures]], figures: tuple[str, ...]) -> list[str]:
-    """Mean and standard deviation over seeds, in percent."""
-    lines = [f"| row | seeds | {' | '.join(figures)} |", "|---" * (2 + len(figures)) + "|"]
-    for name, rows in results.items():
-        cells = [mean_and_spread([row[figure] for row in rows]) for figure in figures]
-        lines.append(f"| {name} | {len(rows)} | {' | '.join(cells)} |")
-    return lines
+    columns, columns_after = ({each: each for each in own} for own in (FIGURES, TRANSFER_FIGURES))
+    return [*table_of("row", models, columns), "", *table_of("row", after, columns_after)]
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from regionclip.detect import Detector
 from regionclip.detections.select import SelectionOptions
-from regionclip.encoders.eva import EvaClipSpec
-from regionclip.encoders.vit import ClipVitSpec
 from regionclip.methods.fvit.config import FvitConfig
 from regionclip.methods.fvit.model import Fvit, build
 from regionclip.proposals.rpn import RpnSelection
 from regionclip.structures import Detections, ImageSource
 
+from . import tiny_dense, tiny_eva
 from .tiny_clip import TINY, randomize_norms
 
 TINY_FVLM = FvitConfig(
@@ -53,34 +52,9 @@ def detect_one(
     return found
 
 
-TINY_VIT = ClipVitSpec(
-    name="tiny-vit",
-    embed_dim=12,
-    image_size=32,
-    patch_size=8,
-    width=16,
-    head_width=8,
-    layers=12,
-    text_width=16,
-    text_heads=2,
-    text_layers=1,
-    context_length=16,
-    vocab_size=600,
-)
-TINY_EVA = EvaClipSpec(
-    name="tiny-eva",
-    embed_dim=12,
-    image_size=32,
-    patch_size=8,
-    width=16,
-    head_width=8,
-    layers=12,
-    text_width=16,
-    text_heads=2,
-    text_layers=1,
-    context_length=16,
-    vocab_size=600,
-)
+# the pyramid takes maps of four of twelve blocks
+TINY_VIT = replace(tiny_dense.TINY_VIT, embed_dim=12, layers=12)
+TINY_EVA = replace(tiny_eva.TINY_EVA, embed_dim=12, layers=12, text_width=16, text_heads=2)
 TINY_FVIT = replace(
     TINY_FVLM,
     resnet=None,

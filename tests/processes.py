@@ -8,11 +8,13 @@ tested in ``test_train_transfer.py`` and ``cli/test_evaluate_processes.py``.
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from signal import SIGKILL
+from time import monotonic
 
 import torch
 
@@ -24,10 +26,11 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def start_together(
+@contextmanager
+def started_together(
     work: Callable[..., int | None], *arguments: object, logs: Path, count: int = 2
-) -> list[ForkServerProcess]:
-    """Call ``work(*arguments)`` in each of some processes.
+) -> Iterator[list[ForkServerProcess]]:
+    """Call ``work(*arguments)`` in each of some processes; none of them outlives the block.
 
     Args:
         work: A function of a module; what it returns is the exit status.
@@ -41,12 +44,19 @@ def start_together(
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     address |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     started = []
-    for rank in map(str, range(count)):
-        environment = address | {"RANK": rank, "LOCAL_RANK": rank}
-        own = (environment, Path.cwd(), logs.resolve() / f"{rank}.log", work, arguments)
-        started.append(_SERVER.Process(target=_work, args=own))
-        started[-1].start()
-    return started
+    try:
+        for rank in map(str, range(count)):
+            environment = address | {"RANK": rank, "LOCAL_RANK": rank}
+            own = (environment, Path.cwd(), logs.resolve() / f"{rank}.log", work, arguments)
+            started.append(_SERVER.Process(target=_work, args=own))
+            started[-1].start()
+        yield started
+    finally:
+        # whoever hangs would be waited for when pytest ends, for ever
+        for each in started:
+            if each.is_alive():
+                each.kill()
+                each.join()
 
 
 def _work(
@@ -71,20 +81,21 @@ def run_command(*words: str) -> int:
 
 
 def run_together(work: Callable[..., int | None], *arguments: object, logs: Path) -> None:
-    """As :func:`start_together`, until all have ended well."""
-    started = start_together(work, *arguments, logs=logs)
-    for each in started:
-        each.join(timeout=200)
-    said = "".join(log.read_text() for log in sorted(logs.glob("*.log")))
-    assert [each.exitcode for each in started] == [0] * len(started), said
+    """As :func:`started_together`, until all have ended well."""
+    with started_together(work, *arguments, logs=logs) as started:
+        give_up = monotonic() + 200
+        for each in started:
+            each.join(timeout=max(give_up - monotonic(), 0))
+        said = "".join(log.read_text() for log in sorted(logs.glob("*.log")))
+        assert [each.exitcode for each in started] == [0] * len(started), said
 
 
 def run_until_killed(work: Callable[..., int | None], *arguments: object, logs: Path) -> None:
-    """As :func:`start_together`; process 0 kills itself, and the others are stopped."""
-    started = start_together(work, *arguments, logs=logs)
-    started[0].join(timeout=200)
-    assert started[0].exitcode == -SIGKILL, (logs / "0.log").read_text()
-    for each in started[1:]:
-        each.terminate()
-        each.join(timeout=120)
-        assert each.exitcode != 0
+    """As :func:`started_together`; process 0 kills itself, and the others are stopped."""
+    with started_together(work, *arguments, logs=logs) as started:
+        started[0].join(timeout=200)
+        assert started[0].exitcode == -SIGKILL, (logs / "0.log").read_text()
+        for each in started[1:]:
+            each.terminate()
+            each.join(timeout=120)
+            assert each.exitcode not in (0, None)

@@ -1,6 +1,8 @@
 import json
 import runpy
 import sys
+from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,14 @@ def test_pretraining_on_icons_leaves_its_tables_and_measures_once(
     measured.write_text(json.dumps(json.loads(measured.read_text()) | {"named_all": 0.125}))
     monkeypatch.setattr("regionclip.evaluation.icons.evaluate_icons", None)
     runpy.run_module("examples.pretraining_on_icons", run_name="__main__")
-    assert "| (b) pretrained | 1 | 12.5 |" in (tmp_path / "table.md").read_text()
+    table = (tmp_path / "table.md").read_text()
+    assert "| (b) pretrained | 1 | 12.5 |" in table
+
+    # and is not taken for what other settings would give
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--transfer-steps=2"])
+    with pytest.raises(SystemExit, match="--transfer-steps was 1, and is 2; choose another folder"):
+        runpy.run_module("examples.pretraining_on_icons", run_name="__main__")
+    assert (tmp_path / "table.md").read_text() == table
 
 
 @pytest.mark.slow
@@ -94,3 +103,27 @@ def test_cora_on_icons_leaves_its_tables_and_measures_once(
     table = (tmp_path / "table.md").read_text()
     (row,) = [line for line in table.splitlines() if line.startswith(f"| {titles['told']} |")]
     assert "| 12.5 |" in row
+
+    # and is not taken for what other settings would give
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--prompt-steps=2"])
+    with pytest.raises(SystemExit, match="--prompt-steps was 1, and is 2; choose another folder"):
+        runpy.run_module("examples.cora_on_icons", run_name="__main__")
+    assert (tmp_path / "table.md").read_text() == table
+
+
+def test_a_study_is_gone_on_with_unless_its_figures_would_be_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES.parent)
+    study = import_module("examples.measured_once")
+    options = Namespace(output=tmp_path / "made", seeds=1, rows="b", steps=7, start=Path("a.pth"))
+    study.claim(options, free=["rows"])
+    study.claim(Namespace(**vars(options) | {"seeds": 3, "rows": "bc"}), free=["rows"])
+    with pytest.raises(SystemExit, match=r"made holds .* --start was a.pth, and is None; choose"):
+        study.claim(Namespace(**vars(options) | {"start": None}), free=["rows"])
+    figures = [{"share": 0.25}, {"share": 0.75}]
+    assert study.table_of("row", {"one": figures, "none": []}, {"found": "share"}) == [
+        "| row | seeds | found |",
+        "|---|---|---|",
+        "| one | 2 | 50.0 ± 35.4 |",
+    ]

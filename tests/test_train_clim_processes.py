@@ -1,7 +1,6 @@
 """Two processes with half of each step against one with the whole, for all learners of towers."""
 
 import os
-import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing import get_context
-from torch.multiprocessing.spawn import spawn
 
 from regionclip.encoders.vit import ClipVit
 from regionclip.methods.clim.learner import ClimLearner
@@ -22,6 +19,7 @@ from regionclip.structures import CaptionedBatch, CropBatch, DetectionBatch, Tar
 from regionclip.training import Bookkeeping, Optimization, Stage, Trainer
 from regionclip.training.engine import make_accelerator
 from regionclip.training.running_stage import RunningStage
+from tests.processes import run_together
 from tests.tiny_dense import tiny_dense
 
 STEPS, IMAGES, PROCESSES = 2, 10, 2
@@ -83,15 +81,7 @@ def trained(kind: str, folder: Path) -> dict[str, Tensor]:
     return {name: each.clone() for name, each in encoder.state_dict().items()}
 
 
-def work(rank: int, folder: str, port: int) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(PROCESSES),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    torch.set_num_threads(1)
+def work(folder: str) -> None:
     found = {kind: trained(kind, Path(folder) / "two") for kind in LEARNERS}
     # and as the original does it: the module is called, and what averages gradients is not
     with pytest.MonkeyPatch.context() as patch:
@@ -103,22 +93,8 @@ def work(rank: int, folder: str, port: int) -> None:
 
         patch.setattr(RunningStage, "__init__", without_averaging)
         found["unaveraged"] = trained("clipself", Path(folder) / "unaveraged")
-    torch.save(found, Path(folder) / f"{rank}.pt")
+    torch.save(found, Path(folder) / f"{os.environ['RANK']}.pt")
     torch.distributed.destroy_process_group()
-
-
-def work_together(_: int, folder: str, port: int) -> None:
-    """Both processes, of which one is a copy of the other: all is imported once."""
-    other = get_context("fork").Process(target=work, args=(1, folder, port))
-    other.start()
-    work(0, folder, port)
-    other.join()
-
-
-def free_port() -> int:
-    with socket.socket() as own:
-        own.bind(("127.0.0.1", 0))
-        return own.getsockname()[1]
 
 
 def largest_difference(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
@@ -129,7 +105,7 @@ def largest_difference(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    spawn(work_together, (str(tmp_path), free_port()))
+    run_together(work, str(tmp_path), logs=tmp_path / "logs")
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(PROCESSES))
     start = tiny_dense().state_dict()
     for kind in LEARNERS:

@@ -113,11 +113,6 @@ class Detector:
         chosen = select(scored)
         rows = chosen.region_index
         masks = None
-        if options.objectness_fusion != "none" and self.parts.scorer is not None:
-            raise ValueError(
-                f"this model scores regions in its own way, without objectness: "
-                f"objectness_fusion='none', got {options.objectness_fusion!r}"
-            )
         if options.with_masks and self.parts.mask_head is not None:
             masks = predict_masks(view.last_stage_cells, self.parts.mask_head, chosen.boxes, rows)
         reported = scored.class_scores[rows, chosen.labels]
@@ -349,13 +344,14 @@ class Detector:
         return pairs
 
     def _check(self, options: DetectOptions) -> None:
-        if options.use_box_deltas and self.parts.box_regressor is self.parts.scorer is None:
+        refines = self.parts.box_regressor is not None or self.parts.scorer is not None
+        if options.use_box_deltas and not refines:
             raise ValueError(
                 "this model has no box regressor, only fine-tuned ones do: use_box_deltas=False"
             )
         if options.objectness_fusion != "none" and self.parts.scorer is not None:
             raise ValueError(
-                f"this model scores regions in its own way, without objectness: "
+                "this model scores regions in its own way, without objectness: "
                 f"objectness_fusion='none', got {options.objectness_fusion!r}"
             )
         has_localizer = self.parts.localizer is not None and self.parts.proposer is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from regionclip.cli import main
-from tests.processes import run_command, start_together
+from tests.processes import run_command, started_together
 
 from .test_evaluate_data import write_set
 
@@ -58,14 +58,16 @@ def test_two_processes_give_the_report_of_one(workspace: Path, model_file: str) 
 @pytest.mark.slow
 def test_a_killed_process_loses_nothing_that_was_done(workspace: Path, model_file: str) -> None:
     data = write_set(Path("set/val.json"), num_images=200)
-    both = start_together(run_command, *arguments(model_file, data, "two"), logs=Path("logs"))
-    part, deadline = Path("two/detections.1.jsonl"), time.monotonic() + 200
-    while num_done(part) < 5 and both[1].is_alive() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    both[1].kill()
-    for each in both:
-        each.join(timeout=200)
-    assert both[0].exitcode == 2
+    part = Path("two/detections.1.jsonl")
+    command = (run_command, *arguments(model_file, data, "two"))
+    with started_together(*command, logs=Path("logs")) as both:
+        deadline = time.monotonic() + 200
+        while num_done(part) < 5 and both[1].is_alive() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        both[1].kill()
+        for each in both:
+            each.join(timeout=200)
+        assert both[0].exitcode == 2
     said = Path("logs/0.log").read_text()
     assert "error: another process of this evaluation ended before its time" in said
     before = num_done(part)

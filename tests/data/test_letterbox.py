@@ -1,27 +1,9 @@
 import numpy as np
-import pytest
 from PIL import Image
 
-from regionclip.data.letterbox import fit_at_corner, letterbox, longest_side_size
+from regionclip.data.letterbox import fit_at_corner, letterbox
 
 WHITE = (255, 255, 255)
-
-
-@pytest.mark.parametrize(
-    ("size", "longest", "expected"),
-    [
-        ((640, 480), 320, (320, 240)),
-        ((480, 640), 320, (240, 320)),
-        ((4, 1), 2, (2, 1)),  # 0.5 is rounded to 0, and no side is
-        ((8, 3), 4, (4, 2)),  # 1.5 is rounded to even
-        ((8, 5), 4, (4, 2)),  # and so is 2.5
-        ((1000, 1), 10, (10, 1)),
-    ],
-)
-def test_the_longer_side_is_as_asked_and_the_shape_is_kept(
-    size: tuple[int, int], longest: int, expected: tuple[int, int]
-) -> None:
-    assert longest_side_size(size, longest) == expected
 
 
 def white_part(picture: Image.Image) -> tuple[int, int, int, int] | None:

@@ -5,6 +5,7 @@ from PIL import Image
 
 from regionclip.data.transforms import (
     detr_size,
+    longest_size,
     normalize_and_pad,
     pixels_of,
     resize_shortest_edge,
@@ -47,6 +48,23 @@ def test_sides_are_those_of_detr(size: tuple[int, int], resized: tuple[int, int]
     assert detr_size(size, 800, 1333) == resized
     pixels = resize_shortest_edge(Image.new("RGB", size), shortest=800, longest=1333, rule="detr")
     assert pixels.shape == (3, resized[1], resized[0])
+
+
+@pytest.mark.parametrize(
+    ("size", "longest", "expected"),
+    [
+        ((640, 480), 320, (320, 240)),
+        ((480, 640), 320, (240, 320)),
+        ((4, 1), 2, (2, 1)),  # 0.5 is rounded to 0, and no side is
+        ((8, 3), 4, (4, 2)),  # 1.5 is rounded to even
+        ((8, 5), 4, (4, 2)),  # and so is 2.5
+        ((1000, 1), 10, (10, 1)),
+    ],
+)
+def test_the_longer_side_is_as_asked_and_the_shape_is_kept(
+    size: tuple[int, int], longest: int, expected: tuple[int, int]
+) -> None:
+    assert longest_size(size, longest) == expected
 
 
 def test_resizing_is_pils_antialiased_bilinear_on_bytes() -> None:

@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from regionclip.detections.box_coder import clip_boxes, decode_boxes, encode_boxes, nonempty
+from regionclip.detections.box_coder import (
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    nonempty,
+    of_areas,
+)
 
 UNIT = (1.0, 1.0, 1.0, 1.0)
 HEAD = (10.0, 10.0, 5.0, 5.0)
@@ -65,9 +71,17 @@ def test_an_empty_box_has_a_side_that_is_not_positive() -> None:
     assert not nonempty(boxes, min_side=1.0).any()
 
 
+def test_boxes_of_areas_within_both_bounds_are_told() -> None:
+    sides = torch.tensor([[2.0, 2], [1, 4], [1, 3.9], [3, 3], [2, 4.6], [-2, -3], [math.nan, 2]])
+    boxes = torch.cat([torch.ones(7, 2), 1 + sides], dim=1)
+    kept = of_areas(boxes, smallest_side=2, largest_side=3)
+    assert kept.tolist() == [True, True, False, True, False, False, False]
+
+
 def test_no_boxes_give_no_boxes() -> None:
     none = torch.zeros(0, 4)
     assert decode_boxes(none, none, weights=HEAD).shape == (0, 4)
     assert encode_boxes(none, none, weights=HEAD).shape == (0, 4)
     assert clip_boxes(none, (4, 5)).shape == (0, 4)
     assert nonempty(none).shape == (0,)
+    assert of_areas(none, smallest_side=1, largest_side=2).shape == (0,)

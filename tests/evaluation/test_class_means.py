@@ -7,6 +7,7 @@ import torch
 from regionclip.data.datasets import Category, Dataset, Objects, Sample
 from regionclip.evaluation.class_means import (
     asked_rows,
+    class_shares,
     evaluate_boxes,
     evaluate_crops,
     evaluate_masks,
@@ -42,11 +43,13 @@ def test_classes_count_alike_however_many_regions_they_have() -> None:
     assert math.isnan(mean_class_accuracy(nothing, torch.zeros(0, dtype=torch.int64)))
 
 
-def test_shares_may_be_rounded_as_the_original_does() -> None:
+def test_shares_are_exact_so_that_the_original_can_be_followed_by_rounding() -> None:
     is_right, labels = torch.tensor([True, False, False]), torch.zeros(3, dtype=torch.int64)
     assert mean_class_accuracy(is_right, labels) == 1 / 3
-    rounded = mean_class_accuracy(is_right, labels, dtype=torch.float16)
-    assert rounded == 0.333251953125  # the nearest of half precision
+    shares = class_shares(is_right, labels)
+    assert shares.tolist() == [1 / 3]
+    assert shares.half().tolist() == [0.333251953125]  # the nearest of half precision
+    assert class_shares(is_right[:0], labels[:0]).shape == (0,)
 
 
 def test_things_and_stuff_are_reported_apart() -> None:

@@ -76,6 +76,14 @@ def golden(system: str, case: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+def manifest(system: str, name: str) -> dict[str, tuple[list[int], str]]:
+    """Names, shapes and precisions of an original file; skips the test where it is not there."""
+    path = parity_folder() / system / "manifests" / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"no manifest: {path} is not there")
+    return json.loads(path.read_text())
+
+
 def check(
     system: str,
     case: str,

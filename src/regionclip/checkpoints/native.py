@@ -10,9 +10,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from regionclip.whole_files import replacing
+
 from .errors import CheckpointError
 from .reading import read_checkpoint
-from .writing import replacing
 
 FORMAT = "regionclip/1"
 """Value of the metadata entry ``format``; the number rises when old readers would go wrong."""

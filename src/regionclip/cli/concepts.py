@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional
 
 from regionclip.cli.console import UsageError, console, downloads, errors, print_table, progress
-from regionclip.cli.options import optional, value
+from regionclip.cli.options import check_counts, optional, value
 from regionclip.cli.running import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ class ConceptsBuild:
     def _check(self) -> None:
         if self.output.suffix != ".safetensors":
             raise UsageError(f"--output {self.output}: must end in .safetensors")
-        for name in ("min_count", "processes", "batch_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} must be at least 1, got {getattr(self, name)}")
+        check_counts(self, "min_count", "processes", "batch_size")
         if self.show_captions < 0:
             raise UsageError(f"--show-captions must be at least 0, got {self.show_captions}")
 
@@ -234,8 +231,7 @@ class ConceptsShow:
         """Print the table."""
         from regionclip.concepts.pool import ConceptPool
 
-        if self.top < 1:
-            raise UsageError(f"--top must be at least 1, got {self.top}")
+        check_counts(self, "top")
         pool = ConceptPool.load(self.pool)
         rows = [
             (name, str(count), f"{count / pool.num_captions:.2%}" if pool.num_captions else "")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional
 
-from regionclip.cli.console import UsageError, console, print_table, progress
-from regionclip.cli.files import replacing
-from regionclip.cli.options import optional, value
+from regionclip.cli.console import console, print_table, progress
+from regionclip.cli.options import check_counts, optional, value
+from regionclip.whole_files import replacing
 
 if TYPE_CHECKING:
     from regionclip.data.checking import CheckReport
@@ -47,8 +47,7 @@ class DataCheck:
         """Check and print."""
         from regionclip.data.checking import examine, list_dataset, open_images
 
-        if self.workers < 1:
-            raise UsageError(f"--workers must be at least 1, got {self.workers}")
+        check_counts(self, "workers")
         listing = list_dataset(self.source, split=self.split, image_root=self.image_root)
         facts = []
         if self.images:

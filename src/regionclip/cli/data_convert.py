@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional
 
 from regionclip.cli.console import UsageError, console, progress
-from regionclip.cli.files import new_folder, replacing
 from regionclip.cli.options import optional, value
+from regionclip.whole_files import new_folder, replacing
 
 if TYPE_CHECKING:
     from regionclip.data.datasets import Dataset

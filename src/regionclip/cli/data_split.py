@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional
 
 from regionclip.cli.console import UsageError, console, print_table, progress
-from regionclip.cli.files import replacing
 from regionclip.cli.options import optional, value
+from regionclip.whole_files import replacing
 
 if TYPE_CHECKING:
     from regionclip.data.datasets import Dataset

@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional
 
 from regionclip.cli.console import UsageError, console, downloads, progress
-from regionclip.cli.options import optional, value
+from regionclip.cli.options import check_counts, optional, value
 from regionclip.cli.running import DEFAULT_MODEL
 
 
@@ -44,14 +44,13 @@ class EmbedConcepts:
 
         from regionclip.cli.classes import parse_names, parse_templates
         from regionclip.cli.devices import checked_device
-        from regionclip.cli.files import replacing
         from regionclip.loading import LoadOptions, load
         from regionclip.vocabulary import Vocabulary
+        from regionclip.whole_files import replacing
 
         if self.output.suffix not in (".safetensors", ".pth"):
             raise UsageError(f"--output {self.output}: must end in .safetensors or .pth")
-        if self.batch_size < 1:
-            raise UsageError(f"--batch-size must be at least 1, got {self.batch_size}")
+        check_counts(self, "batch_size")
         names, templates = parse_names(self.names), parse_templates(self.templates)
         device = checked_device(self.device)
         with downloads() as show:

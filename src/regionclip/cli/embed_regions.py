@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from regionclip.cli.console import UsageError, console
+from regionclip.cli.console import console
 from regionclip.cli.detecting import DetectingCommand
 from regionclip.cli.files import FileNames
 from regionclip.cli.journal import Journal
-from regionclip.cli.options import value
+from regionclip.cli.options import check_counts, value
 from regionclip.cli.running import report
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class EmbedRegions(DetectingCommand):
         from regionclip.cli.classes import open_vocabulary, parse_templates
         from regionclip.cli.embedders import DetectionEmbedder, ProposalEmbedder
 
-        if self.max_regions < 1:
-            raise UsageError(f"--max-regions must be at least 1, got {self.max_regions}")
+        check_counts(self, "max_regions")
         sources = self.find_images()
         classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)

@@ -11,7 +11,7 @@ from regionclip.cli.console import UsageError
 from regionclip.cli.detecting import DetectingOptions
 from regionclip.cli.evaluate_finders import Finder, Prompts
 from regionclip.cli.evaluate_sets import SINGLE
-from regionclip.cli.options import optional, value
+from regionclip.cli.options import check_counts, optional, value
 
 if TYPE_CHECKING:
     from regionclip.data.datasets import Dataset
@@ -309,7 +309,7 @@ class Evaluate(DetectingOptions):
         Raises:
             UsageError: Options contradict each other.
         """
-        self.check_counts("batch_size", "workers")
+        check_counts(self, "batch_size", "workers")
         if self.output is not None and self.output.exists() and not self.output.is_dir():
             raise UsageError(f"--output {self.output} is a file; give a folder")
         if self.data is None:

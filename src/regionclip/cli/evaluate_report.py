@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regionclip.cli.console import console, print_table
-from regionclip.cli.files import replacing
+from regionclip.whole_files import replacing
 
 if TYPE_CHECKING:
     from regionclip.evaluation.expectations import Comparison

@@ -1,53 +1,11 @@
-"""Names and safe writing of result files."""
+"""Names of result files."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import blake2b
-from pathlib import Path, PurePosixPath
-from shutil import rmtree
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from regionclip.data.sources import NamedSource
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file whole or not at all.
-
-    Args:
-        path: Its folder is made; an old file stays until the new one is complete.
-
-    Yields:
-        Where to write.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Write a folder whole or not at all.
-
-    Args:
-        path: It must not be there; its parent is made.
-
-    Yields:
-        An empty folder beside it to write into, so that relative paths stay right.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        partial.rename(path)
-    finally:
-        rmtree(partial, ignore_errors=True)
 
 
 class FileNames:

@@ -8,6 +8,8 @@ from typing import Any
 
 from tyro.conf import arg
 
+from regionclip.cli.console import UsageError
+
 
 def value(metavar: str) -> Any:
     """An option whose value is called ``metavar``; its default is shown."""
@@ -17,6 +19,22 @@ def value(metavar: str) -> Any:
 def optional(metavar: str) -> Any:
     """An option that may be left out: what happens then is in its text, not a default of None."""
     return arg(metavar=metavar, help_behavior_hint="")
+
+
+def check_counts(command: object, *names: str) -> None:
+    """Refuse options of a command that count something and are not positive.
+
+    Args:
+        command: Has them as attributes.
+        names: Of the attributes.
+
+    Raises:
+        UsageError: One is less than 1.
+    """
+    for name in names:
+        count = getattr(command, name)
+        if count < 1:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least 1, got {count}")
 
 
 def let_help_flow(command: type) -> str:

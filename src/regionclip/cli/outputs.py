@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regionclip.cli.console import UsageError
-from regionclip.cli.files import replacing
 from regionclip.cli.journal import Journal
+from regionclip.whole_files import replacing
 
 if TYPE_CHECKING:
     from regionclip.data.sources import NamedSource

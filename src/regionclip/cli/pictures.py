@@ -11,13 +11,13 @@ from PIL import Image
 from torch import Tensor
 from torchvision.ops import nms
 
-from regionclip.cli.files import replacing
 from regionclip.cli.outputs import detections_of, rows_of, without_masks
 from regionclip.data.images import read_image
 from regionclip.data.sources import NamedSource
 from regionclip.data.video import with_frames
 from regionclip.structures import Detections, ImageSource, import_supervision
 from regionclip.visualize import contact_sheet, draw_detections
+from regionclip.whole_files import replacing
 
 MAX_DRAWN = 25
 """Boxes per picture, best first; microsoft/RegionCLIP@4b8513b ``visualize_zeroshot_inference.sh``

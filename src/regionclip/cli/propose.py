@@ -10,10 +10,10 @@ from tyro.conf import Positional
 from regionclip.cli.console import UsageError, console, downloads, errors, progress
 from regionclip.cli.contents import known_by
 from regionclip.cli.devices import checked_device
-from regionclip.cli.files import replacing
 from regionclip.cli.journal import Journal
-from regionclip.cli.options import optional, value
+from regionclip.cli.options import check_counts, optional, value
 from regionclip.cli.running import in_halves
+from regionclip.whole_files import replacing
 
 if TYPE_CHECKING:
     from regionclip.cli.proposal_parts import Part
@@ -116,13 +116,11 @@ class Propose:
             )
         if self.output.exists() and not self.output.is_dir():
             raise UsageError(f"--output {self.output} is a file; give a folder")
-        for name in (
+        check_counts(
+            self,
             *("max_proposals", "images_per_part", "batch_size", "workers"),
             *("shortest_side", "longest_side"),
-        ):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} must be at least 1, got {getattr(self, name)}")
+        )
         if not 0 < self.nms_iou <= 1:
             raise UsageError(f"--nms-iou must be in (0, 1], got {self.nms_iou}")
         if self.teacher is None and self.teacher_regions != "map":

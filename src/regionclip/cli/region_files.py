@@ -16,9 +16,9 @@ from pyarrow import compute, parquet
 from torch import Tensor
 
 from regionclip.cli.console import UsageError
-from regionclip.cli.files import replacing
 from regionclip.cli.journal import Journal
 from regionclip.data.sources import NamedSource
+from regionclip.whole_files import replacing
 
 CORNERS = ("x0", "y0", "x1", "y1")
 PARTS = "parts"

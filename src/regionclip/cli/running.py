@@ -12,7 +12,7 @@ from regionclip.cli.console import UsageError, console, downloads, errors, progr
 from regionclip.cli.contents import known_by
 from regionclip.cli.devices import checked_device, parse_bytes
 from regionclip.cli.journal import Journal
-from regionclip.cli.options import optional, value
+from regionclip.cli.options import check_counts, optional, value
 
 if TYPE_CHECKING:
     from regionclip.data.images import ImageReadError
@@ -62,17 +62,6 @@ class ModelCommand:
     """Memory for regions in work, which are computed in portions that fit."""
     resume: bool = True
     """Skip images that the output folder has already. --no-resume deletes its results first."""
-
-    def check_counts(self, *names: str) -> None:
-        """Refuse options that count something and are not positive.
-
-        Raises:
-            UsageError: One is less than 1.
-        """
-        for name in names:
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} must be at least 1, got {getattr(self, name)}")
 
     def load_model(self) -> "Detector":
         """The model, which may be without proposals.
@@ -161,7 +150,7 @@ class ImageCommand(ModelCommand):
         """
         from regionclip.data.sources import find_images
 
-        self.check_counts("frame_step", "batch_size", "workers")
+        check_counts(self, "frame_step", "batch_size", "workers")
         if not self.images:
             raise UsageError("no images given; name files, folders, patterns or a COCO json")
         if self.output.exists() and not self.output.is_dir():

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
 import torch
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.proposals.proposer import Proposer
@@ -24,7 +23,7 @@ from regionclip.structures import CaptionedBatch, LeftOut, PreparedImage, Propos
 
 from .augmentation import WholeImageVariation, mirrored
 from .captions import DAMAGED_SHARD, SMALLEST_SIDE, TINY_IMAGE, CaptionedImage, CaptionedImages
-from .sampling import Loading, mixed_seed
+from .sampling import Loading, mixed_seed, read_ahead
 from .shard_cache import FetchError
 
 MOST_IN_A_ROW = 1000
@@ -106,15 +105,8 @@ def caption_batches(
     counts = LeftOutCounts() if left_out is None else left_out
 
     def from_part(first: int) -> Iterable[CaptionedBatch]:
-        loader = DataLoader(
-            images,
-            batch_sampler=_Parts(source, loading, first, counts),
-            num_workers=loading.num_workers,
-            collate_fn=collate,
-            # its own: a loader that drew from the global one would shift it
-            generator=torch.Generator(),
-        )
-        for batch in loader:
+        parts = _Parts(source, loading, first, counts)
+        for batch in read_ahead(images, parts, loading, collate):
             if isinstance(batch, ValueError):
                 raise batch
             for each in batch.left_out:

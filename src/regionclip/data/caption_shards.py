@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +12,7 @@ from urllib.request import urlopen
 
 from regionclip.structures import LeftOut
 from regionclip.weights.download import TIMEOUT_SECONDS
+from regionclip.whole_files import replacing
 
 from .captions import (
     DAMAGED_SHARD,
@@ -238,13 +238,8 @@ def _write_counts(path: Path, shards: Sequence[str], counts: dict[int, int]) -> 
         "shards": _digest(shards),
         "images": {shards[group]: count for group, count in sorted(counts.items())},
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as partial:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _digest(shards: Sequence[str]) -> str:

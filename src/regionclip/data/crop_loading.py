@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.detections.box_coder import clip_boxes
@@ -19,7 +18,7 @@ from regionclip.structures import CropBatch
 from .datasets import Dataset, Sample
 from .detection_loading import read_first
 from .letterbox import fit_at_corner
-from .sampling import Draw, Loading, parts_of_steps
+from .sampling import Draw, Loading, parts_of_steps, read_ahead
 from .transforms import pixels_of
 
 
@@ -110,14 +109,8 @@ def crop_batches(
 
     def from_part(first: int) -> Iterable[CropBatch]:
         parts = parts_of_steps(len(dataset), loading)
-        return DataLoader(
-            images,
-            batch_sampler=list(islice(parts, first, loading.num_parts)),
-            num_workers=loading.num_workers,
-            collate_fn=collate,
-            # its own: a loader that drew from the global one would shift it
-            generator=torch.Generator(),
-        )
+        left = list(islice(parts, first, loading.num_parts))
+        return read_ahead(images, left, loading, collate)
 
     return from_part
 

@@ -7,7 +7,6 @@ from itertools import islice
 
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.structures import DetectionBatch, Targets
@@ -15,7 +14,7 @@ from regionclip.structures import DetectionBatch, Targets
 from .augmentation import ObjectVariation
 from .datasets import Dataset, Sample
 from .images import ImageReadError, read_image
-from .sampling import Draw, Loading, parts_of_steps, repeat_factors
+from .sampling import Draw, Loading, parts_of_steps, read_ahead, repeat_factors
 
 _log = logging.getLogger(__name__)
 
@@ -107,14 +106,8 @@ def detection_batches(
 
     def from_part(first: int) -> Iterable[DetectionBatch]:
         parts = parts_of_steps(len(dataset), loading, factors=factors, is_wide=is_wide)
-        return DataLoader(
-            images,
-            batch_sampler=list(islice(parts, first, loading.num_parts)),
-            num_workers=loading.num_workers,
-            collate_fn=collate,
-            # its own: a loader that drew from the global one would shift it
-            generator=torch.Generator(),
-        )
+        left = list(islice(parts, first, loading.num_parts))
+        return read_ahead(images, left, loading, collate)
 
     return from_part
 

@@ -2,46 +2,37 @@
 
 from PIL import Image
 
-from .transforms import FILTERS, Interpolation
+from .transforms import longest_size
 
 
-def longest_side_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Both sides once the longer one is ``longest``; in the order of ``size``, at least 1.
-
-    Halves are rounded to even numbers, as Python does.
-
-    Source: CLIPSelf (arXiv:2310.01403), sec. 4.1; wusize/CLIPSelf@1c7fe9c (rounding).
-    """
-    scale = longest / max(size)
-    first, second = (max(round(side * scale), 1) for side in size)
-    return first, second
-
-
-def fit_at_corner(
-    picture: Image.Image, side: int, *, interpolation: Interpolation = "bicubic"
-) -> Image.Image:
+def fit_at_corner(picture: Image.Image, side: int) -> Image.Image:
     """Resize to a longest side of ``side``, then pad right and bottom with black to a square.
 
     A box of the picture, times ``side / max(picture.size)``, is the same box of the square.
+
+    Args:
+        picture: Of any size and mode.
+        side: Pixels of the square.
     """
-    return _on_square(_fitted(picture, side, interpolation), side, offset=(0, 0))
+    return _on_square(_fitted(picture, side), side, offset=(0, 0))
 
 
-def letterbox(
-    picture: Image.Image, side: int, *, interpolation: Interpolation = "bicubic"
-) -> Image.Image:
+def letterbox(picture: Image.Image, side: int) -> Image.Image:
     """Resize to a longest side of ``side``, then pad both sides of the shorter one with black.
 
     An odd row or column of padding is at the right or bottom.
+
+    Args:
+        picture: Of any size and mode.
+        side: Pixels of the square.
     """
-    fitted = _fitted(picture, side, interpolation)
+    fitted = _fitted(picture, side)
     offset = (side - fitted.width) // 2, (side - fitted.height) // 2
     return _on_square(fitted, side, offset=offset)
 
 
-def _fitted(picture: Image.Image, side: int, interpolation: Interpolation) -> Image.Image:
-    size = longest_side_size(picture.size, side)
-    return picture.resize(size, FILTERS[interpolation])
+def _fitted(picture: Image.Image, side: int) -> Image.Image:
+    return picture.resize(longest_size(picture.size, side), Image.Resampling.BICUBIC)
 
 
 def _on_square(picture: Image.Image, side: int, *, offset: tuple[int, int]) -> Image.Image:

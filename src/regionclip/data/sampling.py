@@ -1,12 +1,14 @@
 """Which image comes when: the order of a training run, fixed by its seed."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from .datasets import Dataset
 
@@ -155,6 +157,30 @@ def parts_of_steps(
         for number, start in enumerate(starts):
             if number % loading.num_processes == loading.process_index:
                 yield step[start : start + loading.part_size]
+
+
+def read_ahead(
+    images: TorchDataset[Any],
+    parts: Iterable[list[Any]],
+    loading: Loading[object],
+    collate: Callable[[list[Any]], Any],
+) -> Iterable[Any]:
+    """Batches in the order of their parts, read ahead in processes of their own.
+
+    Args:
+        images: What a part's draws are looked up in.
+        parts: Lists of draws, one per batch.
+        loading: How many processes.
+        collate: Makes a batch of the images of a part.
+    """
+    return DataLoader(
+        images,
+        batch_sampler=parts,
+        num_workers=loading.num_workers,
+        collate_fn=collate,
+        # its own: a loader that drew from the global one would shift it
+        generator=torch.Generator(),
+    )
 
 
 def mixed_seed(seed: int, number: int) -> int:

@@ -11,6 +11,7 @@ from torchvision.transforms import RandomResizedCrop
 from .transforms import FILTERS, Interpolation, pixels_of
 
 LARGEST_SEED = 2**62
+"""Seeds are drawn below this, well within the 64 bits that torch takes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

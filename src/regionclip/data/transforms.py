@@ -93,13 +93,14 @@ def longest_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
         longest: Pixels of the longer side.
 
     Returns:
-        In the order of ``size``; halves go to the even number.
+        In the order of ``size``, at least 1; halves go to the even number.
 
     Source:
-        wusize/CLIPSelf@1c7fe9c (``det_image_size``).
+        CLIPSelf (arXiv:2310.01403), sec. 4.1; wusize/CLIPSelf@1c7fe9c (``det_image_size``).
     """
     scale = longest / max(size)
-    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+    first, second = (max(round(side * scale), 1) for side in size)
+    return first, second
 
 
 _SIZES: Mapping[SizeRule, Callable[[tuple[int, int], int, int], tuple[int, int]]] = {

@@ -94,6 +94,20 @@ def nonempty(boxes: Float[Tensor, "*R 4"], *, min_side: float = 0.0) -> Bool[Ten
     return (sides > min_side).all(dim=-1)
 
 
+def of_areas(
+    boxes: Float[Tensor, "R 4"], *, smallest_side: int, largest_side: int
+) -> Bool[Tensor, " R"]:
+    """Which boxes have an area between those of two squares, both included, and sides above 0.
+
+    Args:
+        boxes: ``xyxy``, pixels.
+        smallest_side: Pixels of the smaller square's side, positive.
+        largest_side: Of the larger one's.
+    """
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return (areas >= smallest_side**2) & (areas <= largest_side**2) & nonempty(boxes)
+
+
 def _cxcywh_parts(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Width, height and centre of each box."""
     width = boxes[:, 2] - boxes[:, 0]

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from regionclip.data.datasets import Dataset, Sample
+from regionclip.detections.box_coder import of_areas
 from regionclip.structures import Detections
 
 from .counts import split_counts
@@ -20,7 +21,10 @@ SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
 Source: wusize/CLIPSelf@1c7fe9c ``--min-size 8 --max-size 1024``.
 """
 MOST_REGIONS = 100
-"""Of an image."""
+"""Of an image; more are not asked for.
+
+Source: wusize/CLIPSelf@1c7fe9c (panoptic data set).
+"""
 GROUPS = {"": ("thing", "stuff", ""), "_thing": ("thing",), "_stuff": ("stuff",)}
 
 
@@ -30,11 +34,10 @@ def asked_rows(sample: Sample) -> Int[Tensor, " R"]:
     Crowds are none, nor boxes that are too small or too large; of the others the first
     :data:`MOST_REGIONS`.
     """
-    boxes = sample.objects.boxes
-    sides = boxes[:, 2:] - boxes[:, :2]
-    areas = sides.prod(dim=1)
-    is_asked = (areas >= SMALLEST_SIDE**2) & (areas <= LARGEST_SIDE**2)
-    is_asked &= (sides > 0).all(dim=1) & ~sample.objects.is_crowd
+    is_asked = of_areas(
+        sample.objects.boxes, smallest_side=SMALLEST_SIDE, largest_side=LARGEST_SIDE
+    )
+    is_asked &= ~sample.objects.is_crowd
     return is_asked.nonzero()[:MOST_REGIONS, 0]
 
 
@@ -43,29 +46,29 @@ def guesses_per_region(num_classes: int) -> int:
     return min(max(RANKS), num_classes)
 
 
-def mean_class_accuracy(
-    is_right: Bool[Tensor, " R"],
-    labels: Int[Tensor, " R"],
-    *,
-    dtype: torch.dtype = torch.float64,
-) -> float:
-    """The share of regions named right, per class that occurs, and the mean over classes.
+def class_shares(is_right: Bool[Tensor, " R"], labels: Int[Tensor, " R"]) -> Float[Tensor, " C"]:
+    """The share of regions named right, per class that occurs, in the order of labels.
 
     Args:
         is_right: Per region.
         labels: Its true class.
-        dtype: What a class's share is rounded to; the original's is ``float16``.
+
+    Returns:
+        In [0, 1], float64; the original rounds them to float16.
+    """
+    shares = [is_right[labels == label].double().mean() for label in labels.unique()]
+    return torch.stack(shares) if shares else torch.zeros(0, dtype=torch.float64)
+
+
+def mean_class_accuracy(is_right: Bool[Tensor, " R"], labels: Int[Tensor, " R"]) -> float:
+    """The mean of :func:`class_shares`, whose arguments it has, over classes.
 
     Returns:
         In [0, 1]; NaN without regions.
 
     Source: CLIPSelf (arXiv:2310.01403), sec. 4.1 (mAcc).
     """
-    shares = [
-        float(is_right[labels == label].double().mean().to(dtype))
-        for label in labels.unique().tolist()
-    ]
-    return mean_of(shares)
+    return mean_of(class_shares(is_right, labels).tolist())
 
 
 def evaluate_boxes(dataset: Dataset, detections: Iterable[Detections]) -> EvaluationReport:

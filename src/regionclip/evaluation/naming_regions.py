@@ -15,9 +15,9 @@ from torchvision.transforms.functional import resize
 
 from regionclip.data.datasets import Sample
 from regionclip.data.images import read_image
-from regionclip.data.letterbox import fit_at_corner, longest_side_size
+from regionclip.data.letterbox import fit_at_corner
 from regionclip.data.segment_maps import mask_extents, segment_masks
-from regionclip.data.transforms import normalized, pixels_of
+from regionclip.data.transforms import longest_size, normalized, pixels_of
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.pairs.crops import cut_crops, enlarged
 from regionclip.regions.inputs import boxes_input
@@ -33,6 +33,7 @@ THING_MARGIN = 1.5
 Source: wusize/CLIPSelf@1c7fe9c.
 """
 CROPS_AT_ONCE = 64
+"""Of an image, so that memory does not depend on how many there are."""
 
 
 @torch.inference_mode()
@@ -124,27 +125,24 @@ def square_image(sample: Sample, side: int) -> PreparedImage:
     return PreparedImage(pixels_of(fit_at_corner(picture, side)), (longest, longest), sample.name)
 
 
-def masks_on_grid(
-    masks: Bool[Tensor, "N H W"], cells: int, *, antialias: bool = False
-) -> Bool[Tensor, "N g g"]:
+def masks_on_grid(masks: Bool[Tensor, "N H W"], cells: int) -> Bool[Tensor, "N g g"]:
     """Masks in the upper left of a square grid; a cell counts where anything is left of a mask.
 
     Args:
         masks: Over an image.
         cells: Rows and columns of the grid.
-        antialias: Smooth masks before they are looked up, as torchvision does by default since
-            0.17; the published figures are from before.
 
     Source: wusize/CLIPSelf@1c7fe9c: bicubic, the longest side to the grid's, then ``> 0``.
     """
-    height, width = longest_side_size((int(masks.shape[1]), int(masks.shape[2])), cells)
+    height, width = longest_size((int(masks.shape[1]), int(masks.shape[2])), cells)
     grid = torch.zeros(len(masks), cells, cells, dtype=torch.bool)
     if len(masks):
         resized = resize(
             masks[:, None].float(),
             [height, width],
             interpolation=InterpolationMode.BICUBIC,
-            antialias=antialias,
+            # torchvision smooths first since 0.17; the published figures are from before
+            antialias=False,
         )
         grid[:, :height, :width] = resized[:, 0] > 0
     return grid

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-from torchvision.ops import box_iou
+from torchvision.ops import box_convert, box_iou
 
 from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Dataset
@@ -145,8 +144,8 @@ def with_pseudo_boxes(
         )
     last = max((each["id"] for each in annotations), default=0)
     for image_id, own in found.items():
-        sides = torch.cat([own.boxes[:, :2], own.boxes[:, 2:] - own.boxes[:, :2]], dim=1)
-        rows = zip(sides.tolist(), own.scores.tolist(), own.labels.tolist(), strict=True)
+        boxes_xywh = box_convert(own.boxes, "xyxy", "xywh").tolist()
+        rows = zip(boxes_xywh, own.scores.tolist(), own.labels.tolist(), strict=True)
         for box, score, label in rows:
             last += 1
             annotations.append(

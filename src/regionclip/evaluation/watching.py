@@ -11,6 +11,7 @@ from regionclip.structures import Detections
 
 from .class_means import evaluate_boxes
 from .finding import (
+    Find,
     classify_true_boxes,
     data_vocabulary,
     detect_dataset,
@@ -60,25 +61,21 @@ class Watch:
 
     def given_box_figures(self, detector: Detector) -> dict[str, float]:
         """Those of :func:`judge_given_boxes`, in every process; the true boxes are only named."""
-        found = detect_dataset(
-            detector,
-            self._share(),
-            data_vocabulary(detector, self.dataset),
-            find=classify_true_boxes,
-            batch_size=self.batch_size,
-        )
-        return self._judged(found, judge_given_boxes)
+        return self._named_figures(detector, classify_true_boxes, judge_given_boxes)
 
     def region_figures(self, detector: Detector) -> dict[str, float]:
         """Those of :func:`judge_regions`, in every process; the true boxes are only named."""
+        return self._named_figures(detector, name_boxes, judge_regions)
+
+    def _named_figures(self, detector: Detector, find: Find, judge: Judge) -> dict[str, float]:
         found = detect_dataset(
             detector,
             self._share(),
             data_vocabulary(detector, self.dataset),
-            find=name_boxes,
+            find=find,
             batch_size=self.batch_size,
         )
-        return self._judged(found, judge_regions)
+        return self._judged(found, judge)
 
     def proposal_figures(self, detector: Detector) -> dict[str, float]:
         """Those of :func:`judge_proposals`, in every process."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from regionclip.data.letterbox import letterbox
 from regionclip.data.transforms import pixels_of
-from regionclip.detections.box_coder import clip_boxes
+from regionclip.detections.box_coder import clip_boxes, of_areas
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,10 +93,9 @@ class GivenRegions:
         order = list(range(len(boxes)))
         chance.shuffle(order)
         looked_at = boxes[torch.tensor(order[: self.max_regions], dtype=torch.int64)]
-        sides = looked_at[:, 2:] - looked_at[:, :2]
-        areas = sides.prod(dim=1)
-        is_kept = (areas >= self.smallest_side**2) & (areas <= self.largest_side**2)
-        is_kept &= (sides > 0).all(dim=1)
+        is_kept = of_areas(
+            looked_at, smallest_side=self.smallest_side, largest_side=self.largest_side
+        )
         kept = looked_at[is_kept].float()
         if len(kept):
             return kept
@@ -120,7 +119,13 @@ def grids(max_split: int) -> list[tuple[int, int]]:
 def enlarged(
     boxes: Float[Tensor, "R 4"], scale: float, size_hw: tuple[int, int]
 ) -> Float[Tensor, "R 4"]:
-    """Boxes that many times as wide and high about their centres, clipped to the image."""
+    """Boxes that many times as wide and high about their centres, clipped to the image.
+
+    Args:
+        boxes: ``xyxy``, pixels of the image; at a scale of 1 they come back as they are.
+        scale: Positive.
+        size_hw: Of the image.
+    """
     if scale == 1:
         return boxes
     centers = (boxes[:, :2] + boxes[:, 2:]) / 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from regionclip.checkpoints.writing import replacing
+from regionclip.whole_files import replacing
 
 from .logs import FILE as LOG_FILE
 

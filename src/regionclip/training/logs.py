@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regionclip.whole_files import replacing
+
 FILE = "metrics.jsonl"
 
 
@@ -49,9 +51,8 @@ class Logs:
                 continue
             if entry["stage"] != stage or entry["step"] <= step:
                 kept.append(line)
-        partial = self.path.with_name(f".{FILE}.part")
-        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        partial.replace(self.path)
+        with replacing(self.path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 
 def _summary_writer(folder: Path) -> Any:

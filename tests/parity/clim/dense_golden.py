@@ -1,13 +1,11 @@
 """Dense CLIPs of the originals' files, and the images, boxes and masks of their numbers."""
 
-import json
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -17,9 +15,9 @@ from regionclip.methods.clim.model import Clim
 from regionclip.methods.clim.reading import read_model
 from regionclip.methods.clipself.model import ClipSelf
 from regionclip.regions.dense_regions import network_input
-from tests.parity.comparing import parity_folder, seed
+from tests.parity.comparing import seed
 
-from .training_numbers import SYSTEM, check, golden, normalized, picture, stand_ins, stats
+from .training_numbers import check, golden, manifest, normalized, picture, stand_ins, stats
 
 RTOL = 2e-5
 """Of the largest value: other kernels of attention sum in another order."""
@@ -37,14 +35,6 @@ SENTENCES = (
     "interior design of modern living room with fireplace in a new house",
     "x",
 )
-
-
-def manifest(name: str) -> dict[str, tuple[list[int], str]]:
-    """Names, shapes and precisions of an original file; skips the test where it is not there."""
-    path = parity_folder() / SYSTEM / "manifests" / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"no manifest: {path} is not there")
-    return json.loads(path.read_text())
 
 
 def write_checkpoint(path: Path, name: str, *, wrapped: bool) -> None:

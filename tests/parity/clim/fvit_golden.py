@@ -1,29 +1,31 @@
 """Numbers of F-ViT and F-VLM, and the weights and images that they were made with."""
 
-import json
 import tempfile
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Literal
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
 from regionclip.concepts.class_names import builtin_names
 from regionclip.methods.fvit.model import Fvit
 from regionclip.methods.fvit.reading import read_model
-from tests.parity import comparing
-from tests.parity.comparing import module_at, parity_folder, seed
+from tests.parity.comparing import seed
 
-SYSTEM = "clim"
-golden = partial(comparing.golden, SYSTEM)
-"""See :func:`tests.parity.comparing.golden`."""
-check = partial(comparing.check, SYSTEM)
-"""See :func:`tests.parity.comparing.check`."""
+from .training_numbers import (
+    check,
+    embedding_file,
+    golden,
+    manifest,
+    normalized,
+    pixels,
+    stand_ins,
+    stats,
+)
+
 Case = Literal["fvit_vitb16_ovcoco", "ovdet_fvlm_vitb16_ovcoco"]
 FVIT: Case = "fvit_vitb16_ovcoco"
 FVLM: Case = "ovdet_fvlm_vitb16_ovcoco"
@@ -34,28 +36,6 @@ _FILES = {
 """The detector's manifest, and that of the CLIP that is frozen in it."""
 _IMAGE_SEEDS = {FVIT: 400_000, FVLM: 500_000}
 TOWER = "backbone.visual."
-
-
-@cache
-def stand_ins() -> ModuleType:
-    """The folder's ``synthetic_checkpoint.py``."""
-    return module_at("clim_synthetic_checkpoint", parity_folder() / "synthetic_checkpoint.py")
-
-
-def manifest(name: str) -> dict[str, tuple[list[int], str]]:
-    """Names, shapes and precisions of an original file; skips the test where it is not there."""
-    path = parity_folder() / SYSTEM / "manifests" / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"no manifest: {path} is not there")
-    return json.loads(path.read_text())
-
-
-def embedding_file(name: str) -> Path:
-    """A file of text vectors; skips the test where it is not there."""
-    path = parity_folder() / SYSTEM / "embeddings" / name
-    if not path.is_file():
-        pytest.skip(f"no text vectors: {path} is not there")
-    return path
 
 
 def detector_state(case: Case) -> dict[str, Tensor]:
@@ -102,17 +82,7 @@ def detector(case: Case) -> Fvit:
 def image(case: Case) -> Tensor:
     """``(1, 3, S, S)``, normalised with CLIP's statistics, also where the detector has others."""
     side = int(golden(case)["size"])
-    array = stand_ins().image(side, side, _IMAGE_SEEDS[case] * (seed() + 1))
-    pixels = torch.from_numpy(array).permute(2, 0, 1).float() / 255
-    mean, std = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-    return ((pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])[None]
-
-
-def stats(tensor: Tensor) -> np.ndarray:
-    """``*_stats`` arrays: mean, deviation, smallest, largest, sum of sizes."""
-    flat = tensor.detach().double().flatten()
-    numbers = (flat.mean(), flat.std(), flat.min(), flat.max(), flat.abs().sum())
-    return np.array([float(each) for each in numbers])
+    return normalized(pixels(side, side, _IMAGE_SEEDS[case] * (seed() + 1)))[None]
 
 
 def check_stats(case: Case, name: str, ours: Tensor, *, rtol: float = 2e-5) -> None:

@@ -21,10 +21,9 @@ from .dense_golden import (
     crops,
     dense_clip,
     images,
-    manifest,
     masks,
 )
-from .training_numbers import check, golden
+from .training_numbers import check, golden, manifest
 
 CASE = "openai_rn50"
 

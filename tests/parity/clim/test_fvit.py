@@ -24,7 +24,8 @@ from regionclip.methods.fvit.weights import map_weights
 from regionclip.proposals.rpn import RpnLevel
 from regionclip.vocabulary import Vocabulary
 
-from .fvit_golden import FVIT, FVLM, Case, check, check_stats, detector, golden, image, manifest
+from .fvit_golden import FVIT, FVLM, Case, check_stats, detector, image
+from .training_numbers import check, golden, manifest
 
 pytestmark = pytest.mark.slow
 CASES = (FVIT, FVLM)

@@ -1,6 +1,5 @@
 """Whole learners, and true regions named, on stand-in weights of the released sizes."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.clip_towers import ClipTowers
 from regionclip.encoders.unlocking import logit_scale_of
 from regionclip.encoders.vit import VIT_SPECS, ClipVit
-from regionclip.evaluation import naming_regions
 from regionclip.evaluation.class_means import asked_rows
 from regionclip.evaluation.finding import Search
 from regionclip.evaluation.naming_regions import box_vectors, crop_vectors, mask_vectors
@@ -21,7 +19,15 @@ from regionclip.methods.clim.training_config import ClimTraining
 from regionclip.regions.dense_regions import DenseRegions
 from regionclip.structures import CaptionedBatch
 from tests.parity.clim.test_regions_to_name import write_toy
-from tests.parity.clim.training_numbers import check, golden, pixels, stand_ins, stats
+from tests.parity.clim.training_numbers import (
+    check,
+    embedding_file,
+    golden,
+    pixels,
+    smooth_masks,
+    stand_ins,
+    stats,
+)
 from tests.parity.comparing import parity_folder, seed
 
 CLIM, TOY = "loss_clim", "toy_data"
@@ -123,12 +129,12 @@ def test_true_regions_are_as_like_their_names_as_in_the_original(
     dataset, expected = write_toy(tmp_path), golden(TOY)
     parts = DetectorParts(encoder=vit, regions=DenseRegions(vit), longest_side=256, dense_tower=vit)
     search = Search(Detector(parts), None, DetectOptions())
-    # as the newer torchvision resizes that the numbers were made with
-    plain = naming_regions.masks_on_grid
-    monkeypatch.setattr(naming_regions, "masks_on_grid", partial(plain, antialias=True))
+    smooth_masks(monkeypatch)
     labels = torch.cat([each.objects.labels[asked_rows(each)] for each in dataset])
     # the original's file of 133 rows is not here; its 80 of things were computed with other kernels
-    rows = torch.nn.functional.normalize(class_rows("coco_openai_vitb16_hand_craft"), dim=1)
+    rows = torch.nn.functional.normalize(
+        torch.from_numpy(np.load(embedding_file("coco_openai_vitb16_hand_craft.npy"))), dim=1
+    )
     known = labels < len(rows)
     for name, vectors_of in VECTORS.items():
         with torch.inference_mode():
@@ -137,11 +143,3 @@ def test_true_regions_are_as_like_their_names_as_in_the_original(
         cosines = (unit * rows[labels[known]]).sum(dim=1)
         wanted = expected[f"eval_sim_{name}"][known.numpy()]
         check(TOY, f"eval_sim_{name}[things]", cosines, wanted, rtol=0.0, atol=NAMES)
-
-
-def class_rows(file: str) -> Tensor:
-    """Vectors of class names that the numbers were made with."""
-    path = parity_folder() / "clim" / "embeddings" / f"{file}.npy"
-    if not path.is_file():
-        pytest.skip(f"no vectors of class names: {path} is not there")
-    return torch.from_numpy(np.load(path))

@@ -1,15 +1,19 @@
-"""CLIM's and CLIPSelf's training numbers, and the small data set that they were made on."""
+"""The numbers of CLIM, CLIPSelf and F-ViT, and the pictures and data that they were made on."""
 
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import resize
 
 from regionclip.data.transforms import pixels_of
+from regionclip.evaluation import naming_regions
 from tests.parity import comparing
 from tests.parity.comparing import module_at, parity_folder, seed
 
@@ -18,6 +22,8 @@ golden = partial(comparing.golden, SYSTEM)
 """See :func:`tests.parity.comparing.golden`."""
 check = partial(comparing.check, SYSTEM)
 """See :func:`tests.parity.comparing.check`."""
+manifest = partial(comparing.manifest, SYSTEM)
+"""See :func:`tests.parity.comparing.manifest`."""
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's."""
@@ -28,6 +34,14 @@ TOY_SIZES = ((120, 160), (150, 100), (96, 128))
 def stand_ins() -> ModuleType:
     """The folder's ``synthetic_checkpoint.py``."""
     return module_at("clim_synthetic_checkpoint", parity_folder() / "synthetic_checkpoint.py")
+
+
+def embedding_file(name: str) -> Path:
+    """A file of text vectors; skips the test where it is not there."""
+    path = parity_folder() / SYSTEM / "embeddings" / name
+    if not path.is_file():
+        pytest.skip(f"no text vectors: {path} is not there")
+    return path
 
 
 def picture(height: int, width: int, number: int) -> Image.Image:
@@ -44,6 +58,19 @@ def normalized(images: Tensor) -> Tensor:
     """By CLIP's mean and deviation."""
     mean, std = (images.new_tensor(each)[:, None, None] for each in (MEAN, STD))
     return (images - mean) / std
+
+
+def smooth_masks(patch: pytest.MonkeyPatch) -> None:
+    """Have masks smoothed before they are looked up on a grid.
+
+    So does the newer torchvision that the numbers were made with.
+    """
+
+    def smoothly(masks: Tensor, size: list[int], **given: Any) -> Tensor:
+        given["antialias"] = True
+        return resize(masks, size, **given)
+
+    patch.setattr(naming_regions, "resize", smoothly)
 
 
 def toy_pictures() -> list[Image.Image]:

@@ -1,6 +1,5 @@
 """CORA's numbers, and the weights and images that they were made with."""
 
-import json
 import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
@@ -9,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -23,6 +21,8 @@ golden = partial(comparing.golden, SYSTEM)
 """See :func:`tests.parity.comparing.golden`."""
 check = partial(comparing.check, SYSTEM)
 """See :func:`tests.parity.comparing.check`."""
+manifest = partial(comparing.manifest, SYSTEM)
+"""See :func:`tests.parity.comparing.manifest`."""
 ARCHITECTURES = ("RN50", "RN50x4")
 
 
@@ -30,14 +30,6 @@ ARCHITECTURES = ("RN50", "RN50x4")
 def stand_ins() -> ModuleType:
     """The folder's ``synthetic_checkpoint.py``."""
     return module_at("cora_synthetic_checkpoint", parity_folder() / "synthetic_checkpoint.py")
-
-
-def manifest(name: str) -> dict[str, tuple[list[int], str]]:
-    """Names, shapes and precisions of an original file; skips the test where it is not there."""
-    path = parity_folder() / SYSTEM / "manifests" / f"{name}.json"
-    if not path.is_file():
-        pytest.skip(f"no manifest: {path} is not there")
-    return json.loads(path.read_text())
 
 
 def canonical(key: str) -> str:
