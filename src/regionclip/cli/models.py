@@ -15,6 +15,7 @@ from regionclip.cli.console import console, downloads, errors, print_table
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from regionclip.checkpoints import LoadReport
     from regionclip.weights import WeightsEntry
 
 
@@ -186,20 +187,19 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
     if cora.is_cora_file(source, state):
         own = cora.read_model(source, state)
         cora.save_model(output, own.model, **origin)
-        return [[own.report.target, str(len(own.report.loaded)), "0", "0"]]
+        return [_row(own.report)]
     if clim.is_clim_file(source, state):
         dense = clim.read_model(source, state)
         clim.save_model(output, dense.model, **origin)
-        return [[dense.report.target, str(len(dense.report.loaded)), "0", "0"]]
+        return [_row(dense.report)]
     if clipself.is_clipself_file(source, state):
         eva = clipself.read_model(source, state)
         clipself.save_model(output, eva.model, **origin)
-        return [[eva.report.target, str(len(eva.report.loaded)), "0", "0"]]
+        return [_row(eva.report)]
     if fvit.is_fvit_file(source, state):
         frozen = fvit.read_model(source, state)
         fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
-        report = frozen.report
-        return [[report.target, str(len(report.loaded)), _summary(report.missing), "0"]]
+        return [_row(frozen.report)]
     if is_native(source):
         read = read_model(source, state)
     else:
@@ -215,11 +215,13 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
             )
         read = model_of(found, source=str(source))
     save_model(output, read, **origin)
-    rows = [
-        [report.target, str(len(report.loaded)), _summary(report.missing), "0"]
-        for report in read.reports
-    ]
+    rows = [_row(report) for report in read.reports]
     return [*rows, ["the rest of the file", "0", "0", _summary(read.left_over)]]
+
+
+def _row(report: "LoadReport") -> list[str]:
+    """What became of a part: its name, tensors written, missing, and of no use."""
+    return [report.target, str(len(report.loaded)), _summary(report.missing), "0"]
 
 
 def _summary(names: Sequence[str]) -> str:

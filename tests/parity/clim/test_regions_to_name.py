@@ -24,10 +24,10 @@ from tests.parity.clim.training_numbers import (
     normalized,
     sampled_stats,
     smooth_masks,
+    toy_folder,
     toy_pictures,
     write_toy_images,
 )
-from tests.parity.comparing import parity_folder
 
 TOY = "toy_data"
 CELLS = 16
@@ -42,7 +42,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def write_toy(folder: Path) -> Dataset:
     """The small data set as COCO's archives unpack."""
-    toy = parity_folder() / "clim" / "goldens" / "toy"
+    toy = toy_folder()
     shutil.copy(toy / "panoptic.json", folder / "panoptic.json")
     shutil.copytree(toy / "seg", folder / "panoptic")
     write_toy_images(folder)

@@ -25,9 +25,10 @@ from tests.parity.clim.training_numbers import (
     pixels,
     sampled_stats,
     stats,
+    toy_folder,
     toy_pictures,
 )
-from tests.parity.comparing import parity_folder, seed
+from tests.parity.comparing import seed
 
 TOY, CLIM, MISC = "toy_data", "loss_clim", "misc"
 CROPS = 2e-5
@@ -63,7 +64,7 @@ def test_images_take_their_places_in_mosaics_in_their_order() -> None:
 @pytest.mark.parametrize("kind", ["grid", "prop"])
 @pytest.mark.parametrize("number", range(4))
 def test_regions_and_their_crops_are_those_of_the_original(kind: str, number: int) -> None:
-    path = parity_folder() / "clim" / "goldens" / "toy" / "detection.json"
+    path = toy_folder() / "detection.json"
     picture, sample = toy_pictures()[number % 3], open_dataset(path)[number % 3]
     regions: RegionDraw = GridCells() if kind == "grid" else GivenRegions()
     pairing = CropPairing(regions=regions, image_side=256, crop_side=224)
@@ -82,7 +83,7 @@ def test_regions_and_their_crops_are_those_of_the_original(kind: str, number: in
 
 
 def test_boxes_with_names_are_those_of_the_original() -> None:
-    path = parity_folder() / "clim" / "goldens" / "toy" / "detection.json"
+    path = toy_folder() / "detection.json"
     picture, objects = toy_pictures()[0], open_dataset(path)[0].objects
     fitting = SquareFitting(side=256)
     _, targets = fitting.vary(picture, objects, generator=torch.Generator())

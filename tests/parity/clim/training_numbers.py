@@ -73,6 +73,14 @@ def smooth_masks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(naming_regions, "resize", smoothly)
 
 
+def toy_folder() -> Path:
+    """The files of the small data set; skips the test where they are not there."""
+    path = parity_folder() / SYSTEM / "goldens" / "toy"
+    if not path.is_dir():
+        pytest.skip(f"no small data set: {path} is not there")
+    return path
+
+
 def toy_pictures() -> list[Image.Image]:
     """The three images of the small data set."""
     first = 800_000 * (seed() + 1)

@@ -16,8 +16,8 @@ from regionclip.checkpoints import (
     read_training_settings,
 )
 from regionclip.checkpoints.own_models import Filled, filled, own_config, own_method, save_own
-from regionclip.checkpoints.writing import replacing
 from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.whole_files import replacing
 
 from .config import CoraConfig
 from .model import Cora, build

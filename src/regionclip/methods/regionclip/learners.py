@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou, clip_boxes_to_image, roi_align
 
 from regionclip.concepts.templates import TEMPLATES, fill_template
+from regionclip.data import transforms
 from regionclip.data.icons.batches import BoxBatch, CaptionBatch
 from regionclip.data.icons.glyphs import BASE_NAMES
 from regionclip.encoders.clip_resnet import ClipResNet
@@ -129,9 +130,8 @@ def normalized(images: Float[Tensor, "B 3 H W"] | Tensor, encoder: ClipResNet) -
     """RGB, uint8 or in [0, 1], with the encoder's mean and deviation; channels last."""
     if images.dtype == torch.uint8:
         images = images.float() / 255
-    mean = images.new_tensor(encoder.spec.mean)[:, None, None]
-    std = images.new_tensor(encoder.spec.std)[:, None, None]
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    own = transforms.normalized(images, mean=encoder.spec.mean, std=encoder.spec.std)
+    return own.contiguous(memory_format=torch.channels_last)
 
 
 def at_size(scenes: BoxBatch, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
