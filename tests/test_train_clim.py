@@ -195,5 +195,23 @@ def test_the_published_schedules_are_followed(
         assert recipe.regions.max_regions == 20
 
 
+def test_what_the_starts_towers_compute_with_can_be_said(
+    recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    changes = ["optimization.steps=0", "data.val=", "activation=gelu"]
+    weights = train(read_recipe(recipes["clipself"], changes), tmp_path / "run")
+    spec = clim.read_model(weights).model.config.vit
+    assert spec is not None
+    assert not spec.quick_gelu
+    with pytest.raises(
+        ValueError, match="is about a teacher of its own; the start's is activation"
+    ):
+        read_recipe(recipes["clipself"], ["teacher_activation=gelu"])
+    eva = tmp_path / "eva.safetensors"
+    clipself.save_model(eva, ClipSelf(ClipSelfConfig(encoder=TINY_EVA)))
+    with pytest.raises(ValueError, match="no CLIP with OpenAI's vision transformer; leave out"):
+        train(read_recipe(recipes["clipself"], [*changes, f"start={eva}"]), tmp_path / "other")
+
+
 def test_small_recipes_ship_for_own_images() -> None:
     assert {"clim-small", "clipself-small"} <= set(recipe_names())

@@ -6,6 +6,7 @@ from typing import ClassVar
 from regionclip.data.caption_sources import CaptionSource
 from regionclip.data.square_cropping import SquareCropping
 from regionclip.data.square_fitting import SquareFitting
+from regionclip.encoders.vit_weights import Activation
 from regionclip.methods.clim.training_config import ClimTraining
 from regionclip.methods.clipself.training_config import ClipSelfTraining, PseudoLabelTraining
 from regionclip.pairs.crops import GivenRegions, GridCells, RegionDraw
@@ -30,6 +31,10 @@ class ClimRecipe:
     """Tower to begin with, which has a dense map and a text tower: a known name or a file."""
     data: CaptionSource
     optimization: Optimization
+    activation: Activation | None = None
+    """What the start's towers compute with, ``quick_gelu`` or ``gelu``, if it has a vision
+    transformer of OpenAI's layout; ``None`` takes what its file says. One that says nothing is read
+    with QuickGELU, and a warning is logged."""
     learner: ClimTraining = field(default_factory=ClimTraining)
     augmentation: SquareCropping = field(default_factory=SquareCropping)
     weight_ensemble: float | None = None
@@ -71,8 +76,12 @@ class ClipSelfRecipe:
     """Regions are the data's boxes, such as proposals (``[boxes]``, which may be empty)."""
     image_side: int = 1024
     """Pixels of the square that each image is fitted into; a multiple of the tower's cells."""
+    activation: Activation | None = None
+    """As that of :class:`ClimRecipe`."""
     teacher: str | None = None
     """What sees the crops: another tower of the same joint space; ``None`` is the start itself."""
+    teacher_activation: Activation | None = None
+    """As ``activation``, for a teacher of its own."""
     learner: ClipSelfTraining = field(default_factory=ClipSelfTraining)
     weight_ensemble: float | None = None
     """As that of :class:`ClimRecipe`."""
@@ -85,6 +94,11 @@ class ClipSelfRecipe:
             raise ValueError(
                 "regions are either cells of grids or the data's boxes; give one of the tables "
                 "[grid] and [boxes]"
+            )
+        if self.teacher is None and self.teacher_activation is not None:
+            raise ValueError(
+                f"teacher_activation ({self.teacher_activation!r}) is about a teacher of its own; "
+                "the start's is activation"
             )
 
     @property
@@ -109,6 +123,8 @@ class PseudoLabelRecipe:
     optimization: Optimization
     learner: PseudoLabelTraining = field(default_factory=PseudoLabelTraining)
     augmentation: SquareFitting = field(default_factory=SquareFitting)
+    activation: Activation | None = None
+    """As that of :class:`ClimRecipe`."""
     class_embeddings: str | None = None
     """File with one vector per training class; ``None`` encodes the names."""
     templates: str = "vild63"

@@ -24,11 +24,13 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
     if read.has_text_tower:
         request.refuse_text_weights("runs with its own text tower")
     other = None
-    if request.text_weights is not None:
+    if request.text_weights is None:
+        request.refuse_activation()
+    else:
         # not before: what opens any file knows this one
         from regionclip.loading import load
 
-        options = LoadOptions(progress=request.progress)
+        options = LoadOptions(progress=request.progress, activation=request.activation)
         other = load(request.text_weights, device=request.device, options=options)
     model = read.model.to(request.device).requires_grad_(False)
     text = fvit_text_of(read, other)

@@ -83,7 +83,8 @@ def load(
         text_weights: Another model to take the text tower from, for originals that carry none.
             Of RegionCLIP's fine-tuned files it was OpenAI's CLIP of the same architecture, of
             F-ViT's and F-VLM's that of the CLIP that was frozen.
-        options: Memory, and who is told of downloads; ``None`` takes the defaults.
+        options: Memory, who is told of downloads, and what a file's towers compute with if it does
+            not say; ``None`` takes the defaults.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -108,6 +109,7 @@ def load(
         text_weights=text_weights,
         memory_budget=options.memory_budget,
         progress=progress,
+        activation=options.activation,
     )
     if _is_open_clip_name(name):
         return open_named(request)

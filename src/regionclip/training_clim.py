@@ -49,7 +49,7 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
         is_main=run.processes.is_main,
     )
     val = open_val(recipe)
-    tower = open_tower(recipe.start, run.device)
+    tower = open_tower(recipe.start, run.device, activation=recipe.activation)
     learner = ClimLearner(tower.encoder, recipe.learner)
     student = _Student(run, tower, recipe.weight_ensemble, StartWeights(learner))
 
@@ -84,14 +84,18 @@ def train_clipself(recipe: ClipSelfRecipe, run: Run) -> None:
     recipe.optimization.part_size(run.processes.count)
     images = open_images(recipe.data) if recipe.boxes is None else open_boxes(recipe.data)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
-    tower = open_tower(recipe.start, run.device)
+    tower = open_tower(recipe.start, run.device, activation=recipe.activation)
     for side in (recipe.image_side, *recipe.learner.image_sides):
         if side % tower.encoder.cell:
             raise ValueError(
                 f"image_side and learner.image_sides must be multiples of {tower.encoder.cell}, "
                 f"the pixels of a cell of {recipe.start}, got {side}"
             )
-    teacher = open_tower(recipe.teacher or recipe.start, run.device)
+    teacher = open_tower(
+        recipe.teacher or recipe.start,
+        run.device,
+        activation=recipe.activation if recipe.teacher is None else recipe.teacher_activation,
+    )
     learner = ClipSelfLearner(tower.encoder, teacher.encoder, recipe.learner, seed=recipe.run.seed)
     student = _Student(run, tower, recipe.weight_ensemble, StartWeights(learner))
     pairing = CropPairing(
@@ -118,7 +122,7 @@ def train_pseudo_labels(recipe: PseudoLabelRecipe, run: Run) -> None:
     plan.part_size(run.processes.count)
     train = open_boxes(recipe.data)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
-    tower = open_tower(recipe.start, run.device)
+    tower = open_tower(recipe.start, run.device, activation=recipe.activation)
     names = training_vocabulary(recipe, train, tower.text, width=tower.encoder.embed_dim)
     learner = PseudoLabelLearner(
         tower.encoder, names.embeddings, recipe.learner, seed=recipe.run.seed

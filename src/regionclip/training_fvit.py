@@ -7,14 +7,16 @@ import torch
 from torch import nn
 
 from regionclip.checkpoints import read_checkpoint
+from regionclip.dense_loading import read_clim
 from regionclip.encoders.text import TextEncoder, UnitPrompts
-from regionclip.encoders.unlocking import module_of
+from regionclip.encoders.vit_weights import Activation
 from regionclip.evaluation.watching import Watch, judge_objects
 from regionclip.fvit_loading import fvit_detector_of
 from regionclip.fvit_recipes import FvitRecipe
+from regionclip.loading_request import OpenFile
 from regionclip.methods import find_weights
 from regionclip.methods.clim.reading import is_clim_file
-from regionclip.methods.clipself.reading import is_clipself_file
+from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.fvit.config import TOWERS
 from regionclip.methods.fvit.learner import FvitLearner
 from regionclip.methods.fvit.model import Fvit, build, carry_classes
@@ -25,7 +27,7 @@ from regionclip.training.checkpoints import BEST, MODEL
 from regionclip.training_data import encoded_classes, open_training_data, test_vocabulary
 from regionclip.training_models import clip_with_text
 from regionclip.training_run import Run
-from regionclip.training_towers import open_tower
+from regionclip.training_towers import refuse_activation
 
 BACKGROUND = "background"
 """The word whose vector stands for no class, where that is not learned."""
@@ -82,7 +84,7 @@ def detector_on(recipe: FvitRecipe, class_names: tuple[str, ...]) -> Fvit:
             f"the frozen CLIP is that of start ({recipe.start!r}); leave {', '.join(TOWERS)} out "
             "of [model]"
         )
-    encoder = frozen_clip(recipe.start)
+    encoder = frozen_clip(recipe.start, activation=recipe.activation)
     config = replace(
         recipe.model,
         **tower_settings(encoder),
@@ -101,16 +103,22 @@ def set_background(model: Fvit, text: TextEncoder) -> None:
         model.background.copy_(row)
 
 
-def frozen_clip(source: str) -> nn.Module:
-    """A CLIP with both towers, whichever method's file it is in.
+def frozen_clip(source: str, *, activation: Activation | None = None) -> nn.Module:
+    """A CLIP with both towers, whichever method's file it is in, in float32.
+
+    Args:
+        source: Known name or file.
+        activation: What a vision transformer's towers compute with; ``None``: what the file says.
 
     Raises:
-        ValueError: It has no text tower.
+        ValueError: It has no text tower, or an activation was given and it is no such transformer.
     """
     path = find_weights(source)
     state = read_checkpoint(path)
-    if is_clipself_file(path, state) or is_clim_file(path, state):
-        encoder = open_tower(source, torch.device("cpu")).encoder
-    else:
-        encoder = clip_with_text(source).encoder
-    return module_of(encoder)
+    if is_clim_file(path, state):
+        file = OpenFile(path, state)
+        return read_clim(file, name=source, activation=activation).float().encoder
+    refuse_activation(source, activation)
+    if clipself.is_clipself_file(path, state):
+        return clipself.read_model(path, state).model.float().encoder
+    return clip_with_text(source).encoder

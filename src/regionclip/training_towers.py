@@ -7,10 +7,12 @@ from pathlib import Path
 import torch
 
 from regionclip.checkpoints import read_checkpoint
-from regionclip.dense_loading import dense_detector_of
+from regionclip.dense_loading import dense_detector_of, read_clim
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import UnitPrompts
+from regionclip.encoders.vit_weights import Activation
+from regionclip.loading_request import OpenFile
 from regionclip.methods import find_weights
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
@@ -46,23 +48,26 @@ class Tower:
         return Detector(replace(detector.parts, class_vocabulary=named), detector.defaults)
 
 
-def open_tower(source: str, device: torch.device) -> Tower:
+def open_tower(source: str, device: torch.device, *, activation: Activation | None = None) -> Tower:
     """A dense tower on a device, in float32.
 
     Args:
         source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these.
         device: To train on.
+        activation: What the towers of OpenAI's layout compute with; ``None``: what the file says.
 
     Raises:
         CheckpointError: It is no model with a dense map and a text tower.
-        ValueError: It is a ResNet, whose regions CLIM pools with attention.
+        ValueError: It is a ResNet, whose regions CLIM pools with attention, or an activation was
+            given for an EVA-02.
     """
     path = find_weights(source)
     state = read_checkpoint(path)
     if clipself.is_clipself_file(path, state):
+        refuse_activation(source, activation)
         own = clipself.read_model(path, state).model.float().to(device)
         return _tower(own, lambda to: clipself.save_model(to, own))
-    model = clim.read_model(path, state).model
+    model = read_clim(OpenFile(path, state), name=source, activation=activation)
     if model.config.pooling == "attention":
         raise ValueError(
             f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
@@ -70,6 +75,19 @@ def open_tower(source: str, device: torch.device) -> Tower:
         )
     model = model.float().to(device)
     return _tower(model, lambda to: clim.save_model(to, model))
+
+
+def refuse_activation(source: str, activation: Activation | None) -> None:
+    """Raise for a tower whose activation is known.
+
+    Raises:
+        ValueError: One was given.
+    """
+    if activation is not None:
+        raise ValueError(
+            f"{source} is no CLIP with OpenAI's vision transformer; leave out its activation, "
+            f"{activation!r}"
+        )
 
 
 def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:

@@ -48,6 +48,9 @@ class ModelCommand:
     region_prompt: Annotated[Path | None, optional("FILE")] = None
     """A region prompt, CORA's, to pool regions with: any CLIP with a ResNet of the size that it was
     trained on then knows regions better. For regions of the map."""
+    activation: Annotated[Literal["quick_gelu", "gelu"] | None, optional("quick_gelu|gelu")] = None
+    """What the towers of a file of a CLIP with a vision transformer compute with, or those of
+    --text-weights. By default what the file says, else QuickGELU, with a warning."""
     image_root: Annotated[Path | None, optional("FOLDER")] = None
     """Where the images of a COCO json are; by default beside it."""
     batch_size: Annotated[int, value("N")] = 1
@@ -82,7 +85,9 @@ class ModelCommand:
                 regions=self.regions,
                 region_prompt=self.region_prompt,
                 text_weights=self.text_weights,
-                options=LoadOptions(memory_budget=memory_budget, progress=show),
+                options=LoadOptions(
+                    memory_budget=memory_budget, progress=show, activation=self.activation
+                ),
             )
 
     def open_model(self, *, with_names: bool = True) -> "tuple[Detector, dict[str, Any]]":
@@ -119,7 +124,9 @@ class ModelCommand:
         from regionclip.proposal_loading import proposals_file
 
         words, prompt = self.text_weights, self.region_prompt
-        return {
+        # only if given, so that what was computed before there was this option stays usable
+        activation = {} if self.activation is None else {"activation": self.activation}
+        return activation | {
             "model": known_by(self.model, model_file(self.model)),
             "proposals": proposals and known_by(proposals, proposals_file(proposals)),
             "text_weights": words and known_by(words, find_weights(words)),

@@ -26,6 +26,11 @@ def known_weights() -> dict[str, WeightsEntry]:
     return entries | shared_weights()
 
 
+def known_entry(name: str | Path) -> WeightsEntry | None:
+    """What is known of a name; ``None`` for a path of a file that exists, and for other names."""
+    return None if Path(name).exists() else known_weights().get(str(name))
+
+
 def find_weights(name: str | Path, *, progress: Progress | None = None) -> Path:
     """The file of a path or of a known name, downloaded if need be.
 
