@@ -15,7 +15,7 @@ from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
-from regionclip.methods import find_weights, known_weights
+from regionclip.methods import find_weights, known_entry
 from regionclip.open_clip_loading import open_named
 from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.proposer import Proposer
@@ -165,6 +165,6 @@ def _check_regions(regions: str, region_prompt: str | Path | None) -> None:
 
 def _is_open_clip_name(name: str | Path) -> bool:
     """``tag:architecture`` of an open_clip model whose file is not known here."""
-    if Path(name).exists() or str(name) in known_weights():
+    if Path(name).exists() or known_entry(name) is not None:
         return False
     return ":" in str(name)
