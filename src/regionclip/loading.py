@@ -83,8 +83,8 @@ def load(
         text_weights: Another model to take the text tower from, for originals that carry none.
             Of RegionCLIP's fine-tuned files it was OpenAI's CLIP of the same architecture, of
             F-ViT's and F-VLM's that of the CLIP that was frozen.
-        options: Memory, who is told of downloads, and what a file's towers compute with if it does
-            not say; ``None`` takes the defaults.
+        options: Memory, who is told of downloads, what a file's towers compute with if it does not
+            say, and the benchmark that an F-ViT is transferred to; ``None`` takes the defaults.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -110,12 +110,17 @@ def load(
         memory_budget=options.memory_budget,
         progress=progress,
         activation=options.activation,
+        transfer_to=options.transfer_to,
     )
     if _is_open_clip_name(name):
+        request.refuse_transfer()
         return open_named(request)
     path = find_weights(name, progress=progress)
     file = OpenFile(path, read_checkpoint(path))
-    return next(kind for kind in KINDS if kind.claims(file, request)).open(file, request)
+    kind = next(kind for kind in KINDS if kind.claims(file, request))
+    if kind is not FVIT:
+        request.refuse_transfer()
+    return kind.open(file, request)
 
 
 def proposals_only(proposer: Proposer, *, shortest_side: int, longest_side: int) -> Detector:

@@ -48,6 +48,11 @@ class ModelCommand:
     region_prompt: Annotated[Path | None, optional("FILE")] = None
     """A region prompt, CORA's, to pool regions with: any CLIP with a ResNet of the size that it was
     trained on then knows regions better. For regions of the map."""
+    transfer_to: Annotated[
+        Literal["coco", "voc", "objects365"] | None, optional("coco|voc|objects365")
+    ] = None
+    """Let an F-ViT or F-VLM of LVIS name boxes as published on another benchmark: with fixed
+    temperatures and one exponent for all classes, without masks."""
     activation: Annotated[Literal["quick_gelu", "gelu"] | None, optional("quick_gelu|gelu")] = None
     """What the towers of a file of a CLIP with a vision transformer compute with, or those of
     --text-weights. By default what the file says, else QuickGELU, with a warning."""
@@ -86,7 +91,10 @@ class ModelCommand:
                 region_prompt=self.region_prompt,
                 text_weights=self.text_weights,
                 options=LoadOptions(
-                    memory_budget=memory_budget, progress=show, activation=self.activation
+                    memory_budget=memory_budget,
+                    progress=show,
+                    activation=self.activation,
+                    transfer_to=self.transfer_to,
                 ),
             )
 
@@ -125,8 +133,9 @@ class ModelCommand:
 
         words, prompt = self.text_weights, self.region_prompt
         # only if given, so that what was computed before there was this option stays usable
-        activation = {} if self.activation is None else {"activation": self.activation}
-        return activation | {
+        others = {"activation": self.activation, "transfer_to": self.transfer_to}
+        given = {name: each for name, each in others.items() if each is not None}
+        return given | {
             "model": known_by(self.model, model_file(self.model)),
             "proposals": proposals and known_by(proposals, proposals_file(proposals)),
             "text_weights": words and known_by(words, find_weights(words)),
