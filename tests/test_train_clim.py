@@ -224,7 +224,7 @@ def test_what_the_starts_towers_compute_with_can_be_said(
         read_recipe(recipes["clipself"], ["teacher_activation=gelu"])
     eva = tmp_path / "eva.safetensors"
     clipself.save_model(eva, ClipSelf(ClipSelfConfig(encoder=TINY_EVA)))
-    with pytest.raises(ValueError, match="no CLIP with OpenAI's vision transformer; leave out"):
+    with pytest.raises(ValueError, match="no file of a CLIP with OpenAI's vision transformer"):
         train(read_recipe(recipes["clipself"], [*changes, f"start={eva}"]), tmp_path / "other")
 
 

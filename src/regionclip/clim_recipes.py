@@ -28,7 +28,8 @@ class ClimRecipe:
     task: ClassVar[str] = "clim"
 
     start: str
-    """Tower to begin with, which has a dense map and a text tower: a known name or a file."""
+    """Tower to begin with, which has a dense map and a text tower: a known name, a file, or
+    ``tag:architecture`` of an open_clip model with a vision transformer or EVA-02."""
     data: CaptionSource
     optimization: Optimization
     activation: Activation | None = None
@@ -66,7 +67,7 @@ class ClipSelfRecipe:
     task: ClassVar[str] = "clipself"
 
     start: str
-    """Tower to begin with, which has a dense map: a known name or a file."""
+    """As that of :class:`ClimRecipe`."""
     data: DataSource
     """Images; their classes and captions do not matter, and boxes only to ``[boxes]``."""
     optimization: Optimization

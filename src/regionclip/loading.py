@@ -15,8 +15,8 @@ from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
-from regionclip.methods import find_weights, known_entry
-from regionclip.open_clip_loading import open_named
+from regionclip.methods import find_weights
+from regionclip.open_clip_loading import is_open_clip_name, open_named
 from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.proposer import Proposer
 from regionclip.regionclip_loading import (
@@ -112,7 +112,7 @@ def load(
         activation=options.activation,
         transfer_to=options.transfer_to,
     )
-    if _is_open_clip_name(name):
+    if is_open_clip_name(name):
         request.refuse_transfer()
         return open_named(request)
     path = find_weights(name, progress=progress)
@@ -152,7 +152,7 @@ def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | 
         ValueError: There is no such file and no such name.
         ConnectionError: It has to be downloaded and cannot be.
     """
-    return None if _is_open_clip_name(name) else find_weights(name, progress=progress)
+    return None if is_open_clip_name(name) else find_weights(name, progress=progress)
 
 
 def _check_regions(regions: str, region_prompt: str | Path | None) -> None:
@@ -166,10 +166,3 @@ def _check_regions(regions: str, region_prompt: str | Path | None) -> None:
             f"region prompt {region_prompt} pools regions of a ResNet's layer3, and no others; "
             f"leave out regions={regions!r}"
         )
-
-
-def _is_open_clip_name(name: str | Path) -> bool:
-    """``tag:architecture`` of an open_clip model whose file is not known here."""
-    if Path(name).exists() or known_entry(name) is not None:
-        return False
-    return ":" in str(name)

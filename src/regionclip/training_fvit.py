@@ -29,6 +29,7 @@ from regionclip.methods.fvit.learner import FvitLearner
 from regionclip.methods.fvit.model import Fvit, build, carry_classes
 from regionclip.methods.fvit.reading import save_model
 from regionclip.methods.fvit.towers import FrozenClip, tower_settings
+from regionclip.open_clip_loading import is_open_clip_name, trainable_model_of
 from regionclip.training import Stage
 from regionclip.training.checkpoints import BEST, MODEL
 from regionclip.training_data import encoded_classes, open_training_data, test_vocabulary
@@ -156,12 +157,15 @@ def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenC
     """A CLIP with both towers, whichever method's file it is in, in float32.
 
     Args:
-        source: Known name or file.
+        source: Known name or file, or ``tag:architecture`` of open_clip.
         activation: What a vision transformer's towers compute with; ``None``: what the file says.
 
     Raises:
         ValueError: It has no text tower, or an activation was given and it is no such transformer.
     """
+    if is_open_clip_name(source):
+        refuse_activation(source, activation)
+        return trainable_model_of(source).float().encoder
     path = find_weights(source)
     state = read_checkpoint(path)
     if is_clim_file(path, state):

@@ -18,6 +18,7 @@ from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.model import ClipSelf
+from regionclip.open_clip_loading import is_open_clip_name, trainable_model_of
 from regionclip.vocabulary import Vocabulary
 
 
@@ -52,7 +53,8 @@ def open_tower(source: str, device: torch.device, *, activation: Activation | No
     """A dense tower on a device, in float32.
 
     Args:
-        source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these.
+        source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these;
+            or ``tag:architecture`` of an open_clip model with such an image tower.
         device: To train on.
         activation: What the towers of OpenAI's layout compute with; ``None``: what the file says.
 
@@ -61,6 +63,12 @@ def open_tower(source: str, device: torch.device, *, activation: Activation | No
         ValueError: It is a ResNet, whose regions CLIM pools with attention, or an activation was
             given for an EVA-02.
     """
+    if is_open_clip_name(source):
+        refuse_activation(source, activation)
+        named = trainable_model_of(source).float().to(device)
+        if isinstance(named, ClipSelf):
+            return _tower(named, lambda to: clipself.save_model(to, named))
+        return _tower(named, lambda to: clim.save_model(to, named))
     path = find_weights(source)
     state = read_checkpoint(path)
     if clipself.is_clipself_file(path, state):
@@ -85,8 +93,8 @@ def refuse_activation(source: str, activation: Activation | None) -> None:
     """
     if activation is not None:
         raise ValueError(
-            f"{source} is no CLIP with OpenAI's vision transformer; leave out its activation, "
-            f"{activation!r}"
+            f"{source} is no file of a CLIP with OpenAI's vision transformer; leave out its "
+            f"activation, {activation!r}"
         )
 
 
