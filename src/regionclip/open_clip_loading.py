@@ -83,7 +83,8 @@ def trainable_model_of(name: str) -> Clim | ClipSelf:
         is_quick = any(isinstance(each, QuickGELU) for each in encoder.model.modules())
         activation = "quick_gelu" if is_quick else "gelu"
         config, tensors = clim_weights.map_weights(state, source=name, activation=activation)
-        config = replace(config, vit=replace(config.vit, **pixels))
+        if config.vit is not None:
+            config = replace(config, vit=replace(config.vit, **pixels))
         model = filled(clim_model.build, config, tensors, source=name, target=name).model
     else:
         raise ValueError(
