@@ -243,6 +243,17 @@ def test_detectors_on_frozen_clips_follow_the_published_settings(
     assert not recipe.data.keep_empty
 
 
+def test_f_vlm_on_lvis_with_a_transformer_follows_the_published_settings() -> None:
+    recipe = read_recipe("fvlm-ov-lvis-vitb16")
+    assert isinstance(recipe, FvitRecipe)
+    plan, model = recipe.optimization, recipe.model
+    assert (plan.optimizer, plan.learning_rate, plan.weight_decay) == ("adamw", 4e-4, 0.05)
+    assert (plan.steps, plan.batch_size, plan.max_gradient_norm) == (48 * 782, 128, 35.0)
+    assert (model.neck, model.neck_passes, model.image_size) == ("nas-fpn", 7, 640)
+    assert (model.base_exponent, model.novel_exponent, model.clip_scale) == (0.35, 0.65, 50.0)
+    assert recipe.measuring.metric == "mask_ap_rare"
+
+
 def test_f_vlm_on_the_large_resnet_follows_the_published_settings() -> None:
     recipe = read_recipe("fvlm-ov-lvis-rn50x64")
     assert isinstance(recipe, FvitRecipe)
