@@ -132,7 +132,12 @@ def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -
 
 
 @pytest.mark.parametrize(
-    "change", ["model.base_classes=coco48", 'model.own_base_classes=["cat", "dog"]']
+    "change",
+    [
+        "model.base_classes=coco48",
+        'model.own_base_classes=["cat", "dog"]',
+        'model.pseudo_classes=["cat"]',
+    ],
 )
 def test_base_classes_are_the_datas_and_no_setting(change: str) -> None:
     with pytest.raises(ValueError, match=r"are the classes of data.train .* leave them out"):

@@ -116,6 +116,7 @@ def test_the_smaller_image_of_a_batch_has_its_padding_marked() -> None:
         ({"novel_factor": 0.0}, "novel_factor must be positive"),
         ({"shortest_side": 200}, r"shortest_side must be in \(0, longest_side = 160\], got 200"),
         ({"base_classes": "coco48"}, "give base_classes or own_base_classes, not both"),
+        ({"pseudo_classes": ("dog",)}, "'dog' is among own_base_classes too"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(
