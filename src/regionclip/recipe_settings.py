@@ -25,9 +25,9 @@ class DataSource:
     """Train on images without objects too, which teach what background looks like; the originals
     leave them out."""
     novel_boxes: NovelBoxes = "refused"
-    """Boxes of classes that ``train`` marks novel: ``refused``, or ``pseudo``: trained on, if all of
-    them are marked as a model's, as 'regionclip data pseudo-label' does; people's must never be
-    seen. The classes are measured as novel ones."""
+    """Boxes of classes that ``train`` marks novel: ``refused``, or ``pseudo``: trained on, if all
+    are marked as a model's, as 'regionclip data pseudo-label' does; people's must never be seen.
+    The classes are measured as novel ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

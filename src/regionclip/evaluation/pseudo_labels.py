@@ -115,7 +115,8 @@ def with_pseudo_boxes(
 
     Returns:
         The same, with the novel classes marked so (``split``), behind the others unless the file
-        lists them already, and the boxes found, each with its ``score`` and marked as a model's (``is_pseudo``).
+        lists them already, and the boxes found, each with its ``score`` and marked as a model's
+        (``is_pseudo``).
 
     Raises:
         ValueError: An annotation of the file is of a novel class.
