@@ -99,6 +99,7 @@ def test_region_prompts_follow_the_published_schedule(
         ("cora-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
         ("cora-plus-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
         ("cora-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
+        ("cora-plus-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
     ],
 )
 def test_localizers_follow_the_published_schedule(name: str, epoch: int, variant: str) -> None:
@@ -116,6 +117,7 @@ def test_localizers_follow_the_published_schedule(name: str, epoch: int, variant
     assert recipe.repeat_threshold == (0.001 if "lvis" in name else 0.0)
     released, model = CORA_VARIANTS[variant], recipe.model
     assert replace(model, encoder=released.encoder, base_classes=released.base_classes) == released
+    assert recipe.data.novel_boxes == ("pseudo" if "plus" in name else "refused")
 
 
 def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -> None:
