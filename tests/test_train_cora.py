@@ -84,11 +84,12 @@ def test_the_model_that_a_region_prompt_leaves_sees_boxes_and_names_as_its_train
         logits = class_logits(vectors, words.embeddings)
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-3)
     # the start, pooling by the prompt, is the same wherever the prompt's file says how it was seen
-    same = regionclip.load(recipe.start, region_prompt=run / "model.safetensors")
+    start = tmp_path / "start.safetensors"
+    same = regionclip.load(start, region_prompt=run / "model.safetensors")
     assert torch.equal(same.prepare(picture).pixels, prepared.pixels)
     assert torch.equal(same.encode_regions(picture, boxes), vectors)
     assert torch.equal(same.vocabulary(words.names).embeddings, words.embeddings)
-    bare = regionclip.load(recipe.start, region_prompt=run / "region_prompt.pth")
+    bare = regionclip.load(start, region_prompt=run / "region_prompt.pth")
     assert bare.parts.shortest_side != same.parts.shortest_side
     longer = detector.encode_text(["one two three four five six seven eight nine"])
     shorter = detector.encode_text(["one two three four five six"])
