@@ -81,7 +81,10 @@ def test_pretraining_on_icons_leaves_its_tables_and_measures_once(
 def test_cora_on_icons_leaves_its_tables_and_measures_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = ("clip", "prompt", "told", "rpn")
+    known = (
+        *("clip", "prompt", "told", "untold", "unmatched"),
+        *("rpn", "rpn-prompt", "transfer", "reach"),
+    )
     arguments = ["--prompt-steps=1", "--steps=1", "--scenes=8", "--rows", *known]
     monkeypatch.setattr(
         sys, "argv", ["cora_on_icons.py", "--seeds=1", f"--output={tmp_path}", *arguments]
@@ -91,7 +94,7 @@ def test_cora_on_icons_leaves_its_tables_and_measures_once(
     table = (tmp_path / "table.md").read_text()
     assert table.strip() in capsys.readouterr().out
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
-    titles = module["NAMING"] | module["DETECTION"]
+    titles = module["NAMING"] | module["DETECTION"] | module["REACH"]
     tables = [each for each in rows if each in titles.values()]
     assert tables == [titles[row] for row in known]
 

@@ -100,6 +100,7 @@ def test_region_prompts_follow_the_published_schedule(
         ("cora-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
         ("cora-plus-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
         ("cora-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
+        ("cora-plus-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
     ],
 )
 def test_localizers_follow_the_published_schedule(name: str, epoch: int, variant: str) -> None:
@@ -117,6 +118,7 @@ def test_localizers_follow_the_published_schedule(name: str, epoch: int, variant
     assert recipe.repeat_threshold == (0.001 if "lvis" in name else 0.0)
     released, model = CORA_VARIANTS[variant], recipe.model
     assert replace(model, encoder=released.encoder, base_classes=released.base_classes) == released
+    assert recipe.data.novel_boxes == ("pseudo" if "plus" in name else "refused")
 
 
 def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -> None:
@@ -133,7 +135,12 @@ def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -
 
 
 @pytest.mark.parametrize(
-    "change", ["model.base_classes=coco48", 'model.own_base_classes=["cat", "dog"]']
+    "change",
+    [
+        "model.base_classes=coco48",
+        'model.own_base_classes=["cat", "dog"]',
+        'model.pseudo_classes=["cat"]',
+    ],
 )
 def test_base_classes_are_the_datas_and_no_setting(change: str) -> None:
     with pytest.raises(ValueError, match=r"are the classes of data.train .* leave them out"):

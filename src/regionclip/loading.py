@@ -79,7 +79,14 @@ def load(
             map of vectors, or from layer4's and pooled with attention, which CLIM's ResNets are
             trained for. ``mask-attention``: vision transformers; slow.
         region_prompt: File of a region prompt, CORA's, to pool regions of ``map`` with: of any CLIP
-            with a ResNet of the size that it was trained on.
+            with a ResNet of the size that it was trained on. The ``model.safetensors`` of a
+            prompt's training, or of a CORA detector, also says how images, boxes and names were
+            seen: sides and their rounding, boxes by their share of the sides, prompts and their
+            tokens. A CLIP then sees them so, as if that ``model.safetensors`` were loaded. A file
+            of the original's form, such as ``region_prompt.pth``, says nothing of it: sides,
+            boxes (by the map's stride), prompts and tokens (all) stay the CLIP's, where
+            the prompt's training had DETR's rounding of 800 and 1333 pixels, boxes by shares, and
+            25 tokens, unless its recipe said otherwise. A CORA detector keeps its own in any case.
         text_weights: Another model to take the text tower from, for originals that carry none.
             Of RegionCLIP's fine-tuned files it was OpenAI's CLIP of the same architecture, of
             F-ViT's and F-VLM's that of the CLIP that was frozen.
