@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from random import Random
 from typing import Any
 
@@ -13,14 +12,14 @@ from torch.nn import functional as F
 
 from regionclip.encoders.text import MissingTextTower
 from regionclip.losses import CaptionLossOptions, TagLossOptions
-from regionclip.methods.detic.image_labels import (
+from regionclip.pairs import tile_boxes
+from regionclip.structures import Proposals, Tiles
+from regionclip.training.image_labels import (
     CaptionTeacher,
     EncodedCaptions,
     TagTeacher,
     TileRegions,
 )
-from regionclip.pairs import tile_boxes
-from regionclip.structures import Proposals, Tiles
 
 from .training_numbers import check, embedding_file, golden, seed
 
@@ -37,7 +36,6 @@ def meta(name: str) -> Any:
     return json.loads(str(golden(CASE)[name]))
 
 
-@cache
 def teacher() -> CaptionTeacher:
     return CaptionTeacher(MissingTextTower("ViT-B-32"), CaptionLossOptions())
 
@@ -91,11 +89,16 @@ def test_captions_cost_what_they_cost_the_original_and_wait_for_the_next_batch()
     own.remember(captions)
     queue = torch.cat([own.queue.vectors, own.queue.image_ids[:, None].expand(-1, 16)], dim=1)
     check(CASE, "queue_after", queue, numbers("queue_after"), rtol=1e-6)
-    ids = torch.tensor([301, 302, 303, 101])
-    own.remember(EncodedCaptions(vectors[:4], ids))
+    # the first mosaic once more, three of its images under other numbers
+    second = tiles((301, 302, 303, 101), ((),) * 4)
+    regions = own.regions([second], chances()[:1], device=torch.device("cpu"))
+    check(CASE, "second_boxes", regions.boxes[0], numbers("second_boxes"))
+    captions = EncodedCaptions(vectors[:4], second.image_ids)
+    loss = own.loss(numbers("second_region_embeddings"), regions, captions, bias=BIAS)
+    check(CASE, "second_loss_caption", loss.mean(), golden(CASE)["second_loss_caption"], rtol=RTOL)
+    own.remember(captions)
     after = own.queue.image_ids[:, None].expand(-1, 16)
     check(CASE, "queue_after2_ids", after, numbers("queue_after2_ids"))
-    own.queue.__init__(own.options.queue_size)
 
 
 def test_tags_cost_what_they_cost_the_original() -> None:
