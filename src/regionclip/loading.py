@@ -12,6 +12,7 @@ from regionclip.checkpoints import read_checkpoint
 from regionclip.cora_loading import CORA, REGION_PROMPT, cora_detector_of
 from regionclip.dense_loading import CLIM, CLIPSELF
 from regionclip.detect import Detector, DetectorParts
+from regionclip.detic_cascade_loading import CASCADE
 from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
@@ -45,7 +46,7 @@ __all__ = [
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (REGION_PROMPT, CORA, FVIT, CLIPSELF, CLIM, REGIONCLIP)
+KINDS = (REGION_PROMPT, CORA, FVIT, CASCADE, CLIPSELF, CLIM, REGIONCLIP)
 """Kinds of files; the first that claims a file opens it."""
 
 
