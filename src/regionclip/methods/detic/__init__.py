@@ -1,9 +1,11 @@
 """Detic: a detector that learns from boxes of base classes and from captions of whole images."""
 
-from .cascade_config import CASCADES as VARIANTS
-from .cascade_config import CascadeConfig as Config
-from .cascade_model import CascadeDetic
-from .cascade_model import build_cascade as build
-from .cascade_weights import CASCADE_WEIGHTS as WEIGHTS
+from .cascade_weights import CASCADE_WEIGHTS
+from .config import VARIANTS
+from .config import DeticConfig as Config
+from .model import Detic, build
+from .weights import DETIC_WEIGHTS
 
-__all__ = ["VARIANTS", "WEIGHTS", "CascadeDetic", "Config", "build"]
+WEIGHTS = DETIC_WEIGHTS | CASCADE_WEIGHTS
+
+__all__ = ["VARIANTS", "WEIGHTS", "Config", "Detic", "build"]
