@@ -4,37 +4,23 @@ import torch
 
 from regionclip.detect import DetectOptions, Detector
 from regionclip.detector_parts import DetectorParts
-from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts, encode_texts
-from regionclip.loading_request import FileKind, LoadOptions, LoadRequest, OpenFile
+from regionclip.detic_loading import own_classes, requested_text
+from regionclip.encoders.text import TextEncoder, UnitPrompts
+from regionclip.loading_request import FileKind, LoadRequest, OpenFile
 from regionclip.methods.detic.cascade_detecting import (
     CascadeLocalizer,
     CascadeRegions,
     CascadeScorer,
 )
 from regionclip.methods.detic.cascade_model import CascadeDetic
-from regionclip.methods.detic.cascade_reading import ReadCascade, is_cascade_file, read_cascade
+from regionclip.methods.detic.cascade_reading import is_cascade_file, read_cascade
 from regionclip.proposals.proposer import Proposer
-from regionclip.vocabulary import Vocabulary, builtin_names
 
 
 def _open(file: OpenFile, request: LoadRequest) -> Detector:
-    if request.regions != "map" or request.region_prompt is not None:
-        raise ValueError(
-            f"{request.name} is a detector with an image tower of its own; leave out regions and "
-            "region_prompt"
-        )
     read = read_cascade(file.path, file.state)
-    if read.has_text_tower:
-        request.refuse_text_weights("runs with its own text tower")
-    other = None
-    if request.text_weights is not None:
-        # not before: what opens any file knows this one
-        from regionclip.loading import load
-
-        options = LoadOptions(progress=request.progress)
-        other = load(request.text_weights, device=request.device, options=options)
+    text = requested_text(read, request)
     model = read.model.to(request.device).requires_grad_(False)
-    text = cascade_text_of(read, other)
     return cascade_detector_of(model, text, proposer=request.proposer, dtype=request.dtype)
 
 
@@ -75,35 +61,3 @@ def cascade_detector_of(
         selection=config.selection, objectness_fusion="none", use_box_deltas=True
     )
     return Detector(parts, options)
-
-
-def own_classes(model: CascadeDetic, encoder_id: str) -> Vocabulary | None:
-    """The classes that a model carries vectors of."""
-    config = model.config
-    names = builtin_names(config.class_names) if config.class_names else config.own_class_names
-    if not names:
-        return None
-    rows = model.class_embeddings.detach().cpu()
-    return Vocabulary(names, rows, templates=(), encoder_id=encoder_id)
-
-
-def cascade_text_of(read: ReadCascade, other: Detector | None = None) -> TextEncoder:
-    """The model's own text tower, another's, or one that says that there is none.
-
-    Args:
-        read: A model.
-        other: A model of the same space that lends its text tower.
-
-    Raises:
-        ValueError: The other model's vectors are of another width.
-    """
-    spec = read.model.config.text
-    if other is None:
-        return read.model.encoder if read.has_text_tower else MissingTextTower(spec.name)
-    width = encode_texts(other.parts.encoder, ["a"]).shape[1]
-    if width != spec.embed_dim:
-        raise ValueError(
-            f"text vectors of {width} numbers do not go with this detector, whose regions have "
-            f"{spec.embed_dim}; give text_weights of the CLIP that named its classes, {spec.name}"
-        )
-    return other.parts.encoder

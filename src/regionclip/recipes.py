@@ -14,7 +14,7 @@ from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecip
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
-from regionclip.detic_recipes import DeticRecipe
+from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
@@ -240,6 +240,7 @@ Recipe = (
     | PseudoLabelRecipe
     | FvitRecipe
     | DeticRecipe
+    | CascadeRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -255,6 +256,7 @@ TASKS: Mapping[str, type[Recipe]] = {
         PseudoLabelRecipe,
         FvitRecipe,
         DeticRecipe,
+        CascadeRecipe,
     )
 }
 

@@ -36,7 +36,7 @@ from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.caption_loading import LeftOutCounts
 from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.datasets import Dataset
-from regionclip.detic_recipes import DeticRecipe
+from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.loading import detector_of, proposals_only, text_encoder_of
@@ -70,7 +70,7 @@ from regionclip.training_data import (
     test_vocabulary,
     training_vocabulary,
 )
-from regionclip.training_detic import train_detic
+from regionclip.training_detic import train_cascade, train_detic
 from regionclip.training_fvit import train_fvit
 from regionclip.training_icons import train_icons
 from regionclip.training_models import (
@@ -293,6 +293,7 @@ FLOWS: Mapping[str, Callable[..., None]] = {
     CoraRecipe.task: train_localizer,
     FvitRecipe.task: train_fvit,
     DeticRecipe.task: train_detic,
+    CascadeRecipe.task: train_cascade,
     ClimRecipe.task: train_clim,
     ClipSelfRecipe.task: train_clipself,
     PseudoLabelRecipe.task: train_pseudo_labels,

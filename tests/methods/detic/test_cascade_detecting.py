@@ -7,6 +7,7 @@ from torch import Tensor
 
 import regionclip
 from regionclip.checkpoints import CheckpointError
+from regionclip.cli import main
 from regionclip.detect import Detector
 from regionclip.detic_cascade_loading import cascade_detector_of
 from regionclip.methods.detic.cascade_detecting import class_scores, fused_scores
@@ -189,3 +190,15 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         replace(TINY_CASCADE, own_class_names=("cat",), num_classes=1, class_names="coco80")
     with pytest.raises(ValueError, match="head_width must be at least 1, got 0"):
         replace(TINY_CASCADE, head_width=0)
+
+
+def test_files_are_described_and_converted(
+    state: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, output = write(tmp_path / "a.pth", state), tmp_path / "b.safetensors"
+    assert main(["models", "show", str(path)]) == 0
+    shown = capsys.readouterr().out
+    for words in ("a Detic detector with a cascade", "1-1-1-1 blocks, 4 wide", "text-2x64"):
+        assert words in shown
+    assert main(["models", "convert", str(path), str(output)]) == 0
+    assert read_cascade(output).model.config == read_cascade(path).model.config

@@ -93,7 +93,7 @@ def test_stages_move_and_name_regions() -> None:
 @torch.no_grad()
 def test_detections_of_the_whole_way() -> None:
     model = cascade()
-    vocabulary = Vocabulary([str(n) for n in range(1203)], model.class_embeddings, (), "")
+    vocabulary = Vocabulary(tuple(map(str, range(1203))), model.class_embeddings, (), "")
     scored = CascadeScorer(model).score(view().of(0), proposals(), vocabulary)
     assert scored.moved is not None
     found = select_detections(

@@ -101,3 +101,18 @@ def save_cascade(
         encoder_id=model.encoder.encoder_id if has_text_tower else None,
         extra=extra,
     )
+
+
+def load_backbone(model: CascadeDetic, path: str | Path) -> None:
+    """Fill a model's ResNet with weights by torchvision's names.
+
+    Args:
+        model: New.
+        path: A state dict of a torchvision ResNet; its classifier is left over.
+
+    Raises:
+        CheckpointError: The file lacks tensors, or they are of another shape.
+    """
+    state = read_checkpoint(path)
+    target = "the ResNet of a Detic with a cascade"
+    load_strict(model.backbone, state, source=str(path), target=target, allowed_left_over=("fc.",))
