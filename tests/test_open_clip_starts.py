@@ -11,8 +11,7 @@ from regionclip.encoders.tokenizer import clip_tokenizer
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.open_clip_loading import trainable_model_of
-from regionclip.training_fvit import frozen_clip
-from regionclip.training_towers import open_tower
+from regionclip.training_towers import frozen_clip, open_tower
 
 
 def encoder_of(*, quick: bool = False, pool: str = "tok") -> OpenClipEncoder:

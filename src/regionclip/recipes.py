@@ -14,6 +14,7 @@ from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecip
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
+from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
@@ -238,6 +239,8 @@ Recipe = (
     | ClipSelfRecipe
     | PseudoLabelRecipe
     | FvitRecipe
+    | DeticRecipe
+    | CascadeRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -252,6 +255,8 @@ TASKS: Mapping[str, type[Recipe]] = {
         ClipSelfRecipe,
         PseudoLabelRecipe,
         FvitRecipe,
+        DeticRecipe,
+        CascadeRecipe,
     )
 }
 

@@ -6,12 +6,9 @@ from functools import partial
 
 import torch
 
-from regionclip.checkpoints import read_checkpoint
-from regionclip.dense_loading import read_clim
 from regionclip.encoders.class_token_maps import PatchTowers
 from regionclip.encoders.clip_towers import OPENAI_MEAN, OPENAI_STD
 from regionclip.encoders.text import TextEncoder, UnitPrompts
-from regionclip.encoders.vit_weights import Activation
 from regionclip.evaluation.watching import (
     Watch,
     has_masks,
@@ -20,22 +17,16 @@ from regionclip.evaluation.watching import (
 )
 from regionclip.fvit_loading import fvit_detector_of
 from regionclip.fvit_recipes import FvitRecipe
-from regionclip.loading_request import OpenFile
-from regionclip.methods import find_weights
-from regionclip.methods.clim.reading import is_clim_file
-from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.fvit.config import IMAGENET_MEAN, IMAGENET_STD, TOWERS, FvitConfig
 from regionclip.methods.fvit.learner import FvitLearner
 from regionclip.methods.fvit.model import Fvit, build, carry_classes
 from regionclip.methods.fvit.reading import save_model
 from regionclip.methods.fvit.towers import FrozenClip, tower_settings
-from regionclip.open_clip_loading import is_open_clip_name, trainable_model_of
 from regionclip.training import Stage
 from regionclip.training.checkpoints import BEST, MODEL
 from regionclip.training_data import encoded_classes, open_training_data, test_vocabulary
-from regionclip.training_models import clip_with_text
 from regionclip.training_run import Run
-from regionclip.training_towers import refuse_activation
+from regionclip.training_towers import frozen_clip
 
 LOGGER = logging.getLogger(__name__)
 BACKGROUND = "background"
@@ -151,27 +142,3 @@ def set_background(model: Fvit, text: TextEncoder) -> None:
     row = encoded_classes([BACKGROUND], text, templates=model.config.templates).embeddings[0]
     with torch.no_grad():
         model.background.copy_(row)
-
-
-def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenClip:
-    """A CLIP with both towers, whichever method's file it is in, in float32.
-
-    Args:
-        source: Known name or file, or ``tag:architecture`` of open_clip.
-        activation: What a vision transformer's towers compute with; ``None``: what the file says.
-
-    Raises:
-        ValueError: It has no text tower, or an activation was given and it is no such transformer.
-    """
-    if is_open_clip_name(source):
-        refuse_activation(source, activation)
-        return trainable_model_of(source).float().encoder
-    path = find_weights(source)
-    state = read_checkpoint(path)
-    if is_clim_file(path, state):
-        file = OpenFile(path, state)
-        return read_clim(file, name=source, activation=activation).float().encoder
-    refuse_activation(source, activation)
-    if clipself.is_clipself_file(path, state):
-        return clipself.read_model(path, state).model.float().encoder
-    return clip_with_text(source).encoder

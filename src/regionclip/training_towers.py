@@ -18,7 +18,9 @@ from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.model import ClipSelf
+from regionclip.methods.fvit.towers import FrozenClip
 from regionclip.open_clip_loading import is_open_clip_name, trainable_model_of
+from regionclip.training_models import clip_with_text
 from regionclip.vocabulary import Vocabulary
 
 
@@ -105,3 +107,27 @@ def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:
         detect=lambda: dense_detector_of(model),
         save=save,
     )
+
+
+def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenClip:
+    """A CLIP with both towers, whichever method's file it is in, in float32.
+
+    Args:
+        source: Known name or file, or ``tag:architecture`` of open_clip.
+        activation: What a vision transformer's towers compute with; ``None``: what the file says.
+
+    Raises:
+        ValueError: It has no text tower, or an activation was given and it is no such transformer.
+    """
+    if is_open_clip_name(source):
+        refuse_activation(source, activation)
+        return trainable_model_of(source).float().encoder
+    path = find_weights(source)
+    state = read_checkpoint(path)
+    if clim.is_clim_file(path, state):
+        file = OpenFile(path, state)
+        return read_clim(file, name=source, activation=activation).float().encoder
+    refuse_activation(source, activation)
+    if clipself.is_clipself_file(path, state):
+        return clipself.read_model(path, state).model.float().encoder
+    return clip_with_text(source).encoder

@@ -249,6 +249,9 @@ def _convert(
         frozen = fvit.read_model(source, state)
         fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
         return [_row(frozen.report)]
+    detector = _convert_detic(source, state, output, origin)
+    if detector is not None:
+        return [_row(detector)]
     if is_native(source):
         read = read_model(source, state)
     else:
@@ -268,9 +271,32 @@ def _convert(
     return [*rows, ["the rest of the file", "0", "0", _summary(read.left_over)]]
 
 
+def _convert_detic(
+    source: Path, state: "Mapping[str, Tensor]", output: Path, origin: dict[str, str]
+) -> "LoadReport | None":
+    """What became of a Detic's file, of either architecture; ``None`` if it is none."""
+    from regionclip.methods.detic import cascade_reading as cascade
+    from regionclip.methods.detic import reading as detic
+
+    if detic.is_detic_file(source, state):
+        own = detic.read_model(source, state)
+        detic.save_model(output, own.model, has_text_tower=own.has_text_tower, **origin)
+        return own.report
+    if cascade.is_cascade_file(source, state):
+        own = cascade.read_cascade(source, state)
+        cascade.save_cascade(output, own.model, has_text_tower=own.has_text_tower, **origin)
+        return own.report
+    return None
+
+
 def _row(report: "LoadReport") -> list[str]:
     """What became of a part: its name, tensors written, missing, and of no use."""
-    return [report.target, str(len(report.loaded)), _summary(report.missing), "0"]
+    return [
+        report.target,
+        str(len(report.loaded)),
+        _summary(report.missing),
+        _summary(report.left_over),
+    ]
 
 
 def _summary(names: Sequence[str]) -> str:
@@ -310,6 +336,8 @@ def _file_rows(path: Path) -> list[list[str]]:
     from regionclip.encoders.eva_weights import eva_spec_of, eva_tensors, is_eva_clip
     from regionclip.encoders.vit_weights import is_clip_vit, told_activation, vit_spec_of
     from regionclip.methods.cora.weights import is_cora, is_region_prompt
+    from regionclip.methods.detic.cascade_weights import is_original as is_cascade
+    from regionclip.methods.detic.weights import is_original as is_detic
     from regionclip.methods.regionclip.weights import recognise_checkpoint
 
     if is_native(path):
@@ -335,6 +363,10 @@ def _file_rows(path: Path) -> list[list[str]]:
         return [["kind", "a region prompt (CORA's), for --region-prompt"], ["prompt", cells]]
     if is_cora(state):
         return _cora_rows(path, state)
+    if is_detic(state):
+        return _detic_rows(path, state)
+    if is_cascade(state):
+        return _cascade_rows(path, state)
     found = recognise_checkpoint(state, source=str(path))
     parts = {
         "encoder": found.encoder,
@@ -359,6 +391,39 @@ def _file_rows(path: Path) -> list[list[str]]:
             ["of no use here", f"{len(found.left_over)} tensors: {found.left_over[0]}, ..."]
         )
     return rows
+
+
+def _detic_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
+    from regionclip.methods.detic.reading import read_model
+
+    read = read_model(path, state)
+    config = read.model.config
+    layers = "-".join(map(str, (*config.rpn.layers, config.region_blocks)))
+    return [
+        ["kind", "a Detic detector (CLIM's)"],
+        ["image trunk", f"a ResNet of {layers} blocks, {config.rpn.width} wide"],
+        ["text tower", config.text.name if read.has_text_tower else "no"],
+        ["classes", f"{config.num_classes} {config.class_names}".strip()],
+        ["tensors", str(len(state))],
+        ["of no use here", _summary(read.report.left_over)],
+    ]
+
+
+def _cascade_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
+    from regionclip.methods.detic.cascade_reading import read_cascade
+
+    read = read_cascade(path, state)
+    config = read.model.config
+    layers = "-".join(map(str, config.layers))
+    return [
+        ["kind", "a Detic detector with a cascade (CLIM's on LVIS)"],
+        ["image trunk", f"a ResNet of {layers} blocks, {config.width} wide"],
+        ["text tower", config.text.name if read.has_text_tower else "no"],
+        ["masks", "yes" if config.mask_head else "no"],
+        ["classes", f"{config.num_classes} {config.class_names}".strip()],
+        ["tensors", str(len(state))],
+        ["of no use here", _summary(read.report.left_over)],
+    ]
 
 
 def _cora_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
