@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# where it is set, every start of Python compiles PyTorch anew, and the tests start it thirty times
+# where it is set, every start of Python compiles PyTorch anew, and the tests start it often
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-fast check format bench docs clean

@@ -1,6 +1,5 @@
 import json
 import logging
-import subprocess
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,7 +23,8 @@ from regionclip.train import train
 from regionclip.training.engine import make_accelerator
 from regionclip.training_fvit import detector_on
 from tests.fvit_files import TINY_EVA, TINY_VIT, detect_one
-from tests.runs import TORCHRUN, assert_same_weights, command, entries, losses
+from tests.processes import run_command, run_together
+from tests.runs import assert_same_weights, entries, losses, training
 from tests.tiny_clip import TINY
 from tests.tiny_fvit_recipe import write_recipe
 
@@ -203,11 +203,8 @@ def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     changes = (*MASKS, "optimization.steps=2", "data.val=")
     train(read_recipe(changed, changes), one, accelerator=make_accelerator("fp32", device="cpu"))
-    words = [
-        *command(TORCHRUN, changed, two),
-        *(each for own in changes for each in ("--set", own)),
-    ]
-    subprocess.run(words, check=True, capture_output=True)
+    words = [each for own in changes for each in ("--set", own)]
+    run_together(run_command, *training(changed, two), *words, logs=tmp_path / "logs")
     assert losses(two, "detector") == pytest.approx(losses(one, "detector"), rel=1e-4)
     assert_same_weights(one, two)
 
