@@ -104,19 +104,20 @@ def build_page(handlers: Handlers) -> gr.Blocks:
 def _bar(handlers: Handlers) -> Bar:
     models = handlers.models
     with gr.Row(equal_height=False):
-        with gr.Column(scale=1, min_width=220):
+        with gr.Column(scale=2, min_width=280):
             upload = gr.Image(
                 type="filepath",
                 sources=["upload", "clipboard"],
                 label="Your picture",
-                height=150,
+                height=160,
+                placeholder="Drop, paste or choose an image",
                 buttons=[],
                 elem_id="upload",
             )
             # as it was sent: Gradio would decode it first, and say little of what is wrong. A
             # class of its own would be taken for a component with its own script
             upload.preprocess = _path_of
-        with gr.Column(scale=4):
+        with gr.Column(scale=5, min_width=360):
             strip = gr.HTML(
                 html_template='<div class="rc-root"></div>',
                 js_on_load="regionclipDemo.strip(element, props,"
@@ -186,9 +187,9 @@ def _detect_tab(handlers: Handlers, bar: Bar) -> Tab:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             texts = _texts(handlers, "detect")
+            button = gr.Button("Detect", variant="primary", elem_id="detect-button")
             with gr.Accordion("Thresholds", open=True):
                 options = _thresholds(score_to_begin_with(handlers.models.names[0]))
-            button = gr.Button("Detect", variant="primary", elem_id="detect-button")
         with gr.Column(scale=3, min_width=360):
             notice, picture = _html("detect-notice"), _picture("detect-picture")
             with gr.Row():
