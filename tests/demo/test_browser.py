@@ -150,8 +150,8 @@ def type_names(page: sync_api.Page, tab: str, names: str) -> None:
 
 
 def choose_prompts(page: sync_api.Page, prompts: str) -> None:
-    page.fill("#detect-prompts input", prompts)
-    page.press("#detect-prompts input", "Enter")
+    page.click("#detect-prompts input")
+    page.get_by_role("option", name=prompts, exact=True).click()
 
 
 def set_lowest_score(page: sync_api.Page, score: float) -> None:

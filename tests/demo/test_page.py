@@ -15,6 +15,16 @@ gradio = pytest.importorskip("gradio", reason='needs Gradio: pip install "region
 OUTSIDE = re.compile(r"(?:src|href)=[\"']?(?:https?:)?//|url\([\"']?(?:https?:)?//|@import")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Gradio makes event loops where it finds none, and leaves them open."""
+    own = asyncio.new_event_loop()
+    asyncio.set_event_loop(own)
+    yield own
+    asyncio.set_event_loop(None)
+    own.close()
+
+
 @pytest.fixture(scope="module")
 def page_parts() -> Any:
     from regionclip.demo import page
@@ -50,7 +60,9 @@ def test_model_events_wait_in_one_line_and_none_is_an_open_interface(
     assert {each.api_visibility for each in events} == {"private"}
 
 
-def test_every_answer_tells_the_browser_to_ask_no_other_host(handlers: Handlers) -> None:
+def test_every_answer_tells_the_browser_to_ask_no_other_host(
+    handlers: Handlers, loop: asyncio.AbstractEventLoop
+) -> None:
     from regionclip.demo.serving import POLICY, application
 
     sent: list[Any] = []
@@ -74,14 +86,16 @@ def test_every_answer_tells_the_browser_to_ask_no_other_host(handlers: Handlers)
         "client": ("127.0.0.1", 1),
         "root_path": "",
     }
-    asyncio.run(application(handlers)(scope, receive, send))
+    loop.run_until_complete(application(handlers)(scope, receive, send))
     headers = dict(sent[0]["headers"])
     assert sent[0]["status"] == 200
     assert headers[b"content-security-policy"].decode() == POLICY
     assert "http" not in POLICY
 
 
-def test_the_address_of_a_file_is_not_fetched(handlers: Handlers) -> None:
+def test_the_address_of_a_file_is_not_fetched(
+    handlers: Handlers, loop: asyncio.AbstractEventLoop
+) -> None:
     """Gradio would download what a crafted request names."""
     from regionclip.demo.serving import application
 
@@ -89,7 +103,7 @@ def test_the_address_of_a_file_is_not_fetched(handlers: Handlers) -> None:
     block = gradio.Textbox()
     named = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(gradio.Error, match="fetches nothing from other hosts"):
-        asyncio.run(
+        loop.run_until_complete(
             gradio.processing_utils.async_move_files_to_cache(
                 json.loads(json.dumps(named)), block, check_in_upload_folder=True
             )
