@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
     },
     "train": "train:Train",
     "evaluate": "evaluate:Evaluate",
+    "serve": "serve:Serve",
 }
 """Command to ``module:class`` in this package."""
 

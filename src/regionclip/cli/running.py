@@ -28,8 +28,8 @@ PROPOSALS_OF_MODELS_WITHOUT = "torchvision"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCommand:
-    """Options of commands that run a model."""
+class LoadingCommand:
+    """Options of commands that read a model."""
 
     model: Annotated[str, value("NAME|FILE")] = DEFAULT_MODEL
     """A name that 'regionclip models list' shows, or a checkpoint. The default is OpenAI's CLIP,
@@ -48,20 +48,12 @@ class ModelCommand:
     region_prompt: Annotated[Path | None, optional("FILE")] = None
     """A region prompt, CORA's, to pool regions with: any CLIP with a ResNet of the size that it was
     trained on then knows regions better. For regions of the map."""
-    image_root: Annotated[Path | None, optional("FOLDER")] = None
-    """Where the images of a COCO json are; by default beside it."""
-    batch_size: Annotated[int, value("N")] = 1
-    """Images computed at a time; more is faster on a GPU."""
-    workers: Annotated[int, value("N")] = 4
-    """Threads that read and resize images ahead."""
     device: Annotated[str, value("NAME")] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """What the image tower computes in."""
     memory_budget: Annotated[str, value("SIZE")] = "2GiB"
     """Memory for regions in work, which are computed in portions that fit."""
-    resume: bool = True
-    """Skip images that the output folder has already. --no-resume deletes its results first."""
 
     def load_model(self) -> "Detector":
         """The model, which may be without proposals.
@@ -127,6 +119,20 @@ class ModelCommand:
             "region_prompt": prompt and known_by(str(prompt), prompt),
             "precision": self.precision,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCommand(LoadingCommand):
+    """Options of commands that run a model over images, and go on where they stopped."""
+
+    image_root: Annotated[Path | None, optional("FOLDER")] = None
+    """Where the images of a COCO json are; by default beside it."""
+    batch_size: Annotated[int, value("N")] = 1
+    """Images computed at a time; more is faster on a GPU."""
+    workers: Annotated[int, value("N")] = 4
+    """Threads that read and resize images ahead."""
+    resume: bool = True
+    """Skip images that the output folder has already. --no-resume deletes its results first."""
 
 
 @dataclass(frozen=True, kw_only=True)
