@@ -28,8 +28,8 @@ PROPOSALS_OF_MODELS_WITHOUT = "torchvision"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCommand:
-    """Options of commands that run a model."""
+class LoadingCommand:
+    """Options of commands that read a model."""
 
     model: Annotated[str, value("NAME|FILE")] = DEFAULT_MODEL
     """A name that 'regionclip models list' shows, or a checkpoint. The default is OpenAI's CLIP,
@@ -56,20 +56,12 @@ class ModelCommand:
     activation: Annotated[Literal["quick_gelu", "gelu"] | None, optional("quick_gelu|gelu")] = None
     """What the towers of a file of a CLIP with a vision transformer compute with, or those of
     --text-weights. By default what the file says, else QuickGELU, with a warning."""
-    image_root: Annotated[Path | None, optional("FOLDER")] = None
-    """Where the images of a COCO json are; by default beside it."""
-    batch_size: Annotated[int, value("N")] = 1
-    """Images computed at a time; more is faster on a GPU."""
-    workers: Annotated[int, value("N")] = 4
-    """Threads that read and resize images ahead."""
     device: Annotated[str, value("NAME")] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """What the image tower computes in."""
     memory_budget: Annotated[str, value("SIZE")] = "2GiB"
     """Memory for regions in work, which are computed in portions that fit."""
-    resume: bool = True
-    """Skip images that the output folder has already. --no-resume deletes its results first."""
 
     def load_model(self) -> "Detector":
         """The model, which may be without proposals.
@@ -143,6 +135,20 @@ class ModelCommand:
             "region_prompt": prompt and known_by(str(prompt), prompt),
             "precision": self.precision,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCommand(LoadingCommand):
+    """Options of commands that run a model over images, and go on where they stopped."""
+
+    image_root: Annotated[Path | None, optional("FOLDER")] = None
+    """Where the images of a COCO json are; by default beside it."""
+    batch_size: Annotated[int, value("N")] = 1
+    """Images computed at a time; more is faster on a GPU."""
+    workers: Annotated[int, value("N")] = 4
+    """Threads that read and resize images ahead."""
+    resume: bool = True
+    """Skip images that the output folder has already. --no-resume deletes its results first."""
 
 
 @dataclass(frozen=True, kw_only=True)
