@@ -10,7 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
-from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
+from regionclip.clim_recipes import (
+    ClimRecipe,
+    ClipSelfRecipe,
+    IconsVitRecipe,
+    PseudoLabelRecipe,
+)
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
@@ -238,6 +243,7 @@ Recipe = (
     | ClipSelfRecipe
     | PseudoLabelRecipe
     | FvitRecipe
+    | IconsVitRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -252,6 +258,7 @@ TASKS: Mapping[str, type[Recipe]] = {
         ClipSelfRecipe,
         PseudoLabelRecipe,
         FvitRecipe,
+        IconsVitRecipe,
     )
 }
 

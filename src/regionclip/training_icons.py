@@ -5,12 +5,14 @@
     proposals    boxes of base classes without their names -> proposal network
     pretraining  scenes with a caption each, and proposals -> the image tower
 
-Which of them a recipe has is its own matter.
+Which of them a recipe has is its own matter. The recipe ``icons-vit`` has captions alone, for a
+vision transformer.
 """
 
 from collections import Counter
 from copy import deepcopy
 
+from regionclip.clim_recipes import IconsVitRecipe
 from regionclip.concepts.noun_phrases import noun_phrases
 from regionclip.data.icons.batches import (
     BoxBatches,
@@ -21,6 +23,9 @@ from regionclip.data.icons.batches import (
 )
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.loading import region_embedder
+from regionclip.methods.clim.caption_learner import CaptionLearner as VitCaptionLearner
+from regionclip.methods.clim.model import Clim
+from regionclip.methods.clim.reading import save_model as save_vit
 from regionclip.methods.regionclip.learners import CaptionLearner, ProposalLearner, RegionLearner
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
@@ -57,6 +62,15 @@ def train_icons(recipe: IconsRecipe, run: Run) -> None:
         run.icons("pretraining", learner, captioned_scenes(recipe, plan), plan)
     half = ReadModel(deepcopy(model).half(), has_text_tower=True, reports=())
     run.on_main(lambda: save_model(run.folder / MODEL, half))
+
+
+def train_icons_vit(recipe: IconsVitRecipe, run: Run) -> None:
+    """Generated icons with captions -> a small CLIP with a vision transformer."""
+    model = Clim(recipe.model)
+    learner = VitCaptionLearner(model.encoder)
+    batches = caption_batches(recipe, num_images=recipe.caption_images)
+    run.icons("captions", learner, batches, recipe.captions)
+    run.on_main(lambda: save_vit(run.folder / MODEL, model))
 
 
 def pretraining_of(
@@ -102,14 +116,17 @@ def captioned_scenes(recipe: IconsRecipe, plan: Optimization) -> CaptionedScenes
     )
 
 
-def caption_batches(recipe: IconsRecipe) -> CaptionBatches:
-    """What the captions stage sees."""
+def caption_batches(
+    recipe: IconsRecipe | IconsVitRecipe, *, num_images: int | None = None
+) -> CaptionBatches:
+    """What the captions stage sees: new images in each step, or so many again and again."""
     return CaptionBatches(
         seed=recipe.run.seed,
         num_batches=recipe.captions.steps,
         batch_size=recipe.captions.batch_size,
         image_sizes=recipe.caption_image_sizes,
         scene_share=recipe.scene_share,
+        num_images=num_images,
     )
 
 

@@ -67,6 +67,7 @@ class CaptionBatches(Dataset[CaptionBatch]):
         batch_size: int,
         image_sizes: Sequence[int],
         scene_share: float,
+        num_images: int | None = None,
     ) -> None:
         """Draw nothing yet.
 
@@ -76,9 +77,20 @@ class CaptionBatches(Dataset[CaptionBatch]):
             batch_size: Images per step.
             image_sizes: Pixels a side; steps take turns.
             scene_share: Fraction of a batch that are scenes.
+            num_images: Different images, which are drawn once, kept in memory, and come again in
+                another order; ``None`` never shows one twice.
+
+        Raises:
+            ValueError: ``num_images`` is smaller than a batch.
         """
+        if num_images is not None and num_images < batch_size:
+            raise ValueError(
+                f"{num_images} different images are fewer than a batch of {batch_size}"
+            )
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
         self.image_sizes, self.scene_share = tuple(image_sizes), scene_share
+        self.num_images = num_images
+        self._kept: dict[tuple[int, int, bool], tuple[np.ndarray, str]] = {}
 
     def __len__(self) -> int:
         return self.num_batches
@@ -86,15 +98,35 @@ class CaptionBatches(Dataset[CaptionBatch]):
     def __getitem__(self, step: int) -> CaptionBatch:
         size = self.image_sizes[step % len(self.image_sizes)]
         num_scenes = round(self.scene_share * self.batch_size)
-        examples = []
-        for row in range(self.batch_size):
-            index = step * self.batch_size + row
-            domain = _domain(index)
-            draw = draw_scene if row < num_scenes else draw_close_up
-            examples.append(draw(self.seed, index, size=size, domain=domain, split="train"))
-        captions = tuple(example.caption for example in examples)
+        examples = [
+            self._drawn(index, size, is_scene=row < num_scenes)
+            for row, index in enumerate(self._indices(step))
+        ]
+        captions = tuple(caption for _, caption in examples)
         is_positive, is_ignored = caption_relations(captions)
-        return CaptionBatch(_stack(examples), captions, is_positive, is_ignored)
+        pixels = _stacked([own for own, _ in examples])
+        return CaptionBatch(pixels, captions, is_positive, is_ignored)
+
+    def _indices(self, step: int) -> list[int]:
+        """Which images a step shows; every one once before any comes again."""
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        if self.num_images is None:
+            return list(places)
+        orders = {
+            turn: np.random.default_rng((self.seed, turn)).permutation(self.num_images)
+            for turn in {place // self.num_images for place in places}
+        }
+        return [int(orders[place // self.num_images][place % self.num_images]) for place in places]
+
+    def _drawn(self, index: int, size: int, *, is_scene: bool) -> tuple[np.ndarray, str]:
+        key = index, size, is_scene
+        if key in self._kept:
+            return self._kept[key]
+        draw = draw_scene if is_scene else draw_close_up
+        scene = draw(self.seed, index, size=size, domain=_domain(index), split="train")
+        if self.num_images is not None:
+            self._kept[key] = scene.pixels, scene.caption
+        return scene.pixels, scene.caption
 
 
 class BoxBatches(Dataset[BoxBatch]):
@@ -196,7 +228,11 @@ def caption_relations(
 
 
 def _stack(scenes: Sequence[Scene]) -> Tensor:
-    return torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2)
+    return _stacked([scene.pixels for scene in scenes])
+
+
+def _stacked(pixels: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
 def _domain(index: int) -> Domain:
