@@ -70,7 +70,7 @@ DETECTOR_COLUMNS = {
     "base AP50": "ap50_base",
     "all AP50": "ap50_all",
 }
-CLOSE_UP = 48
+CLOSE_UP = 40
 """Pixels a side of captioned images, as the recipe of the start has them."""
 IMAGES_PER_SET = 16
 """Of CLIM: a mosaic of 2 x 2 and one of 3 x 3 tiles, and three images that stay single."""
@@ -344,13 +344,13 @@ def parser() -> argparse.ArgumentParser:
     parser = study_parser(about, output="runs/clipself")
     parser.add_argument("--rows", nargs="+", default=[*TITLES], help="those wanted")
     parser.add_argument("--start", type=Path, help="a caption-trained model, instead of one a seed")
-    parser.add_argument("--caption-steps", type=int, default=1600)
+    parser.add_argument("--caption-steps", type=int, default=1200)
     parser.add_argument("--steps", type=int, default=200, help="of CLIPSelf's and CLIM's runs")
     parser.add_argument("--detector-steps", type=int, default=200)
     parser.add_argument("--detector-seeds", type=int, default=3, help="seeds with detectors")
     parser.add_argument("--scenes", type=int, default=400, help="to train on; a quarter to test on")
     parser.add_argument("--captioned", type=int, default=4000, help="close-ups for CLIM")
-    parser.add_argument("--side", type=int, default=128, help="pixels of a scene and of a mosaic")
+    parser.add_argument("--side", type=int, default=112, help="pixels of a scene and of a mosaic")
     parser.add_argument("--processes", type=int, default=1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="of each of several processes")
     return parser

@@ -134,6 +134,11 @@ class IconsVitRecipe:
 
     model: ClimConfig
     captions: Optimization
+    text_weights: str | None = None
+    """Model whose text tower is taken and stays as it is, so that the image tower has something to
+    go by from the first step on (LiT, arXiv:2111.07991); ``None`` trains one along."""
+    day_share: float = 0.7
+    """Fraction of the captioned images that are by day; the others are in other weathers."""
     caption_image_sizes: tuple[int, ...] = (64,)
     """Pixels a side of captioned images; steps take turns."""
     scene_share: float = 0.0
@@ -142,3 +147,9 @@ class IconsVitRecipe:
     """Different captioned images; they come again and again, which spares most of the drawing.
     ``None`` never shows one twice."""
     run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.day_share <= 1:
+            raise ValueError(f"day_share must be in [0, 1], got {self.day_share}")
+        if self.model.vit is None:
+            raise ValueError("model must have a vision transformer; give [model.vit]")

@@ -19,7 +19,8 @@ from .captions import names_in_caption
 from .glyphs import BASE_NAMES, CLASS_NAMES
 from .scenes import SCENE_SIZE, Scene, draw_close_up, draw_scene
 
-_DAY_SHARE = 0.7
+DAY_SHARE = 0.7
+"""Of the images that training sees; the others are in other weathers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class CaptionBatches(Dataset[CaptionBatch]):
         image_sizes: Sequence[int],
         scene_share: float,
         num_images: int | None = None,
+        day_share: float = DAY_SHARE,
     ) -> None:
         """Draw nothing yet.
 
@@ -79,6 +81,7 @@ class CaptionBatches(Dataset[CaptionBatch]):
             scene_share: Fraction of a batch that are scenes.
             num_images: Different images, which are drawn once, kept in memory, and come again in
                 another order; ``None`` never shows one twice.
+            day_share: Fraction of the images that are by day; the others are in other weathers.
 
         Raises:
             ValueError: ``num_images`` is smaller than a batch.
@@ -89,7 +92,7 @@ class CaptionBatches(Dataset[CaptionBatch]):
             )
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
         self.image_sizes, self.scene_share = tuple(image_sizes), scene_share
-        self.num_images = num_images
+        self.num_images, self.day_share = num_images, day_share
         self._kept: dict[tuple[int, int, bool], tuple[np.ndarray, str]] = {}
 
     def __len__(self) -> int:
@@ -123,7 +126,8 @@ class CaptionBatches(Dataset[CaptionBatch]):
         if key in self._kept:
             return self._kept[key]
         draw = draw_scene if is_scene else draw_close_up
-        scene = draw(self.seed, index, size=size, domain=_domain(index), split="train")
+        domain = _domain(index, self.day_share)
+        scene = draw(self.seed, index, size=size, domain=domain, split="train")
         if self.num_images is not None:
             self._kept[key] = scene.pixels, scene.caption
         return scene.pixels, scene.caption
@@ -235,13 +239,13 @@ def _stacked(pixels: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
-def _domain(index: int) -> Domain:
+def _domain(index: int, day_share: float = DAY_SHARE) -> Domain:
     """Day mostly, the others in turn; fixed by the index."""
     chance = np.random.default_rng((7, index)).random()
-    if chance < _DAY_SHARE:
+    if chance < day_share:
         return "day"
     others = DOMAINS[1:]
-    return others[int((chance - _DAY_SHARE) / (1 - _DAY_SHARE) * len(others)) % len(others)]
+    return others[int((chance - day_share) / (1 - day_share) * len(others)) % len(others)]
 
 
 def _base_label(name: str) -> int:
