@@ -33,7 +33,9 @@ from regionclip.data.readers import open_dataset
 from regionclip.evaluation.class_means import evaluate_boxes, evaluate_crops, evaluate_masks
 from regionclip.evaluation.finding import data_vocabulary, detect_dataset, find_proposals
 from regionclip.evaluation.naming_regions import name_boxes, name_crops, name_masks
+from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.report import EvaluationReport, mean_of
+from regionclip.evaluation.watching import Watch, watched
 from regionclip.recipes import read_recipe
 from regionclip.train import train
 from regionclip.training.checkpoints import MODEL
@@ -72,6 +74,8 @@ DETECTOR_COLUMNS = {
 }
 CLOSE_UP = 40
 """Pixels a side of captioned images, as the recipe of the start has them."""
+LEAST_OBJECTNESS = 0.1
+"""Of a proposal that CLIPSelf may learn from; the network gives 20 for three or four icons."""
 IMAGES_PER_SET = 16
 """Of CLIM: a mosaic of 2 x 2 and one of 3 x 3 tiles, and three images that stay single."""
 
@@ -181,15 +185,14 @@ class Study:
         ]
 
     def detector(self, row: str, seed: int) -> Path:
-        """F-ViT on the frozen tower of a row."""
+        """The weights of an F-ViT on the frozen tower of a row."""
         folder = self.folder / f"{DETECTOR}{row}-{seed}"
         images = self.boxes.parent / "images"
         settings = [
             f"start={self.weights(row, seed)}",
             f"data.train={self.boxes}",
             f"data.image_root={images}",
-            f"data.val={self.data}/val/instances_val.json",
-            f"data.val_image_root={self.data}/val/images",
+            "data.val=",
             "model.token_blocks=[0, 1, 2, 3]",
             "model.channels=32",
             "model.head_width=64",
@@ -211,14 +214,12 @@ class Study:
             "optimization.learning_rate=1e-3",
             f"optimization.warmup_steps={self.detector_steps // 10}",
             "optimization.schedule=cosine",
-            f"measuring.every={self.detector_steps}",
             "run.precision=fp32",
             "run.num_workers=0",
             "run.checkpoint_every=100",
             f"run.seed={seed}",
         ]
-        train(read_recipe("fvlm-ov-coco-vitb16", settings), folder)
-        return folder
+        return train(read_recipe("fvlm-ov-coco-vitb16", settings), folder)
 
     def known(self, run: Run) -> Figures:
         """Figures of a row, or of a detector on it; measured once."""
@@ -241,13 +242,15 @@ class Study:
         return figures
 
     def detected(self, row: str, seed: int) -> Figures:
-        """Figures of the detector after its last step."""
-        lines = (self.detector(row, seed) / "metrics.jsonl").read_text().splitlines()
-        measured = [each["evaluation"] for each in map(json.loads, lines) if "evaluation" in each]
-        return measured[-1]
+        """Figures of the detector in the test scenes."""
+        base = open_dataset(str(self.boxes), image_root=self.boxes.parent / "images")
+        val = self.data / "val"
+        scenes = open_dataset(str(val / "instances_val.json"), image_root=val / "images")
+        watch = Watch(watched(scenes, base.class_names), Processes(0, 1))
+        return watch.detection_figures(regionclip.load(str(self.detector(row, seed))))
 
-    def draw(self, num_scenes: int, num_captioned: int) -> None:
-        """Scenes to learn from and to measure on, their proposals, and captioned close-ups."""
+    def draw(self, num_scenes: int, num_captioned: int, rows: Sequence[str]) -> None:
+        """Scenes to learn from and to measure on, and what else the rows need."""
         draw_data(self.data, num_scenes)
         if not (self.data / "val" / PANOPTIC).exists():
             # the seed of the scenes that are there
@@ -255,7 +258,8 @@ class Study:
         if not self.captions.exists():
             folder = self.captions.parent
             write_close_ups(folder, num_images=num_captioned, seed=90, size=CLOSE_UP, split="train")
-        if not self.proposals.exists():
+        wants_proposals = any(REGIONS.get(row) == "proposals" for row in rows)
+        if wants_proposals and not self.proposals.exists():
             self.proposals.write_text(json.dumps(self.proposed()))
 
     def proposed(self) -> dict[str, Any]:
@@ -266,9 +270,8 @@ class Study:
         rows = []
         found = detect_dataset(detector, dataset, None, find=find_proposals)
         for sample, own in zip(dataset, found, strict=True):
-            assert sample.image_id is not None
-            kept = own.select((own.scores > 0.1).nonzero()[:, 0])
-            rows += kept.to_coco(sample.image_id)
+            likely = own.select((own.scores > LEAST_OBJECTNESS).nonzero()[:, 0])
+            rows += likely.to_coco(sample.image_id)
         boxes = [
             row | {"id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
             for number, row in enumerate(rows, start=1)
@@ -303,8 +306,8 @@ def main() -> None:
         side=options.side,
     )
     claim(options, free=("rows", "detector_seeds", "processes", "threads"))
-    study.draw(options.scenes, options.captioned)
     rows = [row for row in TITLES if row in options.rows]
+    study.draw(options.scenes, options.captioned, rows)
     runs = [(row, seed) for seed in range(options.seeds) for row in rows]
     detectors = [(f"{DETECTOR}{row}", seed) for row, seed in runs if seed < options.detector_seeds]
     if options.processes == 1:
