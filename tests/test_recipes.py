@@ -172,7 +172,7 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (
             ("task=juggle",),
             "one of transfer, proposals, pretrain, icons, region-prompt, cora, clim, clipself, "
-            "pseudo-labels, fvit, got 'juggle'",
+            "pseudo-labels, fvit, icons-vit, got 'juggle'",
         ),
     ],
 )
