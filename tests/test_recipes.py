@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
+from regionclip.detic_recipes import DeticRecipe
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods import known_weights
 from regionclip.methods.cora import VARIANTS as CORA_VARIANTS
@@ -172,7 +173,7 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (
             ("task=juggle",),
             "one of transfer, proposals, pretrain, icons, region-prompt, cora, clim, clipself, "
-            "pseudo-labels, fvit, got 'juggle'",
+            "pseudo-labels, fvit, detic, got 'juggle'",
         ),
     ],
 )
@@ -238,3 +239,32 @@ def test_detectors_on_frozen_clips_follow_the_published_settings(
     assert training.background_weight == (1.0 if is_fvlm else 0.9 if is_lvis else 0.6)
     assert training.train_masks == model.mask_head == model.rpn_norm == is_lvis
     assert not recipe.data.keep_empty
+
+
+def test_detics_recipes_are_the_published_runs() -> None:
+    base, recipe = read_recipe("detic-ov-coco-r50-base"), read_recipe("detic-ov-coco-r50")
+    assert isinstance(base, DeticRecipe)
+    assert isinstance(recipe, DeticRecipe)
+    assert recipe.start == f"runs/{'detic-ov-coco-r50-base'}/model.safetensors"
+    assert not base.learner.reads_captions
+    for own, steps, milestones in (
+        (base, 90_000, (60_000, 80_000)),
+        (recipe, 45_000, (30_000, 40_000)),
+    ):
+        plan = own.optimization
+        assert (plan.optimizer, plan.batch_size, plan.learning_rate) == ("sgd", 16, 0.02)
+        assert (plan.steps, plan.milestones, plan.warmup_steps) == (steps, milestones, 1000)
+        assert plan.max_gradient_norm == 35
+        assert (own.augmentation.shortest_sides, own.augmentation.longest_side) == ((800,), 1333)
+    captions, tags = recipe.learner.captions, recipe.learner.tags
+    assert captions is not None
+    assert tags is not None
+    assert (captions.weight, captions.scale, captions.regions_per_process) == (0.1, 25, 4)
+    assert (captions.negative_weight, captions.queue_size, captions.num_groups) == (0.125, 256, 4)
+    assert (tags.weight, tags.scale, tags.num_groups) == (pytest.approx(0.1 / 3), 25, 4)
+    assert recipe.images is not None
+    assert recipe.mosaics is not None
+    assert (recipe.images.per_step, recipe.mosaics.per_step) == (16, 16)
+    alone, mosaic = recipe.images.layout.augmentation, recipe.mosaics.layout
+    assert (alone.shortest_sides, alone.longest_side) == ((400,), 667)
+    assert (mosaic.sides, mosaic.cell, mosaic.pixels) == ((2, 3, 4), 400, 800)

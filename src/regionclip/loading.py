@@ -12,6 +12,7 @@ from regionclip.checkpoints import read_checkpoint
 from regionclip.cora_loading import CORA, REGION_PROMPT, cora_detector_of
 from regionclip.dense_loading import CLIM, CLIPSELF
 from regionclip.detect import Detector, DetectorParts
+from regionclip.detic_loading import DETIC
 from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
@@ -45,7 +46,7 @@ __all__ = [
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (REGION_PROMPT, CORA, FVIT, CLIPSELF, CLIM, REGIONCLIP)
+KINDS = (REGION_PROMPT, CORA, FVIT, DETIC, CLIPSELF, CLIM, REGIONCLIP)
 """Kinds of files; the first that claims a file opens it."""
 
 
@@ -64,8 +65,8 @@ def load(
 
     Args:
         name: A name that ``regionclip models list`` shows (``"icons"`` ships with the package), the
-            path of a checkpoint (RegionCLIP's, CORA's, CLIM's, CLIPSelf's, F-ViT's and F-VLM's
-            originals, OpenAI's CLIP, EVA-CLIP's EVA-02, or this package's own), or
+            path of a checkpoint (RegionCLIP's, CORA's, CLIM's, CLIPSelf's, F-ViT's, F-VLM's
+            and Detic's originals, OpenAI's CLIP, EVA-CLIP's EVA-02, or this package's own), or
             ``<tag>:<architecture>`` of any open_clip model, such as
             ``"laion2b_s34b_b88k:ViT-B-16"``.
         device: As PyTorch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.

@@ -14,6 +14,7 @@ from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecip
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
+from regionclip.detic_recipes import DeticRecipe
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
@@ -238,6 +239,7 @@ Recipe = (
     | ClipSelfRecipe
     | PseudoLabelRecipe
     | FvitRecipe
+    | DeticRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -252,6 +254,7 @@ TASKS: Mapping[str, type[Recipe]] = {
         ClipSelfRecipe,
         PseudoLabelRecipe,
         FvitRecipe,
+        DeticRecipe,
     )
 }
 

@@ -4,17 +4,11 @@ from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import nn
 
-from regionclip.checkpoints import read_checkpoint
 from regionclip.encoders.text import TextEncoder, UnitPrompts
-from regionclip.encoders.unlocking import module_of
 from regionclip.evaluation.watching import Watch, judge_objects
 from regionclip.fvit_loading import fvit_detector_of
 from regionclip.fvit_recipes import FvitRecipe
-from regionclip.methods import find_weights
-from regionclip.methods.clim.reading import is_clim_file
-from regionclip.methods.clipself.reading import is_clipself_file
 from regionclip.methods.fvit.config import TOWERS
 from regionclip.methods.fvit.learner import FvitLearner
 from regionclip.methods.fvit.model import Fvit, build, carry_classes
@@ -23,9 +17,8 @@ from regionclip.methods.fvit.towers import tower_settings
 from regionclip.training import Stage
 from regionclip.training.checkpoints import BEST, MODEL
 from regionclip.training_data import encoded_classes, open_training_data, test_vocabulary
-from regionclip.training_models import clip_with_text
 from regionclip.training_run import Run
-from regionclip.training_towers import open_tower
+from regionclip.training_towers import frozen_clip
 
 BACKGROUND = "background"
 """The word whose vector stands for no class, where that is not learned."""
@@ -99,18 +92,3 @@ def set_background(model: Fvit, text: TextEncoder) -> None:
     row = encoded_classes([BACKGROUND], text, templates=model.config.templates).embeddings[0]
     with torch.no_grad():
         model.background.copy_(row)
-
-
-def frozen_clip(source: str) -> nn.Module:
-    """A CLIP with both towers, whichever method's file it is in.
-
-    Raises:
-        ValueError: It has no text tower.
-    """
-    path = find_weights(source)
-    state = read_checkpoint(path)
-    if is_clipself_file(path, state) or is_clim_file(path, state):
-        encoder = open_tower(source, torch.device("cpu")).encoder
-    else:
-        encoder = clip_with_text(source).encoder
-    return module_of(encoder)

@@ -5,17 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from regionclip.checkpoints import read_checkpoint
 from regionclip.dense_loading import dense_detector_of
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import UnitPrompts
+from regionclip.encoders.unlocking import module_of
 from regionclip.methods import find_weights
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.model import ClipSelf
+from regionclip.training_models import clip_with_text
 from regionclip.vocabulary import Vocabulary
 
 
@@ -79,3 +82,18 @@ def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:
         detect=lambda: dense_detector_of(model),
         save=save,
     )
+
+
+def frozen_clip(source: str) -> nn.Module:
+    """A CLIP with both towers, whichever method's file it is in.
+
+    Raises:
+        ValueError: It has no text tower.
+    """
+    path = find_weights(source)
+    state = read_checkpoint(path)
+    if clipself.is_clipself_file(path, state) or clim.is_clim_file(path, state):
+        encoder = open_tower(source, torch.device("cpu")).encoder
+    else:
+        encoder = clip_with_text(source).encoder
+    return module_of(encoder)

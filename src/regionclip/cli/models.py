@@ -178,6 +178,7 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
     from regionclip.methods.clim import reading as clim
     from regionclip.methods.clipself import reading as clipself
     from regionclip.methods.cora import reading as cora
+    from regionclip.methods.detic import reading as detic
     from regionclip.methods.fvit import reading as fvit
     from regionclip.methods.regionclip.reading import model_of, read_model, save_model
     from regionclip.methods.regionclip.weights import recognise_checkpoint
@@ -200,6 +201,11 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
         frozen = fvit.read_model(source, state)
         fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
         return [_row(frozen.report)]
+    if detic.is_detic_file(source, state):
+        own_detic = detic.read_model(source, state)
+        to_keep = own_detic.has_text_tower
+        detic.save_model(output, own_detic.model, has_text_tower=to_keep, **origin)
+        return [_row(own_detic.report)]
     if is_native(source):
         read = read_model(source, state)
     else:
@@ -221,7 +227,12 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
 
 def _row(report: "LoadReport") -> list[str]:
     """What became of a part: its name, tensors written, missing, and of no use."""
-    return [report.target, str(len(report.loaded)), _summary(report.missing), "0"]
+    return [
+        report.target,
+        str(len(report.loaded)),
+        _summary(report.missing),
+        _summary(report.left_over),
+    ]
 
 
 def _summary(names: Sequence[str]) -> str:
@@ -261,6 +272,7 @@ def _file_rows(path: Path) -> list[list[str]]:
     from regionclip.encoders.eva_weights import eva_spec_of, eva_tensors, is_eva_clip
     from regionclip.encoders.vit_weights import is_clip_vit, vit_spec_of
     from regionclip.methods.cora.weights import is_cora, is_region_prompt
+    from regionclip.methods.detic.weights import is_original as is_detic
     from regionclip.methods.regionclip.weights import recognise_checkpoint
 
     if is_native(path):
@@ -284,6 +296,8 @@ def _file_rows(path: Path) -> list[list[str]]:
         return [["kind", "a region prompt (CORA's), for --region-prompt"], ["prompt", cells]]
     if is_cora(state):
         return _cora_rows(path, state)
+    if is_detic(state):
+        return _detic_rows(path, state)
     found = recognise_checkpoint(state, source=str(path))
     parts = {
         "encoder": found.encoder,
@@ -308,6 +322,22 @@ def _file_rows(path: Path) -> list[list[str]]:
             ["of no use here", f"{len(found.left_over)} tensors: {found.left_over[0]}, ..."]
         )
     return rows
+
+
+def _detic_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
+    from regionclip.methods.detic.reading import read_model
+
+    read = read_model(path, state)
+    config = read.model.config
+    layers = "-".join(map(str, (*config.rpn.layers, config.region_blocks)))
+    return [
+        ["kind", "a Detic detector (CLIM's)"],
+        ["image trunk", f"a ResNet of {layers} blocks, {config.rpn.width} wide"],
+        ["text tower", config.text.name if read.has_text_tower else "no"],
+        ["classes", f"{config.num_classes} {config.class_names}".strip()],
+        ["tensors", str(len(state))],
+        ["of no use here", _summary(read.report.left_over)],
+    ]
 
 
 def _cora_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:

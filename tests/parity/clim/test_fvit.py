@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from regionclip.concepts.class_names import builtin_names
-from regionclip.detections.box_coder import REGION_BOX_WEIGHTS, clip_boxes, decode_boxes
+from regionclip.detections.box_coder import REGION_BOX_WEIGHTS, bounded, clip_boxes, decode_boxes
 from regionclip.detections.select import Selection, select_detections
 from regionclip.losses import focal_scaled_cross_entropy
 from regionclip.methods.fvit.config import VARIANTS
 from regionclip.methods.fvit.detecting import FvitBatchView, FvitScorer
-from regionclip.methods.fvit.heads import ROI_GRID, RegionAnswers, bounded
+from regionclip.methods.fvit.heads import ROI_GRID, RegionAnswers
 from regionclip.methods.fvit.learner import FvitLearner
 from regionclip.methods.fvit.model import build
 from regionclip.methods.fvit.reading import text_names

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regionclip.data.transforms import normalize_and_pad
+from regionclip.detections.box_coder import bounded
 from regionclip.encoders.shared_norms import SharedBatchNorm
 from regionclip.proposals.rpn import RpnLevel, judge_anchors, select_proposals
 from regionclip.regions.pyramid_align import pyramid_roi_align
 from regionclip.structures import Proposals
 
 from .config import Benchmark, FvitConfig, transfer_config
-from .heads import MASK_GRID, ROI_GRID, BoxHead, MaskHead, RegionAnswers, bounded, make_rpn_head
+from .heads import MASK_GRID, ROI_GRID, BoxHead, MaskHead, RegionAnswers, make_rpn_head
 from .pyramid import Neck, TokenScales
 from .towers import FrozenMaps, FrozenTower, build_encoder, tower_of
 

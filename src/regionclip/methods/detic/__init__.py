@@ -1,0 +1,8 @@
+"""Detic: a detector that learns from boxes of base classes and from captions of whole images."""
+
+from .config import VARIANTS
+from .config import DeticConfig as Config
+from .model import Detic, build
+from .weights import WEIGHTS
+
+__all__ = ["VARIANTS", "WEIGHTS", "Config", "Detic", "build"]
