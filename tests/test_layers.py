@@ -21,6 +21,7 @@ REACH_METHODS = (
     "detect.py",
     "cora_loading.py",
     "dense_loading.py",
+    "detic_cascade_loading.py",
     "detic_loading.py",
     "fvit_loading.py",
     "loading.py",

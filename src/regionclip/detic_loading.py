@@ -6,6 +6,8 @@ from regionclip.detect import DetectOptions, Detector
 from regionclip.detector_parts import DetectorParts
 from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts, encode_texts
 from regionclip.loading_request import FileKind, LoadOptions, LoadRequest, OpenFile
+from regionclip.methods.detic.cascade_model import CascadeDetic
+from regionclip.methods.detic.cascade_reading import ReadCascade
 from regionclip.methods.detic.detecting import DeticLocalizer, DeticRegions, DeticScorer
 from regionclip.methods.detic.model import Detic
 from regionclip.methods.detic.reading import ReadDetic, is_detic_file, read_model
@@ -14,12 +16,23 @@ from regionclip.vocabulary import Vocabulary, builtin_names
 
 
 def _open(file: OpenFile, request: LoadRequest) -> Detector:
+    read = read_model(file.path, file.state)
+    text = requested_text(read, request)
+    model = read.model.to(request.device).requires_grad_(False)
+    return detic_detector_of(model, text, proposer=request.proposer, dtype=request.dtype)
+
+
+def requested_text(read: ReadDetic | ReadCascade, request: LoadRequest) -> TextEncoder:
+    """The text tower of a model that was read, or the one that was asked for.
+
+    Raises:
+        ValueError: What was asked for does not go with the model.
+    """
     if request.regions != "map" or request.region_prompt is not None:
         raise ValueError(
             f"{request.name} is a detector with an image tower of its own; leave out regions and "
             "region_prompt"
         )
-    read = read_model(file.path, file.state)
     if read.has_text_tower:
         request.refuse_text_weights("runs with its own text tower")
     other = None
@@ -29,9 +42,7 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
 
         options = LoadOptions(progress=request.progress)
         other = load(request.text_weights, device=request.device, options=options)
-    model = read.model.to(request.device).requires_grad_(False)
-    text = detic_text_of(read, other)
-    return detic_detector_of(model, text, proposer=request.proposer, dtype=request.dtype)
+    return detic_text_of(read, other)
 
 
 DETIC = FileKind(lambda file, _request: is_detic_file(file.path, file.state), _open)
@@ -72,7 +83,7 @@ def detic_detector_of(
     return Detector(parts, options)
 
 
-def own_classes(model: Detic, encoder_id: str) -> Vocabulary | None:
+def own_classes(model: Detic | CascadeDetic, encoder_id: str) -> Vocabulary | None:
     """The classes that a model carries vectors of."""
     config = model.config
     names = builtin_names(config.class_names) if config.class_names else config.own_class_names
@@ -82,7 +93,7 @@ def own_classes(model: Detic, encoder_id: str) -> Vocabulary | None:
     return Vocabulary(names, rows, templates=(), encoder_id=encoder_id)
 
 
-def detic_text_of(read: ReadDetic, other: Detector | None = None) -> TextEncoder:
+def detic_text_of(read: ReadDetic | ReadCascade, other: Detector | None = None) -> TextEncoder:
     """The model's own text tower, another's, or one that says that there is none.
 
     Args:

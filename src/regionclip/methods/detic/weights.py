@@ -109,7 +109,7 @@ def _config_of(state: Mapping[str, Tensor], source: str) -> DeticConfig:
 
 
 _CLIM = "https://github.com/wusize/CLIM"
-WEIGHTS: dict[str, WeightsEntry] = {
+DETIC_WEIGHTS: dict[str, WeightsEntry] = {
     "detic-ov-coco-r50": WeightsEntry(
         file="detic_coco_cap_w_tags_clim.pth",
         title="Detic with CLIM's mosaics, ResNet-50, COCO's 48 base classes; detects any class",
