@@ -46,8 +46,8 @@ def test_a_detector_is_trained_measured_and_used(recipe: Path, tmp_path: Path) -
 
 
 def test_losses_of_pictures_fall(recipe: Path, tmp_path: Path) -> None:
-    changes = ["data.val=", "optimization.steps=40", "optimization.learning_rate=0.003"]
-    changes += ["run.log_every=10", "run.checkpoint_every=40"]
+    changes = ["data.val=", "optimization.steps=12", "optimization.learning_rate=0.01"]
+    changes += ["run.log_every=3", "run.checkpoint_every=12"]
     train(read_recipe(recipe, changes), tmp_path / "run")
     first, *_, last = (each for each in entries(tmp_path / "run") if "loss" in each)
     for name in (*OF_PICTURES, "classes", "objectness"):
