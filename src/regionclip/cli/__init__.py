@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
         "list": "models:ModelsList",
         "show": "models:ModelsShow",
         "download": "models:ModelsDownload",
-        "convert": "models:ModelsConvert",
+        "convert": "models_convert:ModelsConvert",
     },
     "data": {
         "check": "data_check:DataCheck",
