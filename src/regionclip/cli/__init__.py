@@ -23,7 +23,7 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
         "list": "models:ModelsList",
         "show": "models:ModelsShow",
         "download": "models:ModelsDownload",
-        "convert": "models_convert:ModelsConvert",
+        "convert": "models:ModelsConvert",
     },
     "data": {
         "check": "data_check:DataCheck",
