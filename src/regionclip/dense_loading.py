@@ -63,7 +63,6 @@ def _open_clim(file: OpenFile, request: LoadRequest) -> Detector:
 
 
 def _open_clipself(file: OpenFile, request: LoadRequest) -> Detector:
-    request.refuse_activation()
     return _opened(clipself.read_model(file.path, file.state).model, request)
 
 

@@ -123,12 +123,15 @@ def load(
     )
     if is_open_clip_name(name):
         request.refuse_transfer()
+        request.refuse_activation()
         return open_named(request)
     path = find_weights(name, progress=progress)
     file = OpenFile(path, read_checkpoint(path))
     kind = next(kind for kind in KINDS if kind.claims(file, request))
     if kind is not FVIT:
         request.refuse_transfer()
+    if kind not in (CLIM, FVIT):
+        request.refuse_activation()
     return kind.open(file, request)
 
 

@@ -47,7 +47,6 @@ def open_named(request: LoadRequest) -> Detector:
     """
     request.refuse_text_weights("runs with its own text tower")
     request.refuse_region_prompt()
-    request.refuse_activation()
     tag, _, architecture = request.name.partition(":")
     encoder = OpenClipEncoder.create(architecture, tag).to(request.device)
     dense = dense_form_of(encoder)

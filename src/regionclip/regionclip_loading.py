@@ -31,7 +31,6 @@ from regionclip.weights import Progress
 
 
 def _open(file: OpenFile, request: LoadRequest) -> Detector:
-    request.refuse_activation()
     read = read_model(file.path, file.state)
     read.model.to(request.device).requires_grad_(False)
     use_region_prompt(read.model.encoder, request.region_prompt)
