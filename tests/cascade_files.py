@@ -17,7 +17,7 @@ from .tiny_clip import randomize_norms
 TINY_CASCADE = CascadeConfig(
     layers=(1, 1, 1, 1),
     width=4,
-    channels=32,
+    channels=64,
     head_width=16,
     text=TextSpec(
         name="text-2x64",

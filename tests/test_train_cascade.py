@@ -36,6 +36,6 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give one of them, got start="):
         read_recipe(recipe, ["backbone_weights=resnet50.pth"])
     with pytest.raises(ValueError, match=r"leave out \[model\]"):
-        read_recipe(recipe, ["model.channels=64"])
+        read_recipe(recipe, ["model.channels=128"])
     with pytest.raises(ValueError, match="give all three or none"):
         read_recipe(recipe, ["learner.captions=none", "learner.tags=none"])

@@ -83,7 +83,7 @@ def test_without_objects_only_heat_is_pushed_down() -> None:
         [targets],
         options=CenterLossOptions(),
     )
-    assert float(loss.centers.mean()) == float(loss.boxes.mean()) == 0
+    assert loss.centers.mean().item() == loss.boxes.mean().item() == 0
     loss.others.mean().backward()
     assert logits.grad is not None
     assert (logits.grad > 0).all()

@@ -61,7 +61,8 @@ def test_an_original_file_detects_its_own_classes_and_any_other(
     read = read_cascade(path)
     assert read.has_text_tower
     for name, tensor in model.state_dict().items():
-        torch.testing.assert_close(read.model.state_dict()[name], tensor, msg=name)
+        if name != "encoder.clip.logit_scale":  # of no use, and not in the file
+            torch.testing.assert_close(read.model.state_dict()[name], tensor, msg=name)
     assert len(read.report.left_over) == 4
     loaded = regionclip.load(path)
     assert found_in(loaded).class_names == ("class 0", "class 1")
@@ -154,7 +155,7 @@ def test_an_image_is_detected_alike_beside_others(detector: Detector, model: Cas
     both, view = localizer.localize(images, words, NovelClasses())
     alone, _ = localizer.localize(images[1:], words, NovelClasses())
     torch.testing.assert_close(both[1].boxes, alone[0].boxes)
-    assert view.of(1).last_stage_cells(both[1].boxes[:2]).shape == (2, 32, 14, 14)
+    assert view.of(1).last_stage_cells(both[1].boxes[:2]).shape == (2, 64, 14, 14)
     with pytest.raises(ValueError, match="looks for all classes alike: leave out novel"):
         localizer.localize(images, words, NovelClasses(names=("cat",)))
 
@@ -180,8 +181,8 @@ def test_masks_and_foreign_views_are_refused(detector: Detector) -> None:
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match="channels must be a multiple of 32, got 48"):
-        replace(TINY_CASCADE, channels=48)
+    with pytest.raises(ValueError, match="channels must be a multiple of 64, got 96"):
+        replace(TINY_CASCADE, channels=96)
     with pytest.raises(ValueError, match="similarity_scale must be positive"):
         replace(TINY_CASCADE, similarity_scale=0.0)
     with pytest.raises(ValueError, match="own_class_names are 1, num_classes 0"):

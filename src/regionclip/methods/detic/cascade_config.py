@@ -58,8 +58,11 @@ class CascadeConfig:
         for name in ("width", "head_width", "shortest_side", "longest_side"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.channels < 1 or self.channels % NORM_GROUPS:
-            raise ValueError(f"channels must be a multiple of {NORM_GROUPS}, got {self.channels}")
+        # a group norm of one channel fails where a small image's coarsest level has one cell
+        if self.channels < 1 or self.channels % (2 * NORM_GROUPS):
+            raise ValueError(
+                f"channels must be a multiple of {2 * NORM_GROUPS}, got {self.channels}"
+            )
         if not self.similarity_scale > 0:
             raise ValueError(f"similarity_scale must be positive, got {self.similarity_scale}")
         if self.class_names and self.own_class_names:
