@@ -28,6 +28,7 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
             f"{request.name} is a CORA detector, which has a text tower of its own and cuts "
             f"regions from maps; leave out text_weights and regions={request.regions!r}"
         )
+    request.refuse_activation()
     model = read_model(file.path, file.state).model.to(request.device).requires_grad_(False)
     use_region_prompt(model.encoder, request.region_prompt)
     return cora_detector_of(

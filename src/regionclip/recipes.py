@@ -10,7 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
-from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
+from regionclip.clim_recipes import (
+    ClimRecipe,
+    ClipSelfRecipe,
+    IconsVitRecipe,
+    PseudoLabelRecipe,
+)
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
@@ -241,6 +246,7 @@ Recipe = (
     | FvitRecipe
     | DeticRecipe
     | CascadeRecipe
+    | IconsVitRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -257,6 +263,7 @@ TASKS: Mapping[str, type[Recipe]] = {
         FvitRecipe,
         DeticRecipe,
         CascadeRecipe,
+        IconsVitRecipe,
     )
 }
 

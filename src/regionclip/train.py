@@ -11,6 +11,7 @@
     fvit           boxes of base classes -> anchors, names, boxes, masks -> a frozen CLIP's detector
     detic          boxes of base classes, captions in mosaics -> losses -> detector
     icons          generated captions, then boxes -> a small detector from nothing
+    icons-vit      generated captions -> a small CLIP with a vision transformer from nothing
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
@@ -30,7 +31,12 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
+from regionclip.clim_recipes import (
+    ClimRecipe,
+    ClipSelfRecipe,
+    IconsVitRecipe,
+    PseudoLabelRecipe,
+)
 from regionclip.concepts.pool import ConceptPool
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.caption_loading import LeftOutCounts
@@ -72,7 +78,7 @@ from regionclip.training_data import (
 )
 from regionclip.training_detic import train_cascade, train_detic
 from regionclip.training_fvit import train_fvit
-from regionclip.training_icons import train_icons
+from regionclip.training_icons import train_icons, train_icons_vit
 from regionclip.training_models import (
     frozen,
     other_proposals,
@@ -294,6 +300,7 @@ FLOWS: Mapping[str, Callable[..., None]] = {
     FvitRecipe.task: train_fvit,
     DeticRecipe.task: train_detic,
     CascadeRecipe.task: train_cascade,
+    IconsVitRecipe.task: train_icons_vit,
     ClimRecipe.task: train_clim,
     ClipSelfRecipe.task: train_clipself,
     PseudoLabelRecipe.task: train_pseudo_labels,

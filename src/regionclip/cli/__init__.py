@@ -39,6 +39,8 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
     },
     "train": "train:Train",
     "evaluate": "evaluate:Evaluate",
+    "demo": "demo:Demo",
+    "serve": "serve:Serve",
 }
 """Command to ``module:class`` in this package."""
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -139,12 +139,22 @@ class ModelsConvert:
     For example:
 
         regionclip models convert regionclip_pretrained-cc_rn50.pth cc-rn50.safetensors
+        regionclip models convert laion_vitb16.pt vitb16.safetensors --activation gelu
+        regionclip models convert openai_rn50x64_cc3m_clim.pt rn50x64.safetensors --method clim
     """
 
     model: Annotated[Positional[str], arg(metavar="NAME|FILE", help_behavior_hint="")]
     """A name that 'models list' shows, or the path of a checkpoint."""
     output: Annotated[Positional[Path], arg(metavar="OUTPUT", help_behavior_hint="")]
     """The .safetensors file to write."""
+    activation: Annotated[Literal["quick_gelu", "gelu"] | None, arg(metavar="quick_gelu|gelu")] = (
+        None
+    )
+    """What the towers of a CLIP with a vision transformer compute with. By default what the file
+    says, else QuickGELU, and the report says so."""
+    method: Annotated[Literal["clim", "regionclip"] | None, arg(metavar="clim|regionclip")] = None
+    """Whose a CLIP with a ResNet is, which no tensor tells: CLIM's pools regions of layer4's map
+    with attention. By default RegionCLIP's, but for names that are known to be CLIM's."""
     cache: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Where downloaded files are kept; by default ~/.cache/regionclip."""
 
@@ -156,8 +166,11 @@ class ModelsConvert:
         if self.output.exists() and self.output.samefile(source):
             raise ValueError(f"{self.output} is the file to convert; name another one to write")
         origin = {"source": source.name, "source_sha256": _sha256(source)}
-        rows = _convert(source, self.output, origin | ({"licence": licence} if licence else {}))
+        origin |= {"licence": licence} if licence else {}
+        rows, notes = self._convert(source, origin)
         print_table(str(source), ["part", "loaded", "missing", "left over"], rows)
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
         console.print(f"wrote {self.output}", markup=False, soft_wrap=True)
         return 0
 
@@ -171,11 +184,52 @@ class ModelsConvert:
         entry = find_entry(self.model, known_weights())
         return _fetch(entry, self.cache), entry.licence
 
+    def _convert(
+        self, source: Path, origin: dict[str, str]
+    ) -> tuple[list[list[str]], tuple[str, ...]]:
+        """Write the file; the report's rows, and what was taken for granted."""
+        from regionclip.checkpoints import read_checkpoint
+        from regionclip.methods import known_entry
+        from regionclip.methods.clim import reading as clim
+        from regionclip.methods.clim.weights import is_clip
 
-def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[str]]:
-    """Write ``output``; the rows of the report."""
-    from regionclip.checkpoints import is_native, read_checkpoint, save_tensors
-    from regionclip.methods.clim import reading as clim
+        state = read_checkpoint(source)
+        entry = known_entry(self.model)
+        method = self.method or (entry.method if entry is not None else None)
+        is_asked = method == clim.METHOD and is_clip(state)
+        if not (is_asked or clim.is_clim_file(source, state)):
+            self._refuse_options(source)
+            return _convert(source, state, self.output, origin), ()
+        if self.method == "regionclip":
+            raise ValueError(f"{source} is not of RegionCLIP's; leave out --method")
+        read = clim.read_model(source, state, activation=self.activation)
+        clim.save_model(self.output, read.model, **origin)
+        notes = read.report.notes if entry is None else ()
+        return [_row(read.report)], notes
+
+    def _refuse_options(self, source: Path) -> None:
+        """Raise for options that are about CLIPs of OpenAI's layout.
+
+        Raises:
+            ValueError: One was given.
+        """
+        if self.activation is not None:
+            raise ValueError(
+                f"--activation is about CLIPs with OpenAI's vision transformer, which {source} is "
+                "not; leave it out"
+            )
+        if self.method == "clim":
+            raise ValueError(
+                f"{source} is no CLIP of OpenAI's layout with image and text tower, as CLIM's "
+                "are; leave out --method"
+            )
+
+
+def _convert(
+    source: Path, state: "Mapping[str, Tensor]", output: Path, origin: dict[str, str]
+) -> list[list[str]]:
+    """Write ``output`` from a file that is not CLIM's; the rows of the report."""
+    from regionclip.checkpoints import is_native, save_tensors
     from regionclip.methods.clipself import reading as clipself
     from regionclip.methods.cora import reading as cora
     from regionclip.methods.fvit import reading as fvit
@@ -183,15 +237,10 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
     from regionclip.methods.regionclip.weights import recognise_checkpoint
     from regionclip.proposals.rpn_weights import map_rpn_weights
 
-    state = read_checkpoint(source)
     if cora.is_cora_file(source, state):
         own = cora.read_model(source, state)
         cora.save_model(output, own.model, **origin)
         return [_row(own.report)]
-    if clim.is_clim_file(source, state):
-        dense = clim.read_model(source, state)
-        clim.save_model(output, dense.model, **origin)
-        return [_row(dense.report)]
     if clipself.is_clipself_file(source, state):
         eva = clipself.read_model(source, state)
         clipself.save_model(output, eva.model, **origin)
@@ -285,7 +334,7 @@ def _file_rows(path: Path) -> list[list[str]]:
     """What a checkpoint holds, part by part."""
     from regionclip.checkpoints import is_native, read_checkpoint, read_native_metadata
     from regionclip.encoders.eva_weights import eva_spec_of, eva_tensors, is_eva_clip
-    from regionclip.encoders.vit_weights import is_clip_vit, vit_spec_of
+    from regionclip.encoders.vit_weights import is_clip_vit, told_activation, vit_spec_of
     from regionclip.methods.cora.weights import is_cora, is_region_prompt
     from regionclip.methods.detic.cascade_weights import is_original as is_cascade
     from regionclip.methods.detic.weights import is_original as is_detic
@@ -300,7 +349,9 @@ def _file_rows(path: Path) -> list[list[str]]:
     state = read_checkpoint(path)
     if is_clip_vit(state):
         spec = vit_spec_of(state, str(path))
-        return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
+        told = told_activation(state) or "not told: QuickGELU, unless you say otherwise"
+        rows = [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
+        return [*rows, ["activation", told]]
     if is_eva_clip(state):
         spec = eva_spec_of(eva_tensors(state, source=str(path)), str(path))
         return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
