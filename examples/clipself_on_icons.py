@@ -176,7 +176,7 @@ class Study:
             "learner.unlocked_groups=4",
             f"optimization.steps={self.steps}",
             f"optimization.batch_size={batch_size}",
-            "optimization.learning_rate=5e-4",
+            "optimization.learning_rate=1e-3",
             f"optimization.warmup_steps={self.steps // 10}",
             "run.precision=fp32",
             "run.num_workers=0",
@@ -348,11 +348,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", nargs="+", default=[*TITLES], help="those wanted")
     parser.add_argument("--start", type=Path, help="a caption-trained model, instead of one a seed")
     parser.add_argument("--caption-steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=200, help="of CLIPSelf's and CLIM's runs")
+    parser.add_argument("--steps", type=int, default=100, help="of CLIPSelf's and CLIM's runs")
     parser.add_argument("--detector-steps", type=int, default=200)
     parser.add_argument("--detector-seeds", type=int, default=3, help="seeds with detectors")
     parser.add_argument("--scenes", type=int, default=400, help="to train on; a quarter to test on")
-    parser.add_argument("--captioned", type=int, default=4000, help="close-ups for CLIM")
+    parser.add_argument("--captioned", type=int, default=3000, help="close-ups for CLIM")
     parser.add_argument("--side", type=int, default=112, help="pixels of a scene and of a mosaic")
     parser.add_argument("--processes", type=int, default=1, help="runs side by side")
     parser.add_argument("--threads", type=int, default=1, help="of each of several processes")

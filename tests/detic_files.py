@@ -23,6 +23,8 @@ TINY_TEXT = TextSpec(
     text_width=64,
     text_heads=1,
     text_layers=1,
+    context_length=16,
+    vocab_size=600,
 )
 TINY_DETIC = DeticConfig(
     rpn=RpnConfig(

@@ -25,6 +25,8 @@ REACH_METHODS = (
     "detic_loading.py",
     "fvit_loading.py",
     "loading.py",
+    "loading_request.py",
+    "open_clip_loading.py",
     "regionclip_loading.py",
     "proposal_loading.py",
     "recipes.py",

@@ -1,4 +1,3 @@
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ from regionclip.recipes import read_recipe
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
 from tests.detic_files import detect_one
-from tests.runs import TORCHRUN, assert_same_weights, command, entries, losses
+from tests.processes import run_command, run_together
+from tests.runs import assert_same_weights, entries, losses, training
 from tests.tiny_detic_recipe import write_recipe
 
 OF_PICTURES = {
@@ -46,8 +46,8 @@ def test_a_detector_is_trained_measured_and_used(recipe: Path, tmp_path: Path) -
 
 
 def test_losses_of_pictures_fall(recipe: Path, tmp_path: Path) -> None:
-    changes = ["data.val=", "optimization.steps=40", "optimization.learning_rate=0.003"]
-    changes += ["run.log_every=10", "run.checkpoint_every=40"]
+    changes = ["data.val=", "optimization.steps=12", "optimization.learning_rate=0.01"]
+    changes += ["run.log_every=3", "run.checkpoint_every=12"]
     train(read_recipe(recipe, changes), tmp_path / "run")
     first, *_, last = (each for each in entries(tmp_path / "run") if "loss" in each)
     for name in (*OF_PICTURES, "classes", "objectness"):
@@ -78,11 +78,8 @@ def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     changes = ("optimization.steps=2", "data.val=")
     train(read_recipe(recipe, changes), one, accelerator=make_accelerator("fp32", device="cpu"))
-    words = [
-        *command(TORCHRUN, recipe, two),
-        *(each for own in changes for each in ("--set", own)),
-    ]
-    subprocess.run(words, check=True, capture_output=True)
+    words = [each for own in changes for each in ("--set", own)]
+    run_together(run_command, *training(recipe, two), *words, logs=tmp_path / "logs")
     assert losses(two, "detector") == pytest.approx(losses(one, "detector"), rel=1e-4)
     assert_same_weights(one, two)
 

@@ -110,7 +110,7 @@ def test_a_chinese_name_is_taken_with_a_warning(handlers: Handlers) -> None:
     ("texts", "message"),
     [
         ((" ", "", "photo"), "no names to look for"),
-        ((", ".join(map(str, range(500))), "", "imagenet80"), "500 names in 80 prompts each"),
+        ((", ".join(map(str, range(500))), "", "imagenet80"), "500 names in 81 prompts each"),
         (("cat", "", "fotos"), "the prompts 'fotos' cannot be used"),
     ],
 )
@@ -167,7 +167,7 @@ def test_find_marks_what_is_alike_in_the_other_pictures(handlers: Handlers) -> N
         "me",
         SETTING,
         box=first_box(),
-        min_similarity=-1,
+        min_similarity=-1.0,
         step=lambda share, text: steps.append(text),
     )
     assert len(steps) == 3

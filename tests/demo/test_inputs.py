@@ -103,7 +103,7 @@ def test_more_texts_than_a_visitor_may_have_are_refused() -> None:
     assert len(checked_vocabulary(names, "", "photo")[0]) == 500
     with pytest.raises(
         InputError,
-        match=r"^500 names in 80 prompts each are 40000 texts.*give at most 50 names, or choose",
+        match=r"^500 names in 81 prompts each are 40500 texts.*give at most 49 names, or choose",
     ):
         checked_vocabulary(names, "", "imagenet80")
     many = "\n".join(map(str, range(MAX_PROMPTS + 1)))

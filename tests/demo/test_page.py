@@ -4,25 +4,38 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from regionclip.demo.handlers import Handlers
+from regionclip.demo.models import Models
+from regionclip.demo.sessions import Sessions
 
 gradio = pytest.importorskip("gradio", reason='needs Gradio: pip install "regionclip[demo]"')
 OUTSIDE = re.compile(r"(?:src|href)=[\"']?(?:https?:)?//|url\([\"']?(?:https?:)?//|@import")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
+def handlers(tmp_path_factory: pytest.TempPathFactory) -> Handlers:
+    return Handlers(Models(), Sessions(tmp_path_factory.mktemp("visitors"), []))
+
+
+@pytest.fixture(scope="module")
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """Gradio makes event loops where it finds none, and leaves them open."""
     own = asyncio.new_event_loop()
-    asyncio.set_event_loop(own)
     yield own
-    asyncio.set_event_loop(None)
     own.close()
+
+
+def running(loop: asyncio.AbstractEventLoop, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns; where no loop runs, Gradio makes some, and leaves them open."""
+
+    async def made() -> Any:
+        return make()
+
+    return loop.run_until_complete(made())
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +45,19 @@ def page_parts() -> Any:
     return page
 
 
-def test_tabs_and_fonts(handlers: Handlers, page_parts: Any) -> None:
-    page = page_parts.build_page(handlers)
+@pytest.fixture(scope="module")
+def page(handlers: Handlers, page_parts: Any, loop: asyncio.AbstractEventLoop) -> Any:
+    return running(loop, lambda: page_parts.build_page(handlers))
+
+
+@pytest.fixture(scope="module")
+def served(handlers: Handlers, loop: asyncio.AbstractEventLoop) -> Any:
+    from regionclip.demo.serving import application
+
+    return running(loop, lambda: application(handlers))
+
+
+def test_tabs_and_fonts(page: Any, page_parts: Any) -> None:
     tabs = [each.label for each in page.blocks.values() if isinstance(each, gradio.Tab)]
     assert tabs == ["Detect", "Name a region", "Find alike", "Heat map"]
     assert not page.analytics_enabled
@@ -50,9 +74,8 @@ def test_script_and_style_ask_no_other_host(page_parts: Any) -> None:
 
 
 def test_model_events_wait_in_one_line_and_none_is_an_open_interface(
-    handlers: Handlers, page_parts: Any
+    page: Any, page_parts: Any
 ) -> None:
-    page = page_parts.build_page(handlers)
     events = list(page.fns.values())
     waiting = [each for each in events if each.concurrency_id == page_parts.MODEL]
     assert len(waiting) == 8
@@ -61,9 +84,9 @@ def test_model_events_wait_in_one_line_and_none_is_an_open_interface(
 
 
 def test_every_answer_tells_the_browser_to_ask_no_other_host(
-    handlers: Handlers, loop: asyncio.AbstractEventLoop
+    served: Any, loop: asyncio.AbstractEventLoop
 ) -> None:
-    from regionclip.demo.serving import POLICY, application
+    from regionclip.demo.serving import POLICY
 
     sent: list[Any] = []
 
@@ -86,20 +109,16 @@ def test_every_answer_tells_the_browser_to_ask_no_other_host(
         "client": ("127.0.0.1", 1),
         "root_path": "",
     }
-    loop.run_until_complete(application(handlers)(scope, receive, send))
+    loop.run_until_complete(served(scope, receive, send))
     headers = dict(sent[0]["headers"])
     assert sent[0]["status"] == 200
     assert headers[b"content-security-policy"].decode() == POLICY
     assert "http" not in POLICY
 
 
-def test_the_address_of_a_file_is_not_fetched(
-    handlers: Handlers, loop: asyncio.AbstractEventLoop
-) -> None:
+@pytest.mark.usefixtures("served")
+def test_the_address_of_a_file_is_not_fetched(loop: asyncio.AbstractEventLoop) -> None:
     """Gradio would download what a crafted request names."""
-    from regionclip.demo.serving import application
-
-    application(handlers)
     block = gradio.Textbox()
     named = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(gradio.Error, match="fetches nothing from other hosts"):

@@ -71,19 +71,24 @@ class Demo:
         from regionclip.demo.serving import bind, open_browser, serve
         from regionclip.demo.sessions import Sessions, write_examples
 
-        own = bind(self.host, self.port)
-        models = Models(
-            self.model, proposals=self.proposals, device=device, precision=self.precision
-        )
-        models.open(Choice(models.names[0]))
-        sessions = Sessions(folder / "visitors", write_examples(folder / "examples"))
-        port = own.getsockname()[1]
-        host = "127.0.0.1" if self.host in ANYWHERE else self.host
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        with bind(self.host, self.port) as own:
+            models = Models(
+                self.model, proposals=self.proposals, device=device, precision=self.precision
+            )
+            models.open(Choice(models.names[0]))
+            sessions = Sessions(folder / "visitors", write_examples(folder / "examples"))
+            url = _address(self.host, own.getsockname()[1])
 
-        def ready() -> None:
-            console.print(f"the demo is at {url} (Ctrl+C stops it)", markup=False, soft_wrap=True)
-            if self.browser:
-                open_browser(url)
+            def ready() -> None:
+                said = f"the demo is at {url} (Ctrl+C stops it)"
+                console.print(said, markup=False, soft_wrap=True)
+                if self.browser:
+                    open_browser(url)
 
-        serve(Handlers(models, sessions), own, ready=ready, root_path=self.root_path)
+            serve(Handlers(models, sessions), own, ready=ready, root_path=self.root_path)
+
+
+def _address(host: str, port: int) -> str:
+    """What a browser of this machine asks for."""
+    host = "127.0.0.1" if host in ANYWHERE else host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

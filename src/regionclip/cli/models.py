@@ -1,9 +1,7 @@
 """``regionclip models``: what weights there are, getting them, and turning files into our own."""
 
 import hashlib
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from regionclip.cli.console import console, downloads, errors, print_table
+from regionclip.cli.model_files import file_rows, summary_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +70,7 @@ class ModelsShow:
     def run(self) -> int:
         """Print what is known."""
         if Path(self.model).exists():
-            print_table(self.model, ["part", "content"], _file_rows(Path(self.model)))
+            print_table(self.model, ["part", "content"], file_rows(Path(self.model)))
             return 0
         from regionclip.methods import known_weights
         from regionclip.weights import find_entry
@@ -259,7 +258,7 @@ def _convert(
         if found.kind == "rpn":
             kept = map_rpn_weights(found.proposer, source=str(source))  # refuses incomplete ones
             save_tensors(output, found.proposer, origin)
-            return [["the proposer", str(len(kept.state_dict)), "0", _summary(found.left_over)]]
+            return [["the proposer", str(len(kept.state_dict)), "0", summary_of(found.left_over)]]
         if found.kind == "embeddings":
             raise ValueError(
                 f"{source} holds class embeddings without names; in Python, "
@@ -268,7 +267,7 @@ def _convert(
         read = model_of(found, source=str(source))
     save_model(output, read, **origin)
     rows = [_row(report) for report in read.reports]
-    return [*rows, ["the rest of the file", "0", "0", _summary(read.left_over)]]
+    return [*rows, ["the rest of the file", "0", "0", summary_of(read.left_over)]]
 
 
 def _convert_detic(
@@ -294,17 +293,9 @@ def _row(report: "LoadReport") -> list[str]:
     return [
         report.target,
         str(len(report.loaded)),
-        _summary(report.missing),
-        _summary(report.left_over),
+        summary_of(report.missing),
+        summary_of(report.left_over),
     ]
-
-
-def _summary(names: Sequence[str]) -> str:
-    """How many there are, by what they begin with."""
-    if not names:
-        return "0"
-    counts = Counter(name.split(".")[0] for name in names)
-    return f"{len(names)}: " + ", ".join(f"{count} of {name}" for name, count in counts.items())
 
 
 def _sha256(path: Path) -> str:
@@ -328,114 +319,3 @@ def _whereabouts(entry: "WeightsEntry", cache: Path | None) -> str:
     if path.is_file():
         return str(path)
     return "to download" if entry.url else "to fetch by hand"
-
-
-def _file_rows(path: Path) -> list[list[str]]:
-    """What a checkpoint holds, part by part."""
-    from regionclip.checkpoints import is_native, read_checkpoint, read_native_metadata
-    from regionclip.encoders.eva_weights import eva_spec_of, eva_tensors, is_eva_clip
-    from regionclip.encoders.vit_weights import is_clip_vit, told_activation, vit_spec_of
-    from regionclip.methods.cora.weights import is_cora, is_region_prompt
-    from regionclip.methods.detic.cascade_weights import is_original as is_cascade
-    from regionclip.methods.detic.weights import is_original as is_detic
-    from regionclip.methods.regionclip.weights import recognise_checkpoint
-
-    if is_native(path):
-        metadata = read_native_metadata(path)
-        rows = [["format", "this package's own"], ["method", metadata.method]]
-        rows += [["encoder id", metadata.encoder_id or "-"]]
-        rows += [[key, json.dumps(value)] for key, value in metadata.config.items()]
-        return rows + [[key, value] for key, value in sorted(metadata.extra.items())]
-    state = read_checkpoint(path)
-    if is_clip_vit(state):
-        spec = vit_spec_of(state, str(path))
-        told = told_activation(state) or "not told: QuickGELU, unless you say otherwise"
-        rows = [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
-        return [*rows, ["activation", told]]
-    if is_eva_clip(state):
-        spec = eva_spec_of(eva_tensors(state, source=str(path)), str(path))
-        return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
-    if is_region_prompt(state):
-        (prompt,) = state.values()
-        cells = (
-            f"{prompt.shape[0]} x {prompt.shape[1]}, one row per cell of a region and their mean"
-        )
-        return [["kind", "a region prompt (CORA's), for --region-prompt"], ["prompt", cells]]
-    if is_cora(state):
-        return _cora_rows(path, state)
-    if is_detic(state):
-        return _detic_rows(path, state)
-    if is_cascade(state):
-        return _cascade_rows(path, state)
-    found = recognise_checkpoint(state, source=str(path))
-    parts = {
-        "encoder": found.encoder,
-        "teacher": found.teacher,
-        "proposer": found.proposer,
-        "box predictor": found.box_predictor,
-        "mask head": found.mask_head,
-    }
-    rows = [["kind", found.kind]]
-    rows += [["architecture", found.spec.name]] if found.spec else []
-    rows += [["text tower", "yes" if found.has_text_tower else "no"]] if found.encoder else []
-    rows += [[name, f"{len(tensors)} tensors"] for name, tensors in parts.items() if tensors]
-    rows += [
-        [name, f"{len(tensor)} classes"]
-        for name, tensor in found.box_predictor.items()
-        if name in ("cls_score.weight", "test_cls_score.weight")
-    ]
-    if found.embeddings is not None:
-        rows.append(["embeddings", f"{found.embeddings.shape[0]} x {found.embeddings.shape[1]}"])
-    if found.left_over:
-        rows.append(
-            ["of no use here", f"{len(found.left_over)} tensors: {found.left_over[0]}, ..."]
-        )
-    return rows
-
-
-def _detic_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
-    from regionclip.methods.detic.reading import read_model
-
-    read = read_model(path, state)
-    config = read.model.config
-    layers = "-".join(map(str, (*config.rpn.layers, config.region_blocks)))
-    return [
-        ["kind", "a Detic detector (CLIM's)"],
-        ["image trunk", f"a ResNet of {layers} blocks, {config.rpn.width} wide"],
-        ["text tower", config.text.name if read.has_text_tower else "no"],
-        ["classes", f"{config.num_classes} {config.class_names}".strip()],
-        ["tensors", str(len(state))],
-        ["of no use here", _summary(read.report.left_over)],
-    ]
-
-
-def _cascade_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
-    from regionclip.methods.detic.cascade_reading import read_cascade
-
-    read = read_cascade(path, state)
-    config = read.model.config
-    layers = "-".join(map(str, config.layers))
-    return [
-        ["kind", "a Detic detector with a cascade (CLIM's on LVIS)"],
-        ["image trunk", f"a ResNet of {layers} blocks, {config.width} wide"],
-        ["text tower", config.text.name if read.has_text_tower else "no"],
-        ["masks", "yes" if config.mask_head else "no"],
-        ["classes", f"{config.num_classes} {config.class_names}".strip()],
-        ["tensors", str(len(state))],
-        ["of no use here", _summary(read.report.left_over)],
-    ]
-
-
-def _cora_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
-    from regionclip.methods.cora.reading import read_config
-
-    config = read_config(path, state)
-    layers = f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"
-    return [
-        ["kind", "a CORA detector"],
-        ["architecture", config.encoder.name],
-        ["queries", str(config.num_queries)],
-        ["layers", layers],
-        ["trained on boxes of", config.base_classes],
-        ["tensors", str(len(state))],
-    ]

@@ -186,7 +186,7 @@ class Place:
 def name_region(
     detector: Detector,
     picture: Picture,
-    box: Sequence[float],
+    box: Sequence[float | int],
     names: Sequence[str],
     templates: Sequence[str],
 ) -> list[tuple[str, float]]:
@@ -202,7 +202,9 @@ def name_region(
     return [(vocabulary.names[row], float(scores[row])) for row in order]
 
 
-def box_vector(detector: Detector, picture: Picture, box: Sequence[float]) -> Float[Tensor, " D"]:
+def box_vector(
+    detector: Detector, picture: Picture, box: Sequence[float | int]
+) -> Float[Tensor, " D"]:
     """The vector of one drawn box, of length one.
 
     Raises:
@@ -242,7 +244,7 @@ def find_alike(
     return sorted(places, key=lambda each: -each.similarity)
 
 
-def elsewhere(places: Sequence[Place], picture: int, box: Sequence[float]) -> list[Place]:
+def elsewhere(places: Sequence[Place], picture: int, box: Sequence[float | int]) -> list[Place]:
     """Places other than a box of a picture itself."""
     own = torch.tensor([list(box)], dtype=torch.float32)
     return [

@@ -94,7 +94,8 @@ def font_for(text: str) -> Path | None:
     default = fontManager.findfont("DejaVu Sans")
     if wanted <= _characters(str(default)):
         return None
-    paths = [each.fname for each in fontManager.ttflist if not each.fname.endswith(".afm")]
+    # the font of last resort has a box with a number for everything
+    paths = [each.fname for each in fontManager.ttflist if "LastResort" not in each.fname]
     return next((Path(path) for path in paths if wanted <= _characters(path)), None)
 
 

@@ -169,7 +169,7 @@ class Handlers:
         key: str,
         setting: Setting,
         *,
-        box: Sequence[float] | None,
+        box: Sequence[float | int] | None,
         texts: tuple[str, str, str],
         num_nearest: int,
         step: Step,
@@ -204,8 +204,8 @@ class Handlers:
         return Shown(
             notice=viewing.notice(_about_foreign(names), "warning"),
             picture=viewing.picture_view(picture, drawn=own, is_drawable=True),
-            results=f"<h4>Names</h4>{viewing.bars(best)}"
-            f"<h4>Nearest regions in {len(pictures)} pictures</h4>"
+            results=f'<div class="rc-title">Names</div>{viewing.bars(best)}'
+            f'<div class="rc-title">Nearest regions in {len(pictures)} pictures</div>'
             f"{viewing.crops(pictures, nearest)}",
         )
 
@@ -215,7 +215,7 @@ class Handlers:
         key: str,
         setting: Setting,
         *,
-        box: Sequence[float] | None,
+        box: Sequence[float | int] | None,
         min_similarity: float,
         step: Step,
     ) -> Shown:

@@ -14,7 +14,7 @@ from .actions import Step
 from .inputs import InputError, Picture, check_number, typed_templates
 
 WINDOWS = SlidingGrid(sizes=(0.15, 0.3), aspect_ratios=(1.0,), step=0.4)
-"""Sides of the windows, in shorter sides of the picture: about 500 on a 4:3 photograph."""
+"""Sides of the windows, in shorter sides of the picture: 305 on a square one."""
 CELLS = 48
 """Along the longer side."""
 WINDOWS_PER_STEP = 64

@@ -157,7 +157,7 @@ def foreign_names(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def checked_box(box: Sequence[float], picture: Picture) -> list[float]:
+def checked_box(box: Sequence[float | int], picture: Picture) -> list[float]:
     """A drawn box, its corners in order and inside the picture.
 
     Raises:

@@ -90,12 +90,17 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         ValueError: It is taken, or the host is not this machine's.
     """
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"--port must be between 0 and 65535, got {port}")
+    own = None
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         own = socket.socket(family, kind)
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         own.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
+        if own is not None:
+            own.close()
         raise ValueError(
             f"cannot listen on port {port} of {host} ({error}); use another --port (0 takes any "
             "that is free), or another --host"
@@ -110,7 +115,7 @@ def serve(
 
     Args:
         handlers: Answer the page's events.
-        own: From :func:`bind`; closed in the end.
+        own: From :func:`bind`.
         ready: Called once visitors are answered.
         root_path: See :func:`application`.
     """
@@ -125,8 +130,7 @@ def serve(
         log_level="warning",
         timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )
-    with own:
-        Announcing(config).run(sockets=[own])
+    Announcing(config).run(sockets=[own])
 
 
 def open_browser(url: str) -> None:

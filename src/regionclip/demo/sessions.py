@@ -87,7 +87,7 @@ class Session:
             self.boxes.clear()
         return self.picture
 
-    def box(self, tab: str, drawn: Sequence[float] | None) -> list[float]:
+    def box(self, tab: str, drawn: Sequence[float | int] | None) -> list[float]:
         """The box that was drawn, now or before, its corners in order.
 
         Args:

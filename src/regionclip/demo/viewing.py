@@ -36,7 +36,7 @@ def picture_view(
     picture: Picture,
     *,
     found: Detections | None = None,
-    drawn: Sequence[float] | None = None,
+    drawn: Sequence[float | int] | None = None,
     heat: HeatMap | None = None,
     is_drawable: bool = False,
 ) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def test_any_class_is_detected_and_the_files_own_without_names(own: Path) -> Non
     assert detector.encode_regions(IMAGE, torch.zeros(0, 4)).shape == (0, 12)
     with pytest.raises(ValueError, match="names boxes, not masks"):
         detector.encode_regions(IMAGE, torch.ones(1, 64, 80, dtype=torch.bool))
+    novel = replace(detector.defaults, novel=NovelClasses(factor=2.0))
     with pytest.raises(ValueError, match="looks for all classes alike: leave out novel"):
-        novel = replace(detector.defaults, novel=NovelClasses(factor=2.0))
         detect_one(detector, IMAGE, ["cat"], options=novel)
 
 
@@ -102,7 +102,7 @@ def test_a_file_without_a_text_tower_knows_its_own_classes_and_takes_another(
     )
     detector = regionclip.load(path)
     assert detect_one(detector, IMAGE).class_names == ("class 0", "class 1")
-    with pytest.raises(ValueError, match="carries no text tower.*openai:ViT-B-32"):
+    with pytest.raises(ValueError, match=r"carries no text tower.*openai:ViT-B-32"):
         detect_one(detector, IMAGE, ["cat"])
     lent = regionclip.load(path, text_weights=own)
     assert detect_one(lent, IMAGE, ["cat"]).class_names == ("cat",)

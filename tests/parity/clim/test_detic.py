@@ -1,4 +1,4 @@
-"""From an image to scores, against CLIM's Detic on OV-COCO (R50-C4), and the loss of the classes."""
+"""From an image to scores, against CLIM's Detic on OV-COCO (R50-C4), and the classes' loss."""
 
 import tempfile
 from functools import cache
@@ -119,7 +119,7 @@ def test_what_classes_cost() -> None:
 
 
 def test_each_proposal_is_a_box_of_ours() -> None:
-    """Scores are 1, whose order is chance, so the boxes are looked for among those of all anchors."""
+    """Scores are 1, whose order is chance: boxes are looked for among those of all anchors."""
     side = int(golden(CASE)["size"])
     judged = model().judge(maps()[0])
     boxes = decode_boxes(bounded(judged.deltas[0]), judged.anchors, weights=(1.0, 1.0, 1.0, 1.0))

@@ -321,6 +321,8 @@
         button.addEventListener("click", () => trigger("picked", { index }));
         root.append(button);
       });
+      const chosen = root.querySelector("[aria-pressed=true]");
+      if (chosen) root.scrollLeft = chosen.offsetLeft - (root.clientWidth - chosen.clientWidth) / 2;
     };
     render();
     watch("value", render);
