@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
-from regionclip.detic_recipes import DeticRecipe
+from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods import known_weights
 from regionclip.methods.cora import VARIANTS as CORA_VARIANTS
+from regionclip.methods.detic.cascade_training_config import lvis_captions, lvis_tags
 from regionclip.methods.fvit.config import VARIANTS as FVIT_VARIANTS
 from regionclip.methods.regionclip import VARIANTS
 from regionclip.recipes import (
@@ -305,3 +306,22 @@ def test_detics_recipes_are_the_published_runs() -> None:
     alone, mosaic = recipe.images.layout.augmentation, recipe.mosaics.layout
     assert (alone.shortest_sides, alone.longest_side) == ((400,), 667)
     assert (mosaic.sides, mosaic.cell, mosaic.pixels) == ((2, 3, 4), 400, 800)
+
+
+def test_detics_recipe_on_lvis_is_the_published_run() -> None:
+    recipe = read_recipe("detic-ov-lvis-r50")
+    assert isinstance(recipe, CascadeRecipe)
+    plan, learner = recipe.optimization, recipe.learner
+    assert (plan.optimizer, plan.schedule, plan.steps) == ("adamw", "cosine", 45_000)
+    # 8 GPUs with 8 images with boxes, 16 with captions and 16 mosaics each
+    assert recipe.images is not None
+    assert recipe.mosaics is not None
+    sizes = (plan.batch_size, recipe.images.per_step, recipe.mosaics.per_step)
+    assert (*sizes, plan.learning_rate) == (64, 128, 128, 0.0002)
+    alone, mosaic = recipe.images.layout.augmentation, recipe.mosaics.layout
+    assert (alone.shortest_sides, alone.longest_side) == ((320,), 320)
+    assert (mosaic.sides, mosaic.cell, mosaic.pixels) == ((2, 3, 4), 320, 640)
+    assert (learner.captions, learner.tags) == (lvis_captions(), lvis_tags())
+    assert learner.match_ious == (0.6, 0.7, 0.8)
+    assert learner.train_masks
+    assert recipe.augmentation.longest_side == 640

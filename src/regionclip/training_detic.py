@@ -22,7 +22,7 @@ from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.encoders.clip_towers import ClipTowers
 from regionclip.encoders.text import UnitPrompts
 from regionclip.encoders.text_tower import TextSpec, TextTower
-from regionclip.evaluation.watching import Watch, judge_objects
+from regionclip.evaluation.watching import Watch, judge_objects, judge_objects_and_masks
 from regionclip.methods import find_weights
 from regionclip.methods.detic import cascade_model
 from regionclip.methods.detic.cascade_learner import CascadeLearner
@@ -57,7 +57,7 @@ class _Form(Generic[RecipeOf, Model]):
         detector: Makes a detector of it, to measure.
         save: Writes it.
         repeat_threshold: Of a recipe.
-        with_polygons: Of a recipe.
+        with_polygons: Of a recipe; masks are measured then too.
     """
 
     begin: Callable[[RecipeOf], Model]
@@ -112,7 +112,9 @@ def train_cascade(recipe: CascadeRecipe, run: Run) -> None:
 
 def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
     data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
-    run.check_metric(data.val, recipe.measuring, judge_objects)
+    draws = form.with_polygons(recipe)
+    judge = judge_objects_and_masks if draws else judge_objects
+    run.check_metric(data.val, recipe.measuring, judge)
     model = form.begin(recipe).to(run.device)
     text, templates = UnitPrompts(model.encoder), model.config.templates
     classes = encoded_classes(data.train.class_names, text, templates=templates)
@@ -124,7 +126,8 @@ def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
         tagged = encoded_classes(names, text, templates=templates)
 
     def figures(watch: Watch) -> dict[str, float]:
-        return watch.detection_figures(form.detector(model))
+        detector = form.detector(model)
+        return watch.mask_figures(detector) if draws else watch.detection_figures(detector)
 
     keep_best = partial(form.save, run.folder / BEST, model)
     left_out = LeftOutCounts()
@@ -133,7 +136,7 @@ def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
         recipe.optimization,
         recipe.augmentation,
         repeat_threshold=form.repeat_threshold(recipe),
-        with_polygons=form.with_polygons(recipe),
+        with_polygons=draws,
     )
     stage = Stage(
         name="detector",

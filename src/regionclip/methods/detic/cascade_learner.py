@@ -40,7 +40,7 @@ from regionclip.pairs.centers import center_targets
 from regionclip.proposals.centernet import CenterLevel, boxes_around, select_centers
 from regionclip.structures import DetectionBatch, Proposals, Targets, TiledBatch
 from regionclip.training.eval_mode import EvalModeLearner
-from regionclip.training.image_labels import CaptionTeacher, TagTeacher, TileRegions
+from regionclip.training.image_labels import CaptionTeacher, TagTeacher
 
 from .cascade_config import BOX_WEIGHTS
 from .cascade_heads import StageAnswers
@@ -53,8 +53,13 @@ CLASSES_STREAM, CAPTIONS_STREAM, TAGS_STREAM = 5, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """Pictures as the stages see them: their pyramid, and their sizes without padding."""
+class Seen:
+    """Pictures as the stages see them.
+
+    Attributes:
+        levels: Their pyramid.
+        sizes_hw: Their sizes without padding.
+    """
 
     levels: list[Tensor]
     sizes_hw: list[tuple[int, int]]
@@ -162,10 +167,10 @@ class CascadeLearner(EvalModeLearner):
                 losses[f"{name}_of_{kind}"] = loss
         return losses
 
-    def see(self, images: Sequence[Tensor]) -> _Seen:
+    def see(self, images: Sequence[Tensor]) -> Seen:
         """The pyramid of images, padded to one size."""
         sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
-        return _Seen(self.model.levels(self.model.prepare(images)), sizes)
+        return Seen(self.model.levels(self.model.prepare(images)), sizes)
 
     def box_losses(self, batch: DetectionBatch) -> dict[str, LossSum]:
         """``centers``, ``others``, ``reach``, ``masks``; per stage ``classes_*``, ``boxes_*``."""
@@ -225,7 +230,7 @@ class CascadeLearner(EvalModeLearner):
         return {"centers": loss.centers, "others": loss.others, "reach": loss.boxes}
 
     @torch.no_grad()
-    def _propose(self, judged: Sequence[CenterLevel], seen: _Seen) -> list[Proposals]:
+    def _propose(self, judged: Sequence[CenterLevel], seen: Seen) -> list[Proposals]:
         found = []
         for image, size_hw in enumerate(seen.sizes_hw):
             own = [
@@ -307,32 +312,51 @@ class CascadeLearner(EvalModeLearner):
 
     def picture_losses(self, batch: TiledBatch) -> dict[str, LossSum]:
         """Per stage ``captions_*`` and ``tags_*``, those that are learned."""
-        tiles, seen, losses = batch.tiles, self.see(batch.images), {}
+        seen, losses = self.see(batch.images), {}
         if self.captions is not None:
-            chances = _chances(batch.seeds, CAPTIONS_STREAM)
-            regions = self.captions.regions(tiles, chances, device=self.model.device)
-            captions = self.captions.encode(tiles)
-            for stage, vectors in enumerate(self._vectors(seen, regions)):
-                losses[f"captions_{stage}"] = self.captions.loss(
-                    vectors, regions, captions, bias=0.0
-                )
-            self.captions.remember(captions)
+            losses |= self.caption_losses(seen, batch)
         if self.tags is not None:
             with torch.no_grad():
-                proposals = self._propose(self.model.judge(seen.levels), seen)
-            regions = self.tags.regions(tiles, proposals, _chances(batch.seeds, TAGS_STREAM))
-            for stage, vectors in enumerate(self._vectors(seen, regions)):
-                losses[f"tags_{stage}"] = self.tags.loss(vectors, regions, tiles, bias=0.0)
+                judged = self.model.judge(seen.levels)
+            losses |= self.tag_losses(seen, batch, self._propose(judged, seen))
         return losses
 
-    def _vectors(self, seen: _Seen, regions: TileRegions) -> list[Float[Tensor, "R D"]]:
-        """What each stage sees in regions, which the stages before it have moved."""
-        boxes, vectors = list(regions.boxes), []
+    def caption_losses(self, seen: Seen, batch: TiledBatch) -> dict[str, LossSum]:
+        """Every stage looks at the tiles as they are, and at groups drawn for it alone."""
+        teacher, losses = self.captions, {}
+        if teacher is None:
+            return losses
+        tiles, chances = batch.tiles, _chances(batch.seeds, CAPTIONS_STREAM)
+        captions = teacher.encode(tiles)
         for stage in range(len(BOX_WEIGHTS)):
-            answers = self.model.answer(stage, seen.levels, boxes)
-            vectors.append(answers.embeddings)
-            boxes = move_boxes(stage, boxes, answers.deltas, seen.sizes_hw)
-        return vectors
+            regions = teacher.regions(tiles, chances, device=self.model.device)
+            vectors = self.model.answer(stage, seen.levels, regions.boxes).embeddings
+            losses[f"captions_{stage}"] = teacher.loss(vectors, regions, captions, bias=0.0)
+        teacher.remember(captions)
+        return losses
+
+    def tag_losses(
+        self, seen: Seen, batch: TiledBatch, proposals: Sequence[Proposals]
+    ) -> dict[str, LossSum]:
+        """Every stage takes the largest of the proposals as the stages before it moved them."""
+        teacher, losses = self.tags, {}
+        if teacher is None:
+            return losses
+        tiles, chances = batch.tiles, _chances(batch.seeds, TAGS_STREAM)
+        for stage in range(len(BOX_WEIGHTS)):
+            regions = teacher.regions(tiles, proposals, chances)
+            vectors = self.model.answer(stage, seen.levels, regions.boxes).embeddings
+            losses[f"tags_{stage}"] = teacher.loss(vectors, regions, tiles, bias=0.0)
+            if stage < len(BOX_WEIGHTS) - 1:
+                proposals = self._moved(stage, seen, proposals)
+        return losses
+
+    @torch.no_grad()
+    def _moved(self, stage: int, seen: Seen, proposals: Sequence[Proposals]) -> list[Proposals]:
+        boxes = [own.boxes for own in proposals]
+        answers = self.model.answer(stage, seen.levels, boxes)
+        moved = move_boxes(stage, boxes, answers.deltas, seen.sizes_hw)
+        return [Proposals(each, own.objectness) for each, own in zip(moved, proposals, strict=True)]
 
 
 def _chances(seeds: Sequence[int], stream: int) -> list[Random]:
