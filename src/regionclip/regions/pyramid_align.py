@@ -38,7 +38,7 @@ def pyramid_roi_align(
     levels: Sequence[Float[Tensor, "B F _h _w"]],
     boxes: Sequence[Float[Tensor, "_ 4"]],
     *,
-    strides: Sequence[float],
+    strides: Sequence[int | float],
     num_bins: int,
     finest_side: float = FINEST_SIDE,
 ) -> Float[Tensor, "R F bins bins"]:
