@@ -14,6 +14,7 @@ start = {start}
 [data]
 train = {data}
 val = {data}
+keep_empty = false
 
 [captions]
 train = {captions}
@@ -37,7 +38,7 @@ weight = 0.1
 [augmentation]
 shortest_sides = [96]
 longest_side = 96
-factors = [0.5, 1.5]
+factors = [1.0, 1.0]
 
 [optimization]
 optimizer = "adamw"

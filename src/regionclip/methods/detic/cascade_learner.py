@@ -338,7 +338,10 @@ class CascadeLearner(EvalModeLearner):
     def tag_losses(
         self, seen: Seen, batch: TiledBatch, proposals: Sequence[Proposals]
     ) -> dict[str, LossSum]:
-        """Every stage takes the largest of the proposals as the stages before it moved them."""
+        """Every stage takes the largest of the proposals as the stages before it moved them.
+
+        At the later two the original's loss is another, for a reason that is not known.
+        """
         teacher, losses = self.tags, {}
         if teacher is None:
             return losses
