@@ -45,7 +45,7 @@ def test_pretraining_on_icons_leaves_its_tables_and_measures_once(
         "--rows=b",
         "--caption-steps=1",
         "--steps=1",
-        "--scenes=200",
+        "--scenes=60",
         "--test-scenes=2",
         "--transfer-steps=1",
         "--transfer-scenes=8",
