@@ -320,9 +320,9 @@ def test_find_alike(page: Page) -> None:
     boxes, names = truth(1)
     draw(page, "find", boxes[names.index("balance")])
     said(page, "find", "regions in ")
-    # the two other scenes with a balance come first
+    # another scene with a balance comes first
     captions = page.locator("#find-results figure").all_inner_texts()
-    assert {each.split(":")[0].strip() for each in captions[:2]} == {"scene 3", "scene 6"}
+    assert captions[0].strip().startswith("scene 3: ")
     assert page.locator("#find-results figure").count() == NUM_EXAMPLES - 1
     shot(page, "12-found-alike")
 
