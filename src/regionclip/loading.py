@@ -16,7 +16,7 @@ from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
 from regionclip.methods import find_weights, known_weights
-from regionclip.open_clip_loading import open_named
+from regionclip.open_clip_loading import OPEN_CLIP, open_named
 from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.proposer import Proposer
 from regionclip.regionclip_loading import (
@@ -36,6 +36,7 @@ __all__ = [
     "Precision",
     "cora_detector_of",
     "detector_of",
+    "is_open_clip_name",
     "load",
     "model_file",
     "proposals_only",
@@ -45,7 +46,7 @@ __all__ = [
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (REGION_PROMPT, CORA, FVIT, CLIPSELF, CLIM, REGIONCLIP)
+KINDS = (OPEN_CLIP, REGION_PROMPT, CORA, FVIT, CLIPSELF, CLIM, REGIONCLIP)
 """Kinds of files; the first that claims a file opens it."""
 
 
@@ -109,7 +110,7 @@ def load(
         memory_budget=options.memory_budget,
         progress=progress,
     )
-    if _is_open_clip_name(name):
+    if is_open_clip_name(name):
         return open_named(request)
     path = find_weights(name, progress=progress)
     file = OpenFile(path, read_checkpoint(path))
@@ -145,7 +146,14 @@ def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | 
         ValueError: There is no such file and no such name.
         ConnectionError: It has to be downloaded and cannot be.
     """
-    return None if _is_open_clip_name(name) else find_weights(name, progress=progress)
+    return None if is_open_clip_name(name) else find_weights(name, progress=progress)
+
+
+def is_open_clip_name(name: str | Path) -> bool:
+    """``tag:architecture`` of an open_clip model whose file is not known here."""
+    if Path(name).exists() or str(name) in known_weights():
+        return False
+    return ":" in str(name)
 
 
 def _check_regions(regions: str, region_prompt: str | Path | None) -> None:
@@ -159,10 +167,3 @@ def _check_regions(regions: str, region_prompt: str | Path | None) -> None:
             f"region prompt {region_prompt} pools regions of a ResNet's layer3, and no others; "
             f"leave out regions={regions!r}"
         )
-
-
-def _is_open_clip_name(name: str | Path) -> bool:
-    """``tag:architecture`` of an open_clip model whose file is not known here."""
-    if Path(name).exists() or str(name) in known_weights():
-        return False
-    return ":" in str(name)

@@ -1,13 +1,60 @@
-"""From the name of an open_clip model, which open_clip itself downloads, to a detector."""
+"""From open_clip's models, by name or from the file of a trained one, to a detector."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import QuickGELU
+from torch import Tensor
+
+from regionclip.checkpoints import load_strict, read_checkpoint, save_native
+from regionclip.checkpoints.own_models import own_config, own_method
+from regionclip.data.transforms import Padding
 from regionclip.dense_loading import dense_parts
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.crop_encoder import OpenClipEncoder
-from regionclip.encoders.dense import usual_longest_side
+from regionclip.encoders.dense import DenseEncoder, usual_longest_side
 from regionclip.encoders.dense_open_clip import dense_form_of
-from regionclip.loading_request import LoadRequest
+from regionclip.loading_request import FileKind, LoadRequest, OpenFile
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.regionclip_loading import detector_of, resnet_of, use_region_prompt
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.dense_regions import DenseRegions
+from regionclip.settings import settings_to_dict
+
+METHOD = "open_clip"
+"""In our own files, beside the methods' names."""
+TEMPLATES = "vild63"
+"""Built-in prompts, as of all dense towers."""
+PADDING: Padding = "square"
+"""How images are filled up, as CLIM and CLIPSelf do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenClipConfig:
+    """What builds one of open_clip's models again."""
+
+    architecture: str
+    """open_clip's name."""
+    quick_gelu: bool = False
+    """Whether it has QuickGELU, which its name may not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseOpenClip:
+    """One of open_clip's models, to be trained.
+
+    Attributes:
+        config: Builds it again.
+        encoder: Its dense form.
+        weights: The same weights, by open_clip's names.
+    """
+
+    config: OpenClipConfig
+    encoder: DenseEncoder
+    weights: OpenClipEncoder
 
 
 def open_named(request: LoadRequest) -> Detector:
@@ -19,10 +66,119 @@ def open_named(request: LoadRequest) -> Detector:
     Raises:
         ValueError: open_clip does not know the name, or the options do not go with it.
     """
+    return _detector(create_named(request.name), request)
+
+
+def _open_file(file: OpenFile, request: LoadRequest) -> Detector:
+    return _detector(_read(file.path, file.state), request)
+
+
+OPEN_CLIP = FileKind(lambda file, _request: is_open_clip_file(file.path), _open_file)
+"""Files that :func:`save_dense` wrote."""
+
+
+def is_open_clip_file(path: Path) -> bool:
+    """Whether :func:`save_dense` wrote a file."""
+    return own_method(path) == METHOD
+
+
+def create_named(name: str) -> OpenClipEncoder:
+    """A model of open_clip's, which open_clip downloads.
+
+    Args:
+        name: ``tag:architecture``.
+
+    Raises:
+        ValueError: open_clip does not know it.
+    """
+    tag, _, architecture = name.partition(":")
+    return OpenClipEncoder.create(architecture, tag)
+
+
+def names_resnet(name: str) -> bool:
+    """Whether ``tag:architecture`` is CLIP's ResNet, whoever trained it."""
+    config = open_clip.get_model_config(name.partition(":")[2])
+    return config is not None and isinstance(config["vision_cfg"].get("layers"), list)
+
+
+def create_dense(name: str) -> DenseOpenClip:
+    """A model of open_clip's in its dense form, which open_clip downloads.
+
+    Args:
+        name: ``tag:architecture``.
+
+    Raises:
+        ValueError: open_clip does not know it, or no sound dense form of it is known.
+    """
+    return in_dense_form(create_named(name), name)
+
+
+def read_dense(path: Path) -> DenseOpenClip:
+    """What :func:`save_dense` wrote.
+
+    Raises:
+        CheckpointError: It is another file, or does not fit its architecture.
+        ValueError: open_clip does not know the architecture.
+    """
+    return in_dense_form(_read(path, read_checkpoint(path)), str(path))
+
+
+def in_dense_form(encoder: OpenClipEncoder, source: str) -> DenseOpenClip:
+    """A model of open_clip's, whose weights are shared, to be trained.
+
+    Args:
+        encoder: The model.
+        source: How errors call it.
+
+    Raises:
+        ValueError: No sound dense form of it is known.
+    """
+    dense = dense_form_of(encoder)
+    if dense is None:
+        raise ValueError(
+            f"no sound dense form of {source} ({encoder.name}) is known, and only towers with a "
+            "map of vectors are trained here; docs/dense_encoders.md lists them"
+        )
+    quick = any(isinstance(each, QuickGELU) for each in encoder.modules())
+    config = OpenClipConfig(architecture=encoder.name, quick_gelu=quick)
+    return DenseOpenClip(config, dense, encoder)
+
+
+def save_dense(path: Path, model: DenseOpenClip) -> None:
+    """Write a model such that :func:`regionclip.load` reads it, where open_clip is the same."""
+    save_native(
+        path,
+        model.weights.model.state_dict(),
+        method=METHOD,
+        config=settings_to_dict(model.config),
+        encoder_id=model.weights.encoder_id,
+    )
+
+
+def open_clip_detector_of(encoder: DenseEncoder, request: LoadRequest | None = None) -> Detector:
+    """A detector with the weights of a dense form, which are shared, not copied.
+
+    Args:
+        encoder: On the device to detect on.
+        request: What else was asked for.
+    """
+    if request is None:
+        regions, proposer = DenseRegions(encoder, padding=PADDING), None
+    else:
+        proposer = request.proposer
+        regions = DenseRegions(
+            encoder, dtype=request.dtype, memory_budget=request.memory_budget, padding=PADDING
+        )
+    longest_side = usual_longest_side(encoder.cell)
+    return Detector(dense_parts(encoder, regions, proposer=proposer, longest_side=longest_side))
+
+
+def _detector(encoder: OpenClipEncoder, request: LoadRequest) -> Detector:
     request.refuse_text_weights("runs with its own text tower")
+    if isinstance(encoder.model.get_submodule("visual"), ModifiedResNet):
+        return _resnet_detector(resnet_of(encoder, source=request.name), request)
     request.refuse_region_prompt()
-    tag, _, architecture = request.name.partition(":")
-    encoder = OpenClipEncoder.create(architecture, tag).to(request.device)
+    encoder = encoder.to(request.device)
     dense = dense_form_of(encoder)
     if request.regions == "crops" or (request.regions == "map" and dense is None):
         embedder = CropRegions(encoder, dtype=request.dtype, memory_budget=request.memory_budget)
@@ -33,8 +189,24 @@ def open_named(request: LoadRequest) -> Detector:
             f"{request.name} has no regions {request.regions!r}; use 'map', or 'crops' for whole "
             "crops"
         )
-    embedder = DenseRegions(dense, dtype=request.dtype, memory_budget=request.memory_budget)
-    longest_side = usual_longest_side(dense.cell)
-    return Detector(
-        dense_parts(dense, embedder, proposer=request.proposer, longest_side=longest_side)
+    return open_clip_detector_of(dense, request)
+
+
+def _read(path: Path, state: Mapping[str, Tensor]) -> OpenClipEncoder:
+    config = own_config(path, OpenClipConfig, method=METHOD, title="open_clip")
+    encoder = OpenClipEncoder.create(config.architecture, quick_gelu=config.quick_gelu)
+    load_strict(encoder.model, state, source=str(path), target=f"open_clip's {config.architecture}")
+    return encoder
+
+
+def _resnet_detector(model: RegionClip, request: LoadRequest) -> Detector:
+    model.to(request.device).requires_grad_(False)
+    use_region_prompt(model.encoder, request.region_prompt)
+    return detector_of(
+        model,
+        model.encoder,
+        proposer=request.proposer,
+        regions=request.regions,
+        dtype=request.dtype,
+        memory_budget=request.memory_budget,
     )

@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.data.augmentation import ObjectVariation, WholeImageVariation
-from regionclip.data.caption_loading import LeftOutCounts, caption_batches
+from regionclip.data.caption_loading import caption_batches
 from regionclip.data.captions import CaptionedImages
 from regionclip.data.crop_loading import CropPairing, crop_batches
 from regionclip.data.datasets import Dataset
 from regionclip.data.detection_loading import detection_batches
+from regionclip.data.left_out import LeftOutCounts
 from regionclip.data.sampling import Loading
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Judge, Watch
@@ -135,18 +136,18 @@ class Run:
         *,
         proposer: Proposer | None,
         left_out: LeftOutCounts,
+        is_cut: Callable[[str], bool] | None = None,
     ) -> Callable[[int], Iterable[CaptionedBatch]]:
         """This process's share of captioned images."""
         loading = self._loading(plan, augmentation)
-        return caption_batches(source, loading, proposer=proposer, left_out=left_out)
+        return caption_batches(source, loading, proposer=proposer, left_out=left_out, is_cut=is_cut)
 
     def say_what_was_left_out(self, counts: LeftOutCounts) -> None:
-        """Log what all processes came upon and could not use, since they began."""
+        """Log what all processes came upon and could not use, since the run began."""
         total = LeftOutCounts()
-        for each in gather_object([counts.by_reason]):
-            total.by_reason.update(each)
-        if total.by_reason and self.processes.is_main:
-            LOGGER.warning("left out: %s", total)
+        total.restore(gather_object([counts.state()]))
+        if str(total) and self.processes.is_main:
+            LOGGER.warning("%s", total)
 
     def detection_batches(
         self,

@@ -7,15 +7,28 @@ from pathlib import Path
 import torch
 
 from regionclip.checkpoints import read_checkpoint
+from regionclip.data.transforms import Padding
 from regionclip.dense_loading import dense_detector_of
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import UnitPrompts
+from regionclip.loading import is_open_clip_name
 from regionclip.methods import find_weights
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.model import ClipSelf
+from regionclip.open_clip_loading import (
+    PADDING,
+    TEMPLATES,
+    DenseOpenClip,
+    create_dense,
+    is_open_clip_file,
+    names_resnet,
+    open_clip_detector_of,
+    read_dense,
+    save_dense,
+)
 from regionclip.vocabulary import Vocabulary
 
 
@@ -26,12 +39,14 @@ class Tower:
     Attributes:
         encoder: What is trained, and what has maps.
         templates: Built-in prompts that names are put into.
+        padding: How images are filled up where it detects.
         detect: Makes a detector with the weights that it has at that time.
         save: Writes a file that :func:`regionclip.load` reads.
     """
 
     encoder: DenseEncoder
     templates: str
+    padding: Padding
     detect: Callable[[], Detector]
     save: Callable[[Path], None]
 
@@ -46,18 +61,42 @@ class Tower:
         return Detector(replace(detector.parts, class_vocabulary=named), detector.defaults)
 
 
+def is_tower(source: str) -> bool:
+    """Whether a known name or file is a tower with a dense map, rather than RegionCLIP's ResNet.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+    """
+    if is_open_clip_name(source):
+        return not names_resnet(source)
+    path = find_weights(source)
+    state = read_checkpoint(path)
+    return any(
+        (
+            is_open_clip_file(path),
+            clipself.is_clipself_file(path, state),
+            clim.is_clim_file(path, state),
+        )
+    )
+
+
 def open_tower(source: str, device: torch.device) -> Tower:
     """A dense tower on a device, in float32.
 
     Args:
-        source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these.
+        source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these;
+            or ``tag:architecture`` of any of open_clip's with a dense form.
         device: To train on.
 
     Raises:
         CheckpointError: It is no model with a dense map and a text tower.
         ValueError: It is a ResNet, whose regions CLIM pools with attention.
     """
+    if is_open_clip_name(source):
+        return _open_clip_tower(create_dense(source), device)
     path = find_weights(source)
+    if is_open_clip_file(path):
+        return _open_clip_tower(read_dense(path), device)
     state = read_checkpoint(path)
     if clipself.is_clipself_file(path, state):
         own = clipself.read_model(path, state).model.float().to(device)
@@ -76,6 +115,18 @@ def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:
     return Tower(
         encoder=model.encoder,
         templates=model.config.templates,
+        padding=model.config.padding,
         detect=lambda: dense_detector_of(model),
         save=save,
+    )
+
+
+def _open_clip_tower(model: DenseOpenClip, device: torch.device) -> Tower:
+    model.weights.to(device)
+    return Tower(
+        encoder=model.encoder,
+        templates=TEMPLATES,
+        padding=PADDING,
+        detect=lambda: open_clip_detector_of(model.encoder),
+        save=lambda to: save_dense(to, model),
     )
