@@ -18,10 +18,12 @@ from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig, RpnSelection
 from regionclip.proposals.rpn_files import save_rpn
 from tests.data.splitting.test_benchmarks import official
+from tests.tiny_clim_recipes import write_tower
 from tests.tiny_recipe import TINY
 
 MODEL = "tiny.safetensors"
 RPN = "rpn.safetensors"
+TOWER = "tower.safetensors"
 PRETRAINED = "regionclip_pretrained-cc_rn50.pth"
 SIDE = 64
 CAPTION = "a small dog and a cat on a table"
@@ -53,7 +55,8 @@ def write_world(folder: Path) -> None:
 
 
 def _write_models(folder: Path) -> None:
-    """A detector, under the name of a released file too, and a proposal network; all random."""
+    """A detector, by a released file's name too, a proposal network, and a ViT; all random."""
+    write_tower(folder / TOWER)
     torch.manual_seed(0)
     rpn = replace(TINY.rpn or RpnConfig(), selection=RpnSelection(post_nms_topk=20))
     model = RegionClip(replace(TINY, rpn=rpn, templates="photo"))

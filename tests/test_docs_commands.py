@@ -12,7 +12,7 @@ import pytest
 
 import regionclip
 from regionclip.cli import main
-from tests.documented import MODEL, RPN, write_world
+from tests.documented import MODEL, RPN, TOWER, write_world
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ("training", "open_vocabulary", "cross_domain", "evaluation", "pretraining")
@@ -29,6 +29,7 @@ STAND_INS = {
     "regionclip-cc-rn50": MODEL,
     "icons": MODEL,
     "openai:RN50": MODEL,
+    "openai:ViT-B-16": TOWER,
     "torchvision": RPN,
 }
 """What stands where a model or a proposal network is named."""
@@ -78,7 +79,8 @@ def made_small(words: list[str]) -> list[str]:
     """The same command with other models, and for training with few steps on small images."""
     command, *rest = words
     if command == "train" and rest[0] == PRETRAIN:
-        settings = [*SHORT_PRETRAINING, f"start={MODEL}", "learner.min_concept_score=0.0"]
+        settings = [*SHORT_PRETRAINING, "learner.min_concept_score=0.0"]
+        settings.append(f"start={TOWER if 'start=openai:ViT-B-16' in rest else MODEL}")
         return [*words, *(f"--set={each}" for each in settings)]
     if command == "train":
         settings = [*SHORT, *OWN_PROPOSALS.get(rest[0], [f"proposals={RPN}"])]

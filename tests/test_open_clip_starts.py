@@ -10,7 +10,7 @@ from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.tokenizer import clip_tokenizer
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
-from regionclip.open_clip_loading import trainable_model_of
+from regionclip.open_clip_starts import trainable_model_of
 from regionclip.training_towers import frozen_clip, open_tower
 
 

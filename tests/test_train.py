@@ -10,6 +10,7 @@ from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import read_model
 from regionclip.train import train
 from regionclip.training_icons import proposal_batches, region_batches
+from tests.runs import entries
 from tests.tiny_recipe import PRETRAINING, RECIPE, TINY, plan, weights_of
 
 
@@ -62,6 +63,17 @@ def test_pretraining_moves_the_image_tower_and_nothing_else(tmp_path: Path) -> N
     moved = {key for key, own in before.items() if not torch.equal(own, after[key])}
     assert "encoder.clip.visual.layer2.0.conv1.weight" in moved
     assert all(key.startswith("encoder.clip.visual.") for key in moved)
+
+
+def test_the_teacher_may_look_at_scenes_of_another_size(tmp_path: Path) -> None:
+    # at the student's own size, it would at first see what the student sees
+    pretraining = replace(PRETRAINING, teacher_regions="map", teacher_shortest_side=64)
+    idle = replace(RECIPE.captions, steps=0)
+    recipe = replace(RECIPE, captions=idle, regions=None, proposals=idle, pretraining=pretraining)
+    train(recipe, tmp_path)
+    assert entries(tmp_path)[0]["distillation"] > 1e-3
+    with pytest.raises(ValueError, match="teacher_shortest_side must be at least 1, got 0"):
+        replace(PRETRAINING, teacher_shortest_side=0)
 
 
 def test_pretraining_without_a_proposer_is_refused() -> None:

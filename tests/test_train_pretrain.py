@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
@@ -19,7 +20,9 @@ from regionclip.train import train
 from regionclip.training.engine import make_accelerator
 from tests.processes import run_command, run_together, run_until_killed
 from tests.runs import assert_same_weights, entries, losses, training
-from tests.tiny_pretrain import write_pool, write_pretrain_recipe
+from tests.tiny_clim_recipes import write_tower
+from tests.tiny_open_clip import write_convnext
+from tests.tiny_pretrain import TOWER, write_pool, write_pretrain_recipe
 from tests.tiny_recipe import TINY
 from tests.tiny_transfer import write_start
 
@@ -230,6 +233,8 @@ def test_what_cannot_be_used_is_left_out_and_counted(
     Image.new("RGB", (1, 1)).save(images[1])
     path = tmp_path / "captioned" / "captions.json"
     content = json.loads(path.read_text())
+    for each in content["annotations"]:
+        each["caption"] = "a hat"
     content["annotations"][2]["caption"] = "  "
     content["annotations"][3]["caption"] = "an umbrella " * 500
     path.write_text(json.dumps(content))
@@ -238,7 +243,79 @@ def test_what_cannot_be_used_is_left_out_and_counted(
     summary = caplog.records[-1].getMessage()
     # 24 images in 6 steps: three epochs of 8 with a caption; where the unreadable one should be,
     # the next comes up, which is the tiny one
-    assert summary == "left out: 6 tiny image, 3 unreadable image"
+    assert summary == (
+        "left out: 6 tiny image, 3 unreadable image; cut to what the text tower reads: 3 captions"
+    )
+
+
+def test_a_resumed_run_goes_on_counting(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def interrupt(stage: str, step: int, steps: int, loss: float) -> None:
+        if step == 3:
+            raise StoppedError
+
+    images = sorted((tmp_path / "captioned" / "images").glob("*.png"))
+    images[0].write_bytes(images[0].read_bytes()[:60])
+    path = tmp_path / "captioned" / "captions.json"
+    content = json.loads(path.read_text())
+    content["annotations"][3]["caption"] = "an umbrella " * 500
+    path.write_text(json.dumps(content))
+    changes = ('learner.losses=["image_text"]',)
+    with caplog.at_level(logging.WARNING, logger="regionclip"):
+        train(read_recipe(recipe, changes), tmp_path / "whole")
+        with pytest.raises(StoppedError):
+            train(read_recipe(recipe, changes), tmp_path / "broken", progress=interrupt)
+        train(read_recipe(recipe, changes), tmp_path / "broken")
+        # a run that is done tells it again
+        train(read_recipe(recipe, changes), tmp_path / "broken")
+    told = [
+        each.getMessage()
+        for each in caplog.records
+        if each.msg == "%s" and "cut to" in each.getMessage()
+    ]
+    assert len(told) == 3
+    assert told[0].startswith("left out: 3 unreadable image; cut")
+    assert set(told) == {told[0]}
+
+
+@pytest.mark.parametrize(
+    ("write", "trained"),
+    [
+        (write_tower, f"{VISUAL}transformer.resblocks.0.mlp.c_fc.weight"),
+        (write_convnext, "visual.trunk.stages.0.blocks.0.mlp.fc1.weight"),
+    ],
+)
+def test_a_vit_and_a_convnext_are_pretrained_by_the_same_recipe(
+    write: Callable[[Path], Path], trained: str, recipe: Path, tmp_path: Path
+) -> None:
+    start = write(tmp_path / "tower.safetensors")
+    pool = write_pool(tmp_path / "tower_pool.safetensors", start)
+    changes = [f"start={start}", f"concepts={pool}", *TOWER]
+    changes += [f"val={tmp_path / 'boxes' / 'images'}", "measuring.every=4"]
+    weights = train(read_recipe(recipe, changes), tmp_path / "run")
+    before, after = load_file(start), load_file(weights)
+    moved = {name for name, own in before.items() if not torch.equal(own, after[name])}
+    assert trained in moved
+    assert all("visual." in name for name in moved)
+    logged = entries(tmp_path / "run")
+    # it is its own teacher at first: nothing to distil
+    assert logged[1]["distillation"] == pytest.approx(0, abs=1e-4)
+    assert logged[-2]["distillation"] > 0
+    assert "ap50" in logged[-1]["evaluation"]
+    image = next((tmp_path / "captioned" / "images").glob("*.png"))
+    model = regionclip.load(weights, proposals="grid")
+    assert isinstance(model.detect(image, ["a word"]), regionclip.Detections)
+
+
+def test_a_tower_needs_regions_from_elsewhere(recipe: Path, tmp_path: Path) -> None:
+    start = write_tower(tmp_path / "tower.safetensors")
+    pool = write_pool(tmp_path / "tower_pool.safetensors", start)
+    message = "has no proposal network; set data.proposals to boxes"
+    refused(recipe, message, f"start={start}", f"concepts={pool}")
 
 
 def refused(recipe: Path, message: str, *changes: str) -> None:

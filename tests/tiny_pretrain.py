@@ -6,7 +6,7 @@ from pathlib import Path
 from regionclip.concepts.pool import ConceptPool
 from regionclip.data.icons.coco import write_coco
 from regionclip.data.icons.glyphs import CLASS_NAMES
-from regionclip.methods.regionclip.reading import read_model
+from regionclip.loading import load
 from regionclip.vocabulary import Vocabulary
 from tests.tiny_transfer import write_data, write_start
 
@@ -44,6 +44,17 @@ log_every = 1
 """
 
 
+TOWER = (
+    "learner.regions_per_image=8",
+    "augmentation.shortest_sides=[64]",
+    "augmentation.longest_side=64",
+    "proposals=grid",
+    "optimization.steps=4",
+    "optimization.learning_rate=0.01",
+)
+"""What the recipe needs otherwise for towers with a dense map, beside start and concepts."""
+
+
 def write_pool(path: Path, start: Path, teacher: Path | None = None) -> Path:
     """Twelve icon names, in the space of a model, and in a teacher's."""
     pool = ConceptPool(
@@ -56,7 +67,7 @@ def write_pool(path: Path, start: Path, teacher: Path | None = None) -> Path:
 
 
 def _names_of(weights: Path) -> Vocabulary:
-    encoder = read_model(weights).model.encoder
+    encoder = load(weights).parts.encoder
     return Vocabulary.from_names(CLASS_NAMES[:12], encoder, templates="photo")
 
 

@@ -18,7 +18,7 @@ from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
 from regionclip.methods import find_weights
-from regionclip.open_clip_loading import is_open_clip_name, open_named
+from regionclip.open_clip_loading import OPEN_CLIP, is_open_clip_name, open_named
 from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.proposer import Proposer
 from regionclip.regionclip_loading import (
@@ -38,6 +38,7 @@ __all__ = [
     "Precision",
     "cora_detector_of",
     "detector_of",
+    "is_open_clip_name",
     "load",
     "model_file",
     "proposals_only",
@@ -47,7 +48,7 @@ __all__ = [
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (REGION_PROMPT, CORA, FVIT, DETIC, CASCADE, CLIPSELF, CLIM, REGIONCLIP)
+KINDS = (OPEN_CLIP, REGION_PROMPT, CORA, FVIT, DETIC, CASCADE, CLIPSELF, CLIM, REGIONCLIP)
 """Kinds of files; the first that claims a file opens it."""
 
 

@@ -1,31 +1,63 @@
-"""From the name of an open_clip model, which open_clip downloads, to a detector or a start."""
+"""From open_clip's models, by name or from the file of a trained one, to a detector."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import open_clip
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import QuickGELU
+from torch import Tensor
 
-from regionclip.checkpoints.own_models import filled
+from regionclip.checkpoints import load_strict, read_checkpoint, save_native
+from regionclip.checkpoints.own_models import own_config, own_method
+from regionclip.data.transforms import Padding
 from regionclip.dense_loading import dense_parts
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.dense import DenseEncoder, usual_longest_side
 from regionclip.encoders.dense_open_clip import DenseOpenClipVit, dense_form_of
-from regionclip.encoders.eva_weights import is_eva_clip
-from regionclip.encoders.vit_weights import is_clip_vit
-from regionclip.loading_request import LoadRequest
+from regionclip.loading_request import FileKind, LoadRequest, OpenFile
 from regionclip.methods import known_entry
-from regionclip.methods.clim import model as clim_model
-from regionclip.methods.clim import weights as clim_weights
-from regionclip.methods.clim.model import Clim
-from regionclip.methods.clipself import model as clipself_model
-from regionclip.methods.clipself import weights as clipself_weights
-from regionclip.methods.clipself.model import ClipSelf
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.regionclip_loading import detector_of, resnet_of, use_region_prompt
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.dense_regions import DenseRegions
 from regionclip.regions.embedder import RegionEmbedder
 from regionclip.regions.mask_attention import MaskAttentionRegions
+from regionclip.settings import settings_to_dict
+
+METHOD = "open_clip"
+"""In our own files, beside the methods' names."""
+TEMPLATES = "vild63"
+"""Built-in prompts, as of all dense towers."""
+PADDING: Padding = "square"
+"""How images are filled up, as CLIM and CLIPSelf do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenClipConfig:
+    """What builds one of open_clip's models again."""
+
+    architecture: str
+    """open_clip's name."""
+    quick_gelu: bool = False
+    """Whether it has QuickGELU, which its name may not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseOpenClip:
+    """One of open_clip's models, to be trained.
+
+    Attributes:
+        config: Builds it again.
+        encoder: Its dense form.
+        weights: The same weights, by open_clip's names.
+    """
+
+    config: OpenClipConfig
+    encoder: DenseEncoder
+    weights: OpenClipEncoder
 
 
 def is_open_clip_name(name: str | Path) -> bool:
@@ -45,10 +77,109 @@ def open_named(request: LoadRequest) -> Detector:
     Raises:
         ValueError: open_clip does not know the name, or the options do not go with it.
     """
+    return _detector(create_named(request.name), request)
+
+
+def _open_file(file: OpenFile, request: LoadRequest) -> Detector:
+    return _detector(_read(file.path, file.state), request)
+
+
+OPEN_CLIP = FileKind(lambda file, _request: is_open_clip_file(file.path), _open_file)
+"""Files that :func:`save_dense` wrote."""
+
+
+def is_open_clip_file(path: Path) -> bool:
+    """Whether :func:`save_dense` wrote a file."""
+    return own_method(path) == METHOD
+
+
+def create_named(name: str) -> OpenClipEncoder:
+    """A model of open_clip's, which open_clip downloads.
+
+    Args:
+        name: ``tag:architecture``.
+
+    Raises:
+        ValueError: open_clip does not know it.
+    """
+    tag, _, architecture = name.partition(":")
+    return OpenClipEncoder.create(architecture, tag)
+
+
+def names_resnet(name: str) -> bool:
+    """Whether ``tag:architecture`` is CLIP's ResNet, whoever trained it."""
+    config = open_clip.get_model_config(name.partition(":")[2])
+    return config is not None and isinstance(config["vision_cfg"].get("layers"), list)
+
+
+def create_dense(name: str) -> DenseOpenClip:
+    """A model of open_clip's in its dense form, which open_clip downloads.
+
+    Args:
+        name: ``tag:architecture``.
+
+    Raises:
+        ValueError: open_clip does not know it, or no sound dense form of it is known.
+    """
+    return in_dense_form(create_named(name), name)
+
+
+def read_dense(path: Path) -> DenseOpenClip:
+    """What :func:`save_dense` wrote.
+
+    Raises:
+        CheckpointError: It is another file, or does not fit its architecture.
+        ValueError: open_clip does not know the architecture.
+    """
+    return in_dense_form(_read(path, read_checkpoint(path)), str(path))
+
+
+def in_dense_form(encoder: OpenClipEncoder, source: str) -> DenseOpenClip:
+    """A model of open_clip's, whose weights are shared, to be trained.
+
+    Args:
+        encoder: The model.
+        source: How errors call it.
+
+    Raises:
+        ValueError: No sound dense form of it is known.
+    """
+    dense = dense_form_of(encoder)
+    if dense is None:
+        raise ValueError(
+            f"no sound dense form of {source} ({encoder.name}) is known, and only towers with a "
+            "map of vectors are trained here; docs/dense_encoders.md lists them"
+        )
+    quick = any(isinstance(each, QuickGELU) for each in encoder.modules())
+    config = OpenClipConfig(architecture=encoder.name, quick_gelu=quick)
+    return DenseOpenClip(config, dense, encoder)
+
+
+def save_dense(path: Path, model: DenseOpenClip) -> None:
+    """Write a model such that :func:`regionclip.load` reads it, where open_clip is the same."""
+    save_native(
+        path,
+        model.weights.model.state_dict(),
+        method=METHOD,
+        config=settings_to_dict(model.config),
+        encoder_id=model.weights.encoder_id,
+    )
+
+
+def open_clip_detector_of(encoder: DenseEncoder) -> Detector:
+    """A detector with the weights of a dense form, which are shared, not copied."""
+    regions = DenseRegions(encoder, padding=PADDING)
+    return Detector(
+        dense_parts(encoder, regions, proposer=None, longest_side=usual_longest_side(encoder.cell))
+    )
+
+
+def _detector(encoder: OpenClipEncoder, request: LoadRequest) -> Detector:
     request.refuse_text_weights("runs with its own text tower")
+    if isinstance(encoder.model.get_submodule("visual"), ModifiedResNet):
+        return _resnet_detector(resnet_of(encoder, source=request.name), request)
     request.refuse_region_prompt()
-    tag, _, architecture = request.name.partition(":")
-    encoder = OpenClipEncoder.create(architecture, tag).to(request.device)
+    encoder = encoder.to(request.device)
     dense = dense_form_of(encoder)
     embedder = _regions_of(encoder, dense, request)
     if dense is None:
@@ -60,56 +191,24 @@ def open_named(request: LoadRequest) -> Detector:
     )
 
 
-def trainable_model_of(name: str) -> Clim | ClipSelf:
-    """An open_clip model as one of ours, which can be trained, saved and loaded without open_clip.
-
-    Args:
-        name: ``tag:architecture``.
-
-    Raises:
-        ValueError: open_clip does not know the name, or its image tower is neither OpenAI's vision
-            transformer nor EVA-02, or it computes otherwise than ours of the same tensors.
-    """
-    tag, _, architecture = name.partition(":")
-    encoder = OpenClipEncoder.create(architecture, tag)
-    state, pixels = encoder.model.state_dict(), {"mean": encoder.mean, "std": encoder.std}
-    model: Clim | ClipSelf
-    if is_eva_clip(state):
-        eva, tensors = clipself_weights.map_weights(state, source=name)
-        eva = replace(eva, encoder=replace(eva.encoder, **pixels))
-        model = filled(clipself_model.build, eva, tensors, source=name, target=name).model
-    elif is_clip_vit(state):
-        is_quick = any(isinstance(each, QuickGELU) for each in encoder.model.modules())
-        activation = "quick_gelu" if is_quick else "gelu"
-        config, tensors = clim_weights.map_weights(state, source=name, activation=activation)
-        if config.vit is not None:
-            config = replace(config, vit=replace(config.vit, **pixels))
-        model = filled(clim_model.build, config, tensors, source=name, target=name).model
-    else:
-        raise ValueError(
-            f"{name} cannot be trained here: starts have OpenAI's vision transformer, such as "
-            "laion2b_s34b_b88k:ViT-B-16, or EVA-02, such as merged2b_s8b_b131k:EVA02-B-16"
-        )
-    _check_same(encoder, model, name)
-    return model
+def _read(path: Path, state: Mapping[str, Tensor]) -> OpenClipEncoder:
+    config = own_config(path, OpenClipConfig, method=METHOD, title="open_clip")
+    encoder = OpenClipEncoder.create(config.architecture, quick_gelu=config.quick_gelu)
+    load_strict(encoder.model, state, source=str(path), target=f"open_clip's {config.architecture}")
+    return encoder
 
 
-@torch.no_grad()
-def _check_same(encoder: OpenClipEncoder, model: Clim | ClipSelf, name: str) -> None:
-    """Refuse a model of the same tensors and another mathematics, such as another pool's."""
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, 3, *encoder.image_size_hw, generator=generator)
-    own, words = model.encoder, ["a photo of a cat"]
-    pairs = (
-        (encoder.encode_image(image), own.encode_image(image)),
-        (encoder.encode_tokens(encoder.tokenize(words)), own.encode_tokens(own.tokenize(words))),
+def _resnet_detector(model: RegionClip, request: LoadRequest) -> Detector:
+    model.to(request.device).requires_grad_(False)
+    use_region_prompt(model.encoder, request.region_prompt)
+    return detector_of(
+        model,
+        model.encoder,
+        proposer=request.proposer,
+        regions=request.regions,
+        dtype=request.dtype,
+        memory_budget=request.memory_budget,
     )
-    for theirs, ours in pairs:
-        if theirs.shape != ours.shape or not torch.allclose(theirs, ours, rtol=1e-3, atol=1e-3):
-            raise ValueError(
-                f"{name} computes otherwise than a CLIP of OpenAI's or EVA-02's form with its "
-                "tensors; it cannot be trained here"
-            )
 
 
 def _regions_of(

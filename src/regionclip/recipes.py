@@ -188,12 +188,20 @@ class IconsPretraining:
     learner: PretrainConfig = field(default_factory=PretrainConfig)
     teacher_regions: RegionSource = "crops"
     """What the teacher, the model as the captions left it, looks at."""
+    teacher_shortest_side: int | None = None
+    """Pixels of the scenes that the teacher looks at; ``None`` is what the student sees."""
     selection: RpnSelection = ORIGINAL_SELECTION
     """Which proposals regions are drawn from."""
     pool_captions: int = 2000
     """Captions that the concept pool is taken from."""
     pool_min_count: int = 5
     """Concepts that fewer captions name are left out."""
+
+    def __post_init__(self) -> None:
+        if self.teacher_shortest_side is not None and self.teacher_shortest_side < 1:
+            raise ValueError(
+                f"teacher_shortest_side must be at least 1, got {self.teacher_shortest_side}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,7 @@ import torch
 from regionclip.checkpoints import CheckpointError
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, ShortPrompts, TextEncoder
 from regionclip.loading_request import FileKind, LoadRequest, OpenFile
 from regionclip.methods import find_weights
@@ -19,7 +20,8 @@ from regionclip.methods.cora.reading import (
 )
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.model import RegionClip
-from regionclip.methods.regionclip.reading import ReadModel, read_model
+from regionclip.methods.regionclip.reading import ReadModel, model_of, read_model
+from regionclip.methods.regionclip.weights import recognise_checkpoint
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.embedder import BoxScale, RegionEmbedder, RegionSource
@@ -98,6 +100,18 @@ def detector_of(
         use_box_deltas=config.box_regression,
     )
     return Detector(parts, options)
+
+
+def resnet_of(encoder: OpenClipEncoder, *, source: str) -> RegionClip:
+    """One of open_clip's ResNets, whoever trained it, as a model without proposals.
+
+    Args:
+        encoder: With CLIP's ResNet; its weights are copied.
+        source: How errors call it.
+    """
+    return model_of(
+        recognise_checkpoint(encoder.model.state_dict(), source=source), source=source
+    ).model
 
 
 def region_embedder(

@@ -15,13 +15,14 @@
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
-``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of the icons, of CORA,
-of dense towers, of detectors on them and of Detic, in ``training_icons.py``, ``training_cora.py``,
-``training_clim.py``, ``training_fvit.py`` and ``training_detic.py``.
+``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of pretraining, of the
+icons, of CORA, of dense towers, of detectors on them and of Detic, in ``training_pretrain.py``,
+``training_icons.py``, ``training_cora.py``, ``training_clim.py``, ``training_fvit.py`` and
+``training_detic.py``.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,10 +38,7 @@ from regionclip.clim_recipes import (
     IconsVitRecipe,
     PseudoLabelRecipe,
 )
-from regionclip.concepts.pool import ConceptPool
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
-from regionclip.data.caption_loading import LeftOutCounts
-from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.datasets import Dataset
 from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
@@ -49,7 +47,6 @@ from regionclip.loading import detector_of, proposals_only, text_encoder_of
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.model import RegionClip, carry_classes
-from regionclip.methods.regionclip.pretrain import PretrainLearner
 from regionclip.methods.regionclip.proposal_learner import RpnLearner
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.methods.regionclip.transfer import TransferLearner
@@ -63,7 +60,6 @@ from regionclip.recipes import (
     TransferRecipe,
 )
 from regionclip.settings import settings_to_dict
-from regionclip.structures import CaptionedBatch
 from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
@@ -72,21 +68,14 @@ from regionclip.training_clim import train_clim, train_clipself, train_pseudo_la
 from regionclip.training_cora import train_localizer, train_region_prompt
 from regionclip.training_data import (
     open_training_data,
-    open_val,
     test_vocabulary,
     training_vocabulary,
 )
 from regionclip.training_detic import train_cascade, train_detic
 from regionclip.training_fvit import train_fvit
 from regionclip.training_icons import train_icons, train_icons_vit
-from regionclip.training_models import (
-    frozen,
-    other_proposals,
-    own_proposer,
-    selecting,
-    take_proposals,
-    teacher_of,
-)
+from regionclip.training_models import frozen, own_proposer, take_proposals
+from regionclip.training_pretrain import train_pretrain
 from regionclip.training_run import Run
 from regionclip.vocabulary import Vocabulary
 
@@ -199,68 +188,6 @@ def train_transfer(recipe: TransferRecipe, run: Run) -> None:
         run.on_main(lambda: save(ENSEMBLE))
         if stage.evaluation is not None:
             run.trainer.note("ensemble", recipe.optimization.steps, stage.evaluation.run())
-
-
-def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
-    """Images with captions -> an image tower whose regions a text tower can name."""
-    captions = open_captions(
-        recipe.data,
-        run_folder=run.folder,
-        resume=run.trainer.resume,
-        is_main=run.processes.is_main,
-    )
-    val = open_val(recipe)
-    run.check_metric(val, recipe.measuring, judge_objects)
-    start = find_weights(recipe.start)
-    read = read_model(start)
-    model = read.model.float().to(run.device)
-    pool = ConceptPool.load(recipe.concepts)
-    teacher = teacher_of(recipe, start, read, pool)
-    wanted = pool.teacher_vocabulary.encoder_id if teacher.regions is None else None
-    stored = stored_boxes(recipe.data, captions, features_of=wanted)
-    other = other_proposals(model, recipe)
-    proposer = other
-    if other is None and (stored is None or val is not None):
-        proposer = selecting(own_proposer(model), recipe.selection)
-    learner = PretrainLearner(
-        model.encoder,
-        pool.student.embeddings,
-        teacher,
-        proposer if stored is None else None,
-        recipe.learner,
-    )
-
-    def figures(watch: Watch) -> dict[str, float]:
-        own = other if model.proposer is None else None
-        return watch.detection_figures(detector_of(model, model.encoder, proposer=own))
-
-    def save(name: str) -> None:
-        save_model(run.folder / name, ReadModel(model, has_text_tower=True, reports=()))
-
-    def batches(counts: LeftOutCounts) -> Callable[[int], Iterable[CaptionedBatch]]:
-        return run.caption_batches(
-            captions, recipe.optimization, recipe.augmentation, proposer=stored, left_out=counts
-        )
-
-    left_out = LeftOutCounts()
-    stage = Stage(
-        name="pretraining",
-        learner=learner,
-        batches=batches(left_out),
-        optimization=recipe.optimization,
-        evaluation=run.evaluation(val, recipe.measuring, figures, lambda: save(BEST)),
-    )
-    LOGGER.info("pretraining on %s, with %d concepts", captions.source, len(pool))
-    # with counts of its own: what the trial comes upon will come again
-    trial = replace(stage, batches=batches(LeftOutCounts()))
-    run.announce(trial, num_regions=recipe.learner.regions_per_image)
-    try:
-        run.trainer.run(stage)
-    except KeyboardInterrupt:
-        run.say_what_was_left_out(left_out)
-        raise
-    run.on_main(lambda: save(MODEL))
-    run.say_what_was_left_out(left_out)
 
 
 def train_proposals(recipe: ProposalRecipe, run: Run) -> None:

@@ -9,13 +9,15 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 
 from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
-from regionclip.data.caption_loading import LeftOutCounts
 from regionclip.data.caption_sources import open_captions
 from regionclip.data.crop_loading import CropPairing
 from regionclip.data.datasets import Dataset
+from regionclip.data.left_out import LeftOutCounts
 from regionclip.encoders.dense import DenseEncoder
+from regionclip.encoders.text import is_cut
 from regionclip.evaluation.watching import Watch, judge_regions
 from regionclip.methods.clim.learner import ClimLearner
 from regionclip.methods.clipself.learner import ClipSelfLearner
@@ -57,7 +59,12 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
 
     def batches(counts: LeftOutCounts) -> Callable[[int], Iterable[CaptionedBatch]]:
         return run.caption_batches(
-            captions, plan, recipe.augmentation, proposer=None, left_out=counts
+            captions,
+            plan,
+            recipe.augmentation,
+            proposer=None,
+            left_out=counts,
+            is_cut=partial(is_cut, tower.encoder),
         )
 
     left_out = LeftOutCounts()
@@ -68,6 +75,7 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
         optimization=plan,
         evaluation=student.evaluation(val, recipe.measuring),
         after_step=learner.bound_logit_scale,
+        tally=left_out,
     )
     LOGGER.info("CLIM on %s", captions.source)
     # with counts of its own: what the trial comes upon will come again

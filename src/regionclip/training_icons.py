@@ -33,7 +33,9 @@ from regionclip.methods.regionclip.learners import CaptionLearner, ProposalLearn
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.reading import ReadModel, save_model
+from regionclip.methods.regionclip.students import ResNetStudent
 from regionclip.recipes import IconsRecipe
+from regionclip.regions.resized import ResizedRegions
 from regionclip.training import Optimization
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import MODEL
@@ -136,9 +138,11 @@ def pretraining_of(
     teacher = teacher.to(run.device)
     concepts = Vocabulary.from_names(names, teacher, templates=recipe.model.templates).embeddings
     embedder = region_embedder(teacher, settings.teacher_regions)
+    if settings.teacher_shortest_side is not None:
+        embedder = ResizedRegions(embedder, shortest_side=settings.teacher_shortest_side)
     return PretrainLearner(
         # the text tower was not trained since: both towers read concepts alike
-        model.encoder,
+        ResNetStudent(model.encoder, settings.learner),
         concepts,
         Teacher(embedder, concepts),
         selecting(model.proposer, settings.selection),

@@ -1,81 +1,31 @@
-"""Where a run's models come from: teachers, and what proposes regions."""
+"""Where a run's models come from, and what proposes regions."""
 
 from copy import deepcopy
 from dataclasses import replace
-from pathlib import Path
 
-from regionclip.concepts.pool import ConceptPool
-from regionclip.loading import DTYPES, load, region_embedder, text_encoder_of
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.model import RegionClip
-from regionclip.methods.regionclip.pretrain import Teacher
-from regionclip.methods.regionclip.reading import ReadModel, read_model, read_teacher
+from regionclip.methods.regionclip.reading import read_model
+from regionclip.open_clip_loading import create_named, is_open_clip_name
 from regionclip.proposal_loading import open_proposals, trainable_rpn
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig, RpnSelection
 from regionclip.proposals.table import BoxTable
-from regionclip.recipes import STORED, PretrainRecipe
-from regionclip.regions.embedder import RegionEmbedder
-
-
-def teacher_of(recipe: PretrainRecipe, start: Path, read: ReadModel, pool: ConceptPool) -> Teacher:
-    """What matches regions to the concepts of a pool.
-
-    Args:
-        recipe: Says what.
-        start: The start model's file.
-        read: The start model, on the device to run on.
-        pool: The concepts.
-
-    Raises:
-        ValueError: The pool is of another space than the student or the teacher; the start's file
-            has a teacher of another architecture than the student, whose space nothing in it tells;
-            or the recipe's teacher is unknown.
-    """
-    concepts = pool.teacher_vocabulary
-    if recipe.teacher == STORED:
-        # whose vectors they are is checked where they are read
-        regions, teacher_id = None, concepts.encoder_id
-    else:
-        regions, teacher_id = _running_teacher(recipe, start, read.model)
-    pool.check_encoders(text_encoder_of(read).encoder_id, teacher_id)
-    return Teacher(regions, concepts.embeddings)
-
-
-def _running_teacher(
-    recipe: PretrainRecipe, start: Path, model: RegionClip
-) -> tuple[RegionEmbedder, str]:
-    """An image tower, and the ``encoder_id`` of its space."""
-    dtype, device = DTYPES[recipe.run.precision], model.encoder.device
-    if recipe.teacher is not None:
-        found = load(
-            recipe.teacher,
-            device=str(device),
-            precision=recipe.run.precision,
-            regions=recipe.teacher_regions,
-        )
-        return found.parts.regions, found.encoder_id
-    own = read_teacher(start) or deepcopy(model.encoder)
-    if own.spec != model.encoder.spec:
-        raise ValueError(
-            f"the teacher in {recipe.start} is a {own.spec.name} without a text tower; set teacher "
-            f"to a model that has one, such as openai:{own.spec.name}"
-        )
-    own = own.to(device).requires_grad_(False)
-    embedder = region_embedder(own, recipe.teacher_regions, dtype=dtype)
-    return embedder, model.encoder.encoder_id
+from regionclip.regionclip_loading import resnet_of
 
 
 def clip_with_text(source: str) -> RegionClip:
     """A model with an image and a text tower, in float32.
 
     Args:
-        source: Known name or file.
+        source: Known name or file, or ``tag:architecture`` of one of open_clip's ResNets.
 
     Raises:
         ValueError: It has no text tower.
     """
+    if is_open_clip_name(source):
+        return resnet_of(create_named(source), source=source).float()
     read = read_model(find_weights(source))
     if not read.has_text_tower:
         raise ValueError(
@@ -83,21 +33,6 @@ def clip_with_text(source: str) -> RegionClip:
             f"openai:{read.model.encoder.spec.name}"
         )
     return read.model.float()
-
-
-def other_proposals(model: RegionClip, recipe: PretrainRecipe) -> Proposer | None:
-    """What proposes regions in place of the model's own network.
-
-    A network of the kind that a model can keep becomes its own; it then is not returned.
-    """
-    if recipe.proposals is None or take_network(model, recipe.proposals):
-        return None
-    return open_proposals(
-        recipe.proposals,
-        device=str(model.encoder.device),
-        nms_iou=recipe.selection.nms_iou,
-        max_proposals=recipe.selection.post_nms_topk,
-    )
 
 
 def take_proposals(model: RegionClip, source: str) -> Proposer | None:

@@ -14,12 +14,13 @@ from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.concepts.mentions import ClassMentions
 from regionclip.data.augmentation import ObjectVariation, WholeImageVariation
-from regionclip.data.caption_loading import LeftOutCounts, caption_batches
+from regionclip.data.caption_loading import caption_batches
 from regionclip.data.captions import CaptionedImages
 from regionclip.data.collages import Layout
 from regionclip.data.crop_loading import CropPairing, crop_batches
 from regionclip.data.datasets import Dataset
 from regionclip.data.detection_loading import detection_batches
+from regionclip.data.left_out import LeftOutCounts
 from regionclip.data.sampling import Loading, mixed_seed
 from regionclip.data.tile_loading import tiled_batches
 from regionclip.evaluation.processes import Processes
@@ -138,10 +139,11 @@ class Run:
         *,
         proposer: Proposer | None,
         left_out: LeftOutCounts,
+        is_cut: Callable[[str], bool] | None = None,
     ) -> Callable[[int], Iterable[CaptionedBatch]]:
         """This process's share of captioned images."""
         loading = self._loading(plan, augmentation)
-        return caption_batches(source, loading, proposer=proposer, left_out=left_out)
+        return caption_batches(source, loading, proposer=proposer, left_out=left_out, is_cut=is_cut)
 
     def tiled_batches(
         self,
@@ -168,12 +170,11 @@ class Run:
         return tiled_batches(source, loading, tags=tags, left_out=left_out)
 
     def say_what_was_left_out(self, counts: LeftOutCounts) -> None:
-        """Log what all processes came upon and could not use, since they began."""
+        """Log what all processes came upon and could not use, since the run began."""
         total = LeftOutCounts()
-        for each in gather_object([counts.by_reason]):
-            total.by_reason.update(each)
-        if total.by_reason and self.processes.is_main:
-            LOGGER.warning("left out: %s", total)
+        total.restore(gather_object([counts.state()]))
+        if str(total) and self.processes.is_main:
+            LOGGER.warning("%s", total)
 
     def detection_batches(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from regionclip.checkpoints import read_checkpoint
+from regionclip.data.transforms import Padding
 from regionclip.dense_loading import dense_detector_of, read_clim
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
@@ -19,7 +20,20 @@ from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.model import ClipSelf
 from regionclip.methods.fvit.towers import FrozenClip
-from regionclip.open_clip_loading import is_open_clip_name, trainable_model_of
+from regionclip.open_clip_loading import (
+    PADDING,
+    TEMPLATES,
+    DenseOpenClip,
+    create_named,
+    in_dense_form,
+    is_open_clip_file,
+    is_open_clip_name,
+    names_resnet,
+    open_clip_detector_of,
+    read_dense,
+    save_dense,
+)
+from regionclip.open_clip_starts import has_own_form, own_form_of, trainable_model_of
 from regionclip.training_models import clip_with_text
 from regionclip.vocabulary import Vocabulary
 
@@ -31,12 +45,14 @@ class Tower:
     Attributes:
         encoder: What is trained, and what has maps.
         templates: Built-in prompts that names are put into.
+        padding: How images are filled up where it detects.
         detect: Makes a detector with the weights that it has at that time.
         save: Writes a file that :func:`regionclip.load` reads.
     """
 
     encoder: DenseEncoder
     templates: str
+    padding: Padding
     detect: Callable[[], Detector]
     save: Callable[[Path], None]
 
@@ -51,12 +67,31 @@ class Tower:
         return Detector(replace(detector.parts, class_vocabulary=named), detector.defaults)
 
 
+def is_tower(source: str) -> bool:
+    """Whether a known name or file is a tower with a dense map, rather than RegionCLIP's ResNet.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+    """
+    if is_open_clip_name(source):
+        return not names_resnet(source)
+    path = find_weights(source)
+    state = read_checkpoint(path)
+    return any(
+        (
+            is_open_clip_file(path),
+            clipself.is_clipself_file(path, state),
+            clim.is_clim_file(path, state),
+        )
+    )
+
+
 def open_tower(source: str, device: torch.device, *, activation: Activation | None = None) -> Tower:
     """A dense tower on a device, in float32.
 
     Args:
         source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these;
-            or ``tag:architecture`` of an open_clip model with such an image tower.
+            or ``tag:architecture`` of any of open_clip's with a dense form.
         device: To train on.
         activation: What the towers of OpenAI's layout compute with; ``None``: what the file says.
 
@@ -67,11 +102,16 @@ def open_tower(source: str, device: torch.device, *, activation: Activation | No
     """
     if is_open_clip_name(source):
         refuse_activation(source, activation)
-        named = trainable_model_of(source).float().to(device)
+        encoder = create_named(source)
+        if not has_own_form(encoder):
+            return _open_clip_tower(in_dense_form(encoder, source), device)
+        named = own_form_of(encoder, source).float().to(device)
         if isinstance(named, ClipSelf):
             return _tower(named, lambda to: clipself.save_model(to, named))
         return _tower(named, lambda to: clim.save_model(to, named))
     path = find_weights(source)
+    if is_open_clip_file(path):
+        return _open_clip_tower(read_dense(path), device)
     state = read_checkpoint(path)
     if clipself.is_clipself_file(path, state):
         refuse_activation(source, activation)
@@ -104,6 +144,7 @@ def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:
     return Tower(
         encoder=model.encoder,
         templates=model.config.templates,
+        padding=model.config.padding,
         detect=lambda: dense_detector_of(model),
         save=save,
     )
@@ -131,3 +172,14 @@ def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenC
     if clipself.is_clipself_file(path, state):
         return clipself.read_model(path, state).model.float().encoder
     return clip_with_text(source).encoder
+
+
+def _open_clip_tower(model: DenseOpenClip, device: torch.device) -> Tower:
+    model.weights.to(device)
+    return Tower(
+        encoder=model.encoder,
+        templates=TEMPLATES,
+        padding=PADDING,
+        detect=lambda: open_clip_detector_of(model.encoder),
+        save=lambda to: save_dense(to, model),
+    )

@@ -1,7 +1,12 @@
 import open_clip
 import pytest
 
-from regionclip.encoders.tokenizer import CLIP_VOCAB_SIZE, clip_tokenizer, num_merges_of
+from regionclip.encoders.tokenizer import (
+    CLIP_VOCAB_SIZE,
+    clip_tokenizer,
+    first_tokens,
+    num_merges_of,
+)
 
 TEXTS = ["a photo of a remote control.", "Übergröße 42", "", "umbrella"]
 
@@ -28,6 +33,23 @@ def test_a_long_text_keeps_its_end_token() -> None:
     tokens = clip_tokenizer(num_merges=86, context_length=8)(["a very long text about nothing"])
     assert tokens.shape == (1, 8)
     assert int(tokens[0, -1]) == 599
+
+
+def test_as_in_the_original_a_long_text_loses_its_end_token() -> None:
+    tokenize = clip_tokenizer(num_merges=86, context_length=8)
+    short, long = "hut", "a very long text about nothing"
+    cut = first_tokens(tokenize, [short, long], context_length=8)
+    assert cut[0].equal(tokenize([short])[0])
+    assert cut[1].tolist() == [598, *tokenize.encode(long)[:7]]
+
+
+def test_a_text_that_just_fits_is_cut_by_neither() -> None:
+    tokenize = clip_tokenizer(num_merges=86, context_length=8)
+    fits, longer = "of " * 6, "of " * 7
+    cut = first_tokens(tokenize, [fits, longer], context_length=8)
+    assert cut[0].equal(tokenize([fits])[0])
+    assert int(cut[0, -1]) == 599
+    assert int(cut[1, -1]) == int(cut[1, -2]) < 598
 
 
 @pytest.mark.parametrize("vocab_size", [513, 49409])

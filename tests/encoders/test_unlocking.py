@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from regionclip.encoders.unlocking import (
 )
 from tests.tiny_clip import tiny_clip
 from tests.tiny_dense import TINY_VIT, tiny_dense
+from tests.tiny_open_clip import tiny_convnext
 
 
 def trainable(encoder: nn.Module) -> set[str]:
@@ -39,6 +41,21 @@ def test_groups_are_counted_from_the_end_of_a_vit() -> None:
     never = {f"{visual}ln_post.weight", f"{visual}ln_post.bias", f"{visual}proj"}
     assert not never & trainable(encoder)
     assert not any("transformer" in name and "visual" not in name for name in trainable(encoder))
+
+
+def test_of_a_convnext_stages_are_counted_then_its_stem(tmp_path: Path) -> None:
+    encoder = tiny_convnext(tmp_path).weights
+    assert len(image_groups(encoder)) == 5
+    unlock_last_groups(encoder, 1)
+    trunk = "model.visual.trunk."
+    last = trainable(encoder) - {"model.logit_scale"}
+    assert last
+    assert all(name.startswith(f"{trunk}stages.3.") for name in last)
+    unlock_last_groups(encoder, 5)
+    image = {name for name, _ in encoder.named_parameters() if ".visual." in name}
+    never = image - trainable(encoder)
+    assert never
+    assert all(".trunk.head." in name or ".visual.head." in name for name in never)
 
 
 def test_of_a_resnet_layer4_and_what_asks_the_attention_pool_learn() -> None:

@@ -1,6 +1,6 @@
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regionclip.losses import LossSum
-from regionclip.training import Bookkeeping, Evaluation, Optimization, Stage, Trainer
+from regionclip.training import Bookkeeping, Evaluation, Optimization, Progress, Stage, Trainer
 from regionclip.training.engine import make_accelerator
 from tests.runs import entries
 
@@ -144,6 +144,51 @@ def test_a_run_that_is_broken_off_goes_on_as_if_it_had_not_been(
     assert len({step for step, _ in losses(tmp_path / "broken")}) == len(
         losses(tmp_path / "broken")
     )
+
+
+class Batches:
+    """Counts the batches that were taken."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def from_step(self, first: int) -> Iterable[Tensor]:
+        for batch in points(first):
+            self.count += 1
+            yield batch
+
+    def state(self) -> dict[str, int]:
+        return {"count": self.count}
+
+    def restore(self, states: Iterable[Mapping[str, int]]) -> None:
+        self.count = sum(each["count"] for each in states)
+
+
+def test_a_resumed_run_goes_on_counting_and_counts_no_lost_step_twice(tmp_path: Path) -> None:
+    class BrokenError(Exception):
+        pass
+
+    def break_off(stage: str, done: int, steps: int, loss: float) -> None:
+        if done == 8:  # the last checkpoint is of step 5
+            raise BrokenError
+
+    def run(progress: Progress | None = None) -> int:
+        batches = Batches()
+        stage = Stage(
+            name="line",
+            learner=Line(),
+            batches=batches.from_step,
+            optimization=PLAN,
+            tally=batches,
+        )
+        trainer(tmp_path, progress=progress).run(stage)
+        return batches.count
+
+    with pytest.raises(BrokenError):
+        run(break_off)
+    assert run() == 12
+    # of a stage that is done, no batch is taken
+    assert run() == 12
 
 
 def test_a_signal_lets_the_step_finish_and_saves_it(tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ for the price that every machine reads (a share of) every shard. Dealing whole s
 processes or workers, as webdataset does, saves that, but ties the order to their number.
 """
 
-import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import TypeVar
 
@@ -23,7 +22,8 @@ from regionclip.proposals.proposer import Proposer
 from regionclip.structures import CaptionedBatch, LeftOut, PreparedImage, Proposals
 
 from .augmentation import WholeImageVariation, mirrored
-from .captions import DAMAGED_SHARD, SMALLEST_SIDE, TINY_IMAGE, CaptionedImage, CaptionedImages
+from .captions import SMALLEST_SIDE, TINY_IMAGE, CaptionedImage, CaptionedImages
+from .left_out import LeftOutCounts
 from .sampling import Loading, mixed_seed, read_ahead
 from .shard_cache import FetchError
 
@@ -31,10 +31,6 @@ MOST_IN_A_ROW = 1000
 """Unusable samples one after another, at which a run stops: the whole source must be wrong."""
 GROUPS_AHEAD = 2
 """Shards that are fetched while others are read."""
-NAMED = 5
-"""Of each reason to leave something out, so many are named in the log; all are counted."""
-
-_log = logging.getLogger(__name__)
 Taken = TypeVar("Taken")
 
 
@@ -53,40 +49,13 @@ class GroupDraw:
     seed: int
 
 
-@dataclass(slots=True)
-class LeftOutCounts:
-    """What this process came upon and could not use, since it began.
-
-    Attributes:
-        by_reason: How often; of damaged shards, how many.
-    """
-
-    by_reason: Counter[str] = field(default_factory=Counter)
-    _shards: set[str] = field(default_factory=set)
-
-    def add(self, each: LeftOut) -> None:
-        """Count it, and name the first few of its kind in the log."""
-        if each.reason == DAMAGED_SHARD:
-            if each.message in self._shards:
-                return
-            self._shards.add(each.message)
-        self.by_reason[each.reason] += 1
-        times = self.by_reason[each.reason]
-        if each.reason == DAMAGED_SHARD or times <= NAMED:
-            end = " (more of this kind are only counted)" if times == NAMED else ""
-            _log.warning("%s%s", each.message, end)
-
-    def __str__(self) -> str:
-        """Such as ``2 no caption, 1 unreadable image``; empty if nothing was left out."""
-        return ", ".join(f"{times} {reason}" for reason, times in self.by_reason.most_common())
-
-
 def caption_batches(
     source: CaptionedImages,
     loading: Loading[WholeImageVariation],
     *,
     proposer: Proposer | None = None,
     left_out: LeftOutCounts | None = None,
+    is_cut: Callable[[str], bool] | None = None,
 ) -> Callable[[int], Iterable[CaptionedBatch]]:
     """This process's batches of a run, from any part of it on.
 
@@ -96,6 +65,8 @@ def caption_batches(
         proposer: Boxes that were stored, or others that take no network; it is called where
             images are read.
         left_out: Counts what cannot be used, as batches are taken.
+        is_cut: Whether a caption is longer than what the text tower reads; ``left_out`` counts
+            those that are.
 
     Returns:
         From the number of parts that are done, an iterable of the
@@ -113,6 +84,8 @@ def caption_batches(
                 raise batch
             for each in batch.left_out:
                 counts.add(each)
+            if is_cut is not None:
+                counts.num_cut += sum(map(is_cut, batch.captions))
             yield batch
 
     return from_part

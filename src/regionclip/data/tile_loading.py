@@ -18,13 +18,13 @@ from regionclip.structures import LeftOut, TiledBatch, Tiles
 from .caption_loading import (
     CaptionParts,
     GroupDraw,
-    LeftOutCounts,
     drawn_caption,
     first_usable,
     too_narrow,
 )
 from .captions import SMALLEST_SIDE, CaptionedImage, CaptionedImages
 from .collages import Layout
+from .left_out import LeftOutCounts
 from .sampling import Loading, mixed_seed, read_ahead
 from .shard_cache import FetchError
 

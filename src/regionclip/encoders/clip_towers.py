@@ -12,7 +12,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 
 from .fingerprint import text_fingerprint
-from .tokenizer import clip_tokenizer, num_merges_of
+from .tokenizer import clip_tokenizer, first_tokens, num_merges_of
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -135,6 +135,10 @@ class ClipTowers(nn.Module):
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
         """Token ids, zero-padded; a text that is too long is cut and keeps its end token."""
         return self._tokenize(list(texts))
+
+    def first_tokens(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """As :meth:`tokenize`, but a text that is too long loses its end token."""
+        return first_tokens(self._tokenize, texts, context_length=self.spec.context_length)
 
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Vectors, not normalised, read at the end token of each row.

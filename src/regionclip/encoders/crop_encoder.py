@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .fingerprint import text_fingerprint
 from .text import TextEncoder
+from .tokenizer import first_tokens
 
 
 @runtime_checkable
@@ -51,6 +52,7 @@ class OpenClipEncoder(nn.Module):
 
     Attributes:
         model: open_clip's module.
+        tokenizer: The model's own, as open_clip has it.
         image_size_hw: Height and width that the image tower takes.
         mean: Per channel, of RGB in [0, 1].
         std: Per channel, of RGB in [0, 1].
@@ -70,7 +72,7 @@ class OpenClipEncoder(nn.Module):
         super().__init__()
         self.model = model
         self.name = name
-        self._tokenize = tokenize
+        self.tokenizer = tokenize
         config = open_clip.get_model_preprocess_cfg(model)
         size = config["size"]
         self.image_size_hw = (size, size) if isinstance(size, int) else (size[0], size[1])
@@ -78,8 +80,15 @@ class OpenClipEncoder(nn.Module):
         self.std: tuple[float, float, float] = tuple(config["std"])
 
     @classmethod
-    def create(cls, architecture: str, pretrained: str | None = None) -> "OpenClipEncoder":
+    def create(
+        cls, architecture: str, pretrained: str | None = None, *, quick_gelu: bool = False
+    ) -> "OpenClipEncoder":
         """Build an architecture by open_clip's names, with its released weights if named.
+
+        Args:
+            architecture: open_clip's name.
+            pretrained: Tag of released weights; ``None`` begins with random ones.
+            quick_gelu: Take QuickGELU also where neither the architecture nor the weights say so.
 
         Raises:
             ValueError: open_clip does not know the architecture, or not with those weights.
@@ -102,7 +111,7 @@ class OpenClipEncoder(nn.Module):
         model = open_clip.create_model(
             architecture,
             pretrained=pretrained,
-            force_quick_gelu=bool(released.get("quick_gelu", False)),
+            force_quick_gelu=quick_gelu or bool(released.get("quick_gelu", False)),
         )
         return cls(model.eval(), name=architecture, tokenize=open_clip.get_tokenizer(architecture))
 
@@ -122,7 +131,12 @@ class OpenClipEncoder(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
         """Token ids by the model's own tokenizer."""
-        return self._tokenize(list(texts))
+        return self.tokenizer(list(texts))
+
+    def first_tokens(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """As :meth:`tokenize`, but a text that is too long loses its end token."""
+        context = self.tokenize([""]).shape[1]
+        return first_tokens(self.tokenizer, texts, context_length=context)
 
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Vectors, not normalised."""

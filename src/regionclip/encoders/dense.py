@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .text import TextEncoder
+from .text import CaptionEncoder
 
 
 @runtime_checkable
-class DenseEncoder(TextEncoder, Protocol):
+class DenseEncoder(CaptionEncoder, Protocol):
     """An image tower with a text-aligned map, and the text tower of the same space.
 
     Attributes:

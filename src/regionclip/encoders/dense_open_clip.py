@@ -25,7 +25,7 @@ class DenseOpenClipVit(VitMaps, OpenClipEncoder):
         Raises:
             NoDenseFormError: Its image tower is none that :func:`~.vit_blocks.blocks_of` knows.
         """
-        super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenize)
+        super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenizer)
         visual = self.visual
         self.num_blocks = len(blocks_of(visual))
         self.width, _, self.cell, _ = visual.conv1.weight.shape

@@ -44,7 +44,7 @@ class DenseTimm(OpenClipEncoder, ABC):
         Raises:
             NoDenseFormError: Its image tower is of another kind.
         """
-        super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenize)
+        super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenizer)
         self.image_size = self.image_size_hw[0]
         self.embed_dim = width_of_joint_space(self.visual)
 
@@ -210,7 +210,7 @@ class DenseOpenClipEva(EvaMaps, OpenClipEncoder):
         Raises:
             NoDenseFormError: Its image tower is of another kind.
         """
-        super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenize)
+        super().__init__(encoder.model, name=encoder.name, tokenize=encoder.tokenizer)
         visual = timm_tower(encoder)
         trunk = self.trunk
         if trunk.global_pool != "token" or len(visual.head):

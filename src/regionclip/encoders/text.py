@@ -39,6 +39,20 @@ class TextEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class CaptionEncoder(TextEncoder, Protocol):
+    """A text encoder that captions of any length are read with."""
+
+    def first_tokens(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """As :meth:`tokenize`, but a text that is too long loses its end token."""
+        ...
+
+
+def is_cut(encoder: CaptionEncoder, text: str) -> bool:
+    """Whether a text is longer than what an encoder reads of it."""
+    return not encoder.tokenize([text]).equal(encoder.first_tokens([text]))
+
+
 @torch.inference_mode()
 def encode_texts(
     encoder: TextEncoder,

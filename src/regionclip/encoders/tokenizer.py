@@ -2,10 +2,13 @@
 
 import gzip
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from jaxtyping import Int
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
+from torch import Tensor
 
 NUM_BYTES = 256
 NUM_SPECIAL_TOKENS = 2
@@ -43,3 +46,20 @@ def clip_tokenizer(*, num_merges: int, context_length: int) -> SimpleTokenizer:
         path = Path(folder) / "merges.txt.gz"
         path.write_bytes(gzip.compress("\n".join([header, *merges[:num_merges]]).encode()))
         return SimpleTokenizer(bpe_path=str(path), context_length=context_length)
+
+
+def first_tokens(
+    tokenize: Callable[..., Tensor], texts: Sequence[str], *, context_length: int
+) -> Int[Tensor, "N T"]:
+    """The first tokens of texts, whatever they are: a text that is too long loses its end token.
+
+    Args:
+        tokenize: An open_clip tokenizer, which gives a text that is too long its end token back.
+        texts: Any number.
+        context_length: Tokens to take, ``T``.
+
+    Source:
+        microsoft/RegionCLIP@4b8513b, which cuts so and then reads another position than the end.
+    """
+    # with one more position, the end token of a text that is too long is in that one
+    return tokenize(list(texts), context_length=context_length + 1)[:, :context_length]

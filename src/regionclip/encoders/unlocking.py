@@ -2,15 +2,17 @@
 
 Parts are known by the names of their parameters, which are alike in all wrappers of a tower:
 OpenAI's and open_clip's ViTs have ``visual.transformer.resblocks``, EVA-02's and timm's ``blocks``,
-ResNets ``layer4``.
+ConvNeXt ``stages`` of blocks, ResNets ``layer4``.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
 BLOCK = re.compile(r"(?:^|\.)visual\.(?:.+\.)?(?:resblocks|blocks)\.(\d+)\.")
+STAGE = re.compile(r"(?:^|\.)visual\.(?:.+\.)?stages\.(\d+)\.")
+STEM = re.compile(r"(?:^|\.)visual\.(?:.+\.)?stem\.")
 OPENAI_VIT = re.compile(r"(?:^|\.)visual\.transformer\.resblocks\.")
 POSITIONS = re.compile(r"(?:^|\.)visual\.positional_embedding$")
 PATCHES = re.compile(r"(?:^|\.)visual\.(?:conv1|class_embedding|ln_pre)(?:\.|$)")
@@ -24,9 +26,10 @@ def unlock_last_groups(encoder: object, count: int) -> None:
     """Freeze an encoder but for the last groups of its image tower and its logit scale.
 
     Groups, from the last on: blocks; of OpenAI's ViTs then the positional embedding, then patches,
-    class token and first norm. Of ResNets, what asks the attention pool (queries, keys, positions),
-    then layer4, without batch norms. The last norm, the projection, and what the attention pool
-    answers with (values and output) are never unlocked: they are what the joint space is.
+    class token and first norm. Of ConvNeXt, stages, then the stem. Of ResNets, what asks the
+    attention pool (queries, keys, positions), then layer4, without batch norms. The last norm, the
+    projection, and what the attention pool answers with (values and output) are never unlocked:
+    they are what the joint space is.
 
     Args:
         encoder: With an image tower ``visual``.
@@ -75,15 +78,14 @@ def image_groups(encoder: object) -> list[list[nn.Parameter]]:
     """
     module = module_of(encoder)
     named = dict(module.named_parameters())
-    blocks: dict[int, list[nn.Parameter]] = {}
-    for name, parameter in named.items():
-        found = BLOCK.search(name)
-        if found is not None:
-            blocks.setdefault(int(found[1]), []).append(parameter)
+    stages = _numbered(named, STAGE)
+    if stages:
+        return [_matching(module, STEM), *stages]
+    blocks = _numbered(named, BLOCK)
     if blocks:
         is_openai = any(OPENAI_VIT.search(name) for name in named)
         before = [_matching(module, each) for each in (PATCHES, POSITIONS)] if is_openai else []
-        return [*before, *(blocks[number] for number in sorted(blocks))]
+        return [*before, *blocks]
     groups = [group for group in (_matching(module, LAYER4), _matching(module, POOL)) if group]
     if not groups:
         raise ValueError(
@@ -116,6 +118,18 @@ def module_of(encoder: object) -> nn.Module:
             f"only torch modules can be trained, and this is a {type(encoder).__name__}"
         )
     return encoder
+
+
+def _numbered(
+    named: Mapping[str, nn.Parameter], pattern: re.Pattern[str]
+) -> list[list[nn.Parameter]]:
+    """Parameters by the number in their names, in its order; none if no name has one."""
+    groups: dict[int, list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        found = pattern.search(name)
+        if found is not None:
+            groups.setdefault(int(found[1]), []).append(parameter)
+    return [groups[number] for number in sorted(groups)]
 
 
 def _matching(encoder: nn.Module, pattern: re.Pattern[str]) -> list[nn.Parameter]:

@@ -167,8 +167,9 @@ class Trainer:
     def _save(self, path: Path, running: "RunningStage", done: int) -> None:
         if not running.is_finite():
             raise _diverged(running.stage.name, "a weight", done)
+        state = running.state(done)
         if self.accelerator.is_main_process:
-            save_state(path, running.state(done))
+            save_state(path, state)
         self.accelerator.wait_for_everyone()
 
     def _log(self, running: "RunningStage", window: "Window", done: int) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from regionclip.losses import LossSum
@@ -33,6 +34,19 @@ class Evaluation:
     keep_best: Callable[[], None]
 
 
+@runtime_checkable
+class Tally(Protocol):
+    """What a process counts while it trains, and a resumed run goes on counting."""
+
+    def state(self) -> dict[str, Any]:
+        """Plain data."""
+        ...
+
+    def restore(self, states: Iterable[Mapping[str, Any]]) -> None:
+        """Begin with what several processes have counted together."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
     """One thing to learn.
@@ -47,6 +61,7 @@ class Stage:
         averaged_twice: Beginnings of the names of parameters whose moving average, if one is kept,
             takes them in twice per step.
         after_step: Called after each update of the weights, such as to keep one within bounds.
+        tally: Kept in checkpoints, added up over processes.
     """
 
     name: str
@@ -56,6 +71,7 @@ class Stage:
     evaluation: Evaluation | None = None
     averaged_twice: tuple[str, ...] = ()
     after_step: Callable[[], None] | None = None
+    tally: Tally | None = None
 
 
 class RunningStage:
@@ -158,8 +174,8 @@ class RunningStage:
         self.accelerator.free_memory()
 
     def state(self, done: int) -> dict[str, Any]:
-        """What :meth:`restore` takes."""
-        scaler = self.accelerator.scaler
+        """What :meth:`restore` takes; every process takes part."""
+        scaler, tally = self.accelerator.scaler, self.stage.tally
         return {
             "steps_done": done,
             "learner": self.learner.state_dict(),
@@ -167,6 +183,7 @@ class RunningStage:
             "average": None if self._average is None else self._average.state(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "best": self.best,
+            "tallies": [] if tally is None else gather_object([tally.state()]),
         }
 
     def restore(self, state: Mapping[str, Any] | None) -> int:
@@ -180,6 +197,10 @@ class RunningStage:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.best = state["best"]
+        if self.stage.tally is not None:
+            # one process goes on with what all have counted, however many there are now
+            is_main = self.accelerator.is_main_process
+            self.stage.tally.restore(state.get("tallies", []) if is_main else [])
         return state["steps_done"]
 
 

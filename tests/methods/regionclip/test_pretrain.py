@@ -5,15 +5,19 @@ from typing import get_args
 import pytest
 import torch
 
-from regionclip.losses import LossSum
+from regionclip.encoders.text import is_cut
+from regionclip.losses import LossSum, image_text_loss
 from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig, PretrainLoss
+from regionclip.methods.regionclip.students import DenseStudent, ResNetStudent
 from regionclip.proposals.embedded import EmbeddedProposals
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.crops import CropRegions
+from regionclip.regions.dense_regions import DenseRegions
 from regionclip.regions.map_regions import MapRegions
 from regionclip.structures import CaptionedBatch, PreparedImage, Proposals
 from tests.tiny_clip import tiny_clip, tiny_vit
+from tests.tiny_dense import tiny_dense
 
 NUM_CONCEPTS, WIDTH = 6, 12
 ALL = PretrainConfig(regions_per_image=8, min_concept_score=0.0)
@@ -40,7 +44,8 @@ def learner_of(
     proposer: Proposer | None = None,
 ) -> PretrainLearner:
     teacher = teacher or Teacher(MapRegions(tiny_clip(seed=1)), concepts())
-    return PretrainLearner(tiny_clip(), concepts(), teacher, proposer or Corners(), config)
+    student = ResNetStudent(tiny_clip(), config)
+    return PretrainLearner(student, concepts(), teacher, proposer or Corners(), config)
 
 
 def batch_of(*sizes_hw: tuple[int, int]) -> CaptionedBatch:
@@ -257,7 +262,7 @@ def test_images_of_one_cell_are_fine() -> None:
 def test_the_image_text_loss_alone_needs_no_regions() -> None:
     teacher = Teacher(MapRegions(tiny_clip(1)), concepts())
     config = replace(ALL, losses=("image_text",))
-    learner = PretrainLearner(tiny_clip(), concepts(), teacher, None, config)
+    learner = PretrainLearner(ResNetStudent(tiny_clip(), config), concepts(), teacher, None, config)
     assert set(learner(batch_of((64, 64)))) == {"image_text"}
 
 
@@ -275,20 +280,83 @@ def test_losses_in_bfloat16_are_close_to_those_in_float32(name: PretrainLoss) ->
     assert all(gradient.isfinite().all() for gradient in gradients(rough, learner).values())
 
 
+def test_long_captions_are_cut_as_in_the_original_if_wanted() -> None:
+    original = replace(ALL, losses=("image_text",), long_captions="lose_end")
+    short, long = batch_of((64, 64), (64, 64)), "a dog beside " * 100
+    mixed = replace(short, captions=(long, short.captions[1]))
+    usual, other = learner_of(replace(ALL, losses=("image_text",))), learner_of(original)
+    assert usual(short)["image_text"].total.equal(other(short)["image_text"].total)
+    encoder = other.student.encoder
+    assert is_cut(encoder, long)
+    assert not is_cut(encoder, short.captions[1])
+    # by hand: the vector is read where the highest number is, which is no end token's
+    tokens = encoder.first_tokens([long])
+    assert int(tokens.max()) < int(encoder.tokenize([long]).max())
+    texts = encoder.encode_tokens(encoder.first_tokens(mixed.captions))
+    with torch.no_grad():
+        images = other.outputs(mixed.images, [torch.zeros(0, 4)] * 2).images
+        expected = image_text_loss(images, texts, torch.tensor([0, 1]), temperature=0.01).mean()
+        torch.testing.assert_close(other(mixed)["image_text"].mean(), expected)
+        assert not torch.isclose(usual(mixed)["image_text"].mean(), expected)
+
+
+def dense_student(config: PretrainConfig = ALL) -> DenseStudent:
+    return DenseStudent(tiny_dense(), config, padding="square")
+
+
+def test_a_dense_student_sees_what_its_detector_sees() -> None:
+    student = dense_student()
+    boxes = [torch.tensor([[0.0, 0.0, 16.0, 24.0], [8.0, 8.0, 40.0, 30.0]]), torch.zeros(0, 4)]
+    batch = batch_of((32, 48), (48, 40))
+    found = student.outputs(batch.images, boxes)
+    embedder = DenseRegions(student.encoder, padding="square")
+    prepared = [PreparedImage(each, (1, 1), "image") for each in batch.images]
+    with torch.no_grad():
+        views = embedder.view(prepared)
+        torch.testing.assert_close(found.regions, views.of(0).features(boxes[0]))
+        whole = views.of(1).features(torch.tensor([[0.0, 0.0, 40.0, 48.0]]))
+    torch.testing.assert_close(found.images[1:], whole)
+
+
+@pytest.mark.parametrize("groups", [1, None])
+def test_of_a_dense_student_its_last_groups_learn_and_every_gradient_is_there(
+    groups: int | None,
+) -> None:
+    student = dense_student(replace(ALL, unlocked_groups=groups))
+    teacher = Teacher(MapRegions(tiny_clip(seed=1)), concepts())
+    learner = PretrainLearner(student, concepts(10), teacher, Corners(), ALL)
+    trained = {name for name, each in learner.named_parameters() if each.requires_grad}
+    assert trained == set(gradients(learner(batch_of((64, 80), (48, 64))), learner))
+    assert all(".visual." in name for name in trained)
+    assert any("resblocks.0" in name for name in trained) == (groups is None)
+    assert any("conv1" in name for name in trained) == (groups is None)
+
+
+def test_settings_for_the_other_kind_of_tower_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"freeze_at \(3\) is about ResNets"):
+        dense_student(replace(ALL, freeze_at=3))
+    with pytest.raises(ValueError, match=r"image_batching \('padded'\) is about ResNets"):
+        dense_student(replace(ALL, image_batching="padded"))
+    with pytest.raises(ValueError, match=r"unlocked_groups \(2\) is about towers with a dense"):
+        ResNetStudent(tiny_clip(), replace(ALL, unlocked_groups=2))
+    with pytest.raises(ValueError, match="unlocked_groups must be at least 1, got 0"):
+        replace(ALL, unlocked_groups=0)
+
+
 def test_batches_need_proposals_from_somewhere() -> None:
-    learner = PretrainLearner(
-        tiny_clip(), concepts(), Teacher(MapRegions(tiny_clip(1)), concepts()), None, ALL
-    )
+    teacher = Teacher(MapRegions(tiny_clip(1)), concepts())
+    learner = PretrainLearner(ResNetStudent(tiny_clip(), ALL), concepts(), teacher, None, ALL)
     with pytest.raises(ValueError, match="image 0 comes without proposals and nothing proposes"):
         learner(batch_of((64, 64)))
 
 
 def test_concepts_of_another_width_or_number_are_refused() -> None:
     teacher = Teacher(MapRegions(tiny_clip(1)), concepts())
+    student = ResNetStudent(tiny_clip(), ALL)
     with pytest.raises(ValueError, match="concepts are 10 numbers wide, regions of tiny 12"):
-        PretrainLearner(tiny_clip(), concepts(10), teacher, None, ALL)
+        PretrainLearner(student, concepts(10), teacher, None, ALL)
     with pytest.raises(ValueError, match="the student has 5 concepts, the teacher 6"):
-        PretrainLearner(tiny_clip(), concepts(count=5), teacher, None, ALL)
+        PretrainLearner(student, concepts(count=5), teacher, None, ALL)
 
 
 @pytest.mark.parametrize(

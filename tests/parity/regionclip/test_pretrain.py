@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from regionclip.losses import LossSum
-from regionclip.methods.regionclip.pretrain import PretrainLearner, StudentOutputs, Teacher
+from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.methods.regionclip.reading import read_model, read_teacher
+from regionclip.methods.regionclip.students import ResNetStudent, StudentOutputs
 from regionclip.pairs import RegionConcepts, match_regions_to_concepts
 from regionclip.regions.map_regions import MapRegions
 from regionclip.structures import CaptionedBatch, Proposals
@@ -82,7 +83,7 @@ def learner_of(architecture: str) -> RecordedLearner:
     assert teacher is not None
     pool = torch.from_numpy(golden(f"{architecture}_pretrain")["pool"])
     return RecordedLearner(
-        student.encoder,
+        ResNetStudent(student.encoder, ORIGINAL),
         pool,
         Teacher(MapRegions(teacher), pool),
         None,
@@ -106,7 +107,7 @@ def losses_of(step: Step, pairs: RegionConcepts) -> dict[str, LossSum]:
 @architectures
 def test_captions_become_the_originals_tokens(architecture: str) -> None:
     step, case = step_of(architecture), f"{architecture}_pretrain"
-    tokens = step.learner.encoder.tokenize(step.batch.captions)
+    tokens = step.learner.student.encoder.tokenize(step.batch.captions)
     check(case, "token_ids", tokens, golden(case)["token_ids"], rtol=0.0)
 
 

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.text import without_padding
+from regionclip.encoders.unlocking import module_of
 from regionclip.losses import (
     LossSum,
     concept_contrastive_loss,
@@ -32,13 +32,12 @@ from regionclip.pairs import (
 )
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.embedder import RegionEmbedder, embed_regions
-from regionclip.regions.region_head import RegionHead
 from regionclip.scoring.cosine import TEMPERATURE, class_logits
 from regionclip.structures import CaptionedBatch, PreparedImage, Proposals
 from regionclip.training.eval_mode import EvalModeLearner
 
 from .pretrain_config import PretrainConfig
-from .training_regions import image_groups, maps_of_images, region_vectors, unfreeze
+from .students import Student, StudentOutputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +54,6 @@ class Teacher:
     concept_embeddings: Float[Tensor, "C D"]
 
 
-@dataclass(frozen=True, slots=True)
-class StudentOutputs:
-    """What the student makes of a batch.
-
-    Attributes:
-        regions: One row per region, image after image, not normalised.
-        images: One row per image, as of a region that covers it.
-    """
-
-    regions: Float[Tensor, "R D"]
-    images: Float[Tensor, "B D"]
-
-
 class PretrainLearner(EvalModeLearner):
     """Learns an image tower from images with captions.
 
@@ -75,13 +61,14 @@ class PretrainLearner(EvalModeLearner):
     tower is frozen, so that names keep their vectors.
 
     Attributes:
-        encoder: The student, shared with its model.
+        student: What is trained.
+        encoder: Its towers, shared with their model.
         concept_embeddings: In the student's joint space; not part of the state.
     """
 
     def __init__(
         self,
-        encoder: ClipResNet,
+        student: Student,
         concept_embeddings: Float[Tensor, "C D"],
         teacher: Teacher,
         proposer: Proposer | None,
@@ -92,7 +79,7 @@ class PretrainLearner(EvalModeLearner):
         """Freeze what stays as it is.
 
         Args:
-            encoder: The student, changed in place by training.
+            student: Changed in place by training.
             concept_embeddings: One row per concept, of any length.
             teacher: Frozen; not part of the state, and on its own device.
             proposer: Regions of batches that come without; ``None`` if all come with some.
@@ -104,33 +91,34 @@ class PretrainLearner(EvalModeLearner):
                 as the student's regions.
         """
         super().__init__()
-        width = encoder.spec.embed_dim
+        width = student.embed_dim
         if concept_embeddings.shape[1] != width:
             raise ValueError(
                 f"concepts are {concept_embeddings.shape[1]} numbers wide, regions of "
-                f"{encoder.spec.name} {width}; make the pool with the student's text tower"
+                f"{student.name} {width}; make the pool with the student's text tower"
             )
         if len(teacher.concept_embeddings) != len(concept_embeddings):
             raise ValueError(
                 f"the student has {len(concept_embeddings)} concepts, the teacher "
                 f"{len(teacher.concept_embeddings)}; both need the same pool"
             )
-        self.encoder, self.config = encoder, config
+        self.student, self.config = student, config
+        self.encoder = module_of(student.encoder)
         # no buffer: processes would send it to each other at every step
-        self.concept_embeddings = concept_embeddings.to(encoder.device)
+        self.concept_embeddings = concept_embeddings.to(student.device)
         self.teacher = replace(
-            teacher, concept_embeddings=teacher.concept_embeddings.to(encoder.device)
+            teacher, concept_embeddings=teacher.concept_embeddings.to(student.device)
         )
         self.proposer = (proposer,)  # no submodule: it is neither trained nor saved
         self.permutation_of = permutation_of
         self.requires_grad_(False)
-        unfreeze(encoder.visual, freeze_at=config.freeze_at)
+        student.unfreeze()
         self.train()
 
     def forward(self, batch: CaptionedBatch) -> dict[str, LossSum]:
         """Losses by name: those of ``config.losses``."""
         if self.config.losses == ("image_text",):
-            nothing = [torch.zeros(0, 4, device=self.encoder.device)] * len(batch.images)
+            nothing = [torch.zeros(0, 4, device=self.student.device)] * len(batch.images)
             whole = self.outputs(batch.images, nothing)
             return {"image_text": self.image_text_loss(whole, batch.captions)}
         drawn = self.draw_regions(batch)
@@ -159,29 +147,14 @@ class PretrainLearner(EvalModeLearner):
         drawn = []
         for own, seed in zip(proposals, batch.seeds, strict=True):
             order = self.permutation_of(seed)(len(own))[: self.config.regions_per_image]
-            drawn.append(own.select(order).to(self.encoder.device))
+            drawn.append(own.select(order).to(self.student.device))
         return drawn
 
     def outputs(
         self, images: Sequence[Tensor], boxes: Sequence[Float[Tensor, "_ 4"]]
     ) -> StudentOutputs:
         """Run the student on whole images ``(3, H, W)``, RGB in [0, 1], and on regions of them."""
-        head = RegionHead(self.encoder.visual)
-        batching = self.config.image_batching
-        maps = maps_of_images(self.encoder, head, images, batching=batching)
-        height = max(int(image.shape[1]) for image in images)
-        width = max(int(image.shape[2]) for image in images)
-        regions = []
-        for image, own in zip(images, boxes, strict=True):
-            size = (width, height) if batching == "padded" else (image.shape[2], image.shape[1])
-            regions.append(torch.cat([own.new_tensor([[0, 0, *size]]), own]))
-        budget = self.config.activation_budget
-        vectors = region_vectors(head, maps, regions, activation_budget=budget)
-        parts = vectors.split([len(own) for own in regions])
-        return StudentOutputs(
-            regions=torch.cat([part[1:] for part in parts]),
-            images=torch.stack([part[0] for part in parts]),
-        )
+        return self.student.outputs(images, boxes)
 
     def match(self, batch: CaptionedBatch, drawn: Sequence[Proposals]) -> RegionConcepts:
         """What the teacher sees in regions of the batch's images."""
@@ -208,7 +181,7 @@ class PretrainLearner(EvalModeLearner):
                 self.teacher.regions,
                 _prepared(batch),
                 [own.boxes for own in drawn],
-                groups=image_groups(batch.images, self.config.image_batching),
+                groups=self.student.groups(batch.images),
             )
         # a copy: tensors made under inference mode cannot enter a loss
         return torch.cat(vectors).clone()
@@ -226,7 +199,10 @@ class PretrainLearner(EvalModeLearner):
     def image_text_loss(self, outputs: StudentOutputs, captions: Sequence[str]) -> LossSum:
         """What the images cost against their captions."""
         with torch.no_grad():
-            texts = self.encoder.encode_tokens(without_padding(self.encoder.tokenize(captions)))
+            encoder = self.student.encoder
+            is_original = self.config.long_captions == "lose_end"
+            tokenize = encoder.first_tokens if is_original else encoder.tokenize
+            texts = encoder.encode_tokens(without_padding(tokenize(captions)))
         ids = torch.tensor([caption_id(each) for each in captions], device=texts.device)
         return image_text_loss(outputs.images, texts, ids, temperature=TEMPERATURE)
 
