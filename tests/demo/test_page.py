@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -127,22 +126,3 @@ def test_the_address_of_a_file_is_not_fetched(loop: asyncio.AbstractEventLoop) -
                 json.loads(json.dumps(named)), block, check_in_upload_folder=True
             )
         )
-
-
-@pytest.fixture
-def taken() -> Iterator[int]:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        yield other.getsockname()[1]
-
-
-def test_a_port_that_is_taken_is_said(taken: int) -> None:
-    from regionclip.demo.serving import bind
-
-    with pytest.raises(ValueError, match=rf"port {taken} of 127.0.0.1 .*use another --port"):
-        bind("127.0.0.1", taken)
-    with pytest.raises(ValueError, match="0 and 65535, got 70000"):
-        bind("127.0.0.1", 70000)
-    with bind("127.0.0.1", 0) as own:
-        assert own.getsockname()[1] > 0

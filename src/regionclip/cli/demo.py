@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from regionclip.cli.console import UsageError, console
 from regionclip.cli.devices import checked_device
+from regionclip.cli.listening import ending_well, listening
 from regionclip.cli.options import optional, value
 
 ANYWHERE = ("0.0.0.0", "::")
@@ -68,10 +69,10 @@ class Demo:
     def _serve(self, folder: Path, device: str) -> None:
         from regionclip.demo.handlers import Handlers
         from regionclip.demo.models import Choice, Models
-        from regionclip.demo.serving import bind, open_browser, serve
+        from regionclip.demo.serving import open_browser, serve
         from regionclip.demo.sessions import Sessions, write_examples
 
-        with bind(self.host, self.port) as own:
+        with listening(self.host, self.port) as own:
             models = Models(
                 self.model, proposals=self.proposals, device=device, precision=self.precision
             )
@@ -85,7 +86,8 @@ class Demo:
                 if self.browser:
                     open_browser(url)
 
-            serve(Handlers(models, sessions), own, ready=ready, root_path=self.root_path)
+            with ending_well():
+                serve(Handlers(models, sessions), own, ready=ready, root_path=self.root_path)
 
 
 def _address(host: str, port: int) -> str:

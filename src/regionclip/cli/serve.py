@@ -1,16 +1,14 @@
 """``regionclip serve``: a model over HTTP."""
 
 import os
-import signal
-import socket
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from regionclip.cli.console import UsageError, console
 from regionclip.cli.devices import parse_bytes
+from regionclip.cli.listening import ending_well, listening
 from regionclip.cli.options import check_counts, optional, value
 from regionclip.cli.running import LoadingCommand
 
@@ -79,7 +77,7 @@ class Serve(LoadingCommand):
             ) from error
         self._check()
         settings = self.settings()
-        with closing(_listening(self.host, self.port)) as listening:
+        with closing(listening(self.host, self.port)) as own:
             detector, _ = self.open_model()
             config = uvicorn.Config(
                 create_app(detector, settings),
@@ -88,11 +86,11 @@ class Serve(LoadingCommand):
                 timeout_graceful_shutdown=GRACE_SECONDS,
                 server_header=False,
             )
-            host, port = listening.getsockname()[:2]
+            host, port = own.getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host
             console.print(f"serving {self.model} at http://{shown}:{port}", soft_wrap=True)
-            with _ending_well():
-                uvicorn.Server(config).run(sockets=[listening])
+            with ending_well():
+                uvicorn.Server(config).run(sockets=[own])
         console.print("stopped; all that was taken is answered")
         return 0
 
@@ -124,20 +122,6 @@ class Serve(LoadingCommand):
 
     def _check(self) -> None:
         check_counts(self, "max_pixels", "max_boxes", "max_names", "max_in_flight", "max_batch")
-        if not 0 <= self.port <= 65535:
-            raise UsageError(f"--port {self.port}: must be from 0 to 65535")
-
-
-@contextmanager
-def _ending_well() -> Iterator[None]:
-    """Uvicorn finishes, and then raises the signal that ended it once more: that is no failure."""
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _api_keys(path: Path | None) -> tuple[str, ...]:
@@ -152,15 +136,3 @@ def _api_keys(path: Path | None) -> tuple[str, ...]:
     if not keys:
         raise UsageError(f"{source} holds no key; write one per line, or leave it out")
     return keys
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket on a port that is free, told before a model is read."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UsageError(
-            f"--host {host} --port {port}: cannot be listened on ({error.strerror or error}); "
-            "--port 0 takes a free one"
-        ) from error

@@ -80,34 +80,6 @@ def application(handlers: Handlers, *, root_path: str | None = None) -> OwnHostO
     return OwnHostOnly(app)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take a port before anything slow begins.
-
-    Args:
-        host: Name or address of this machine.
-        port: 0 takes any that is free.
-
-    Raises:
-        ValueError: It is taken, or the host is not this machine's.
-    """
-    if not 0 <= port < 1 << 16:
-        raise ValueError(f"--port must be between 0 and 65535, got {port}")
-    own = None
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        own = socket.socket(family, kind)
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        own.bind(address)
-    except OSError as error:
-        if own is not None:
-            own.close()
-        raise ValueError(
-            f"cannot listen on port {port} of {host} ({error}); use another --port (0 takes any "
-            "that is free), or another --host"
-        ) from error
-    return own
-
-
 def serve(
     handlers: Handlers, own: socket.socket, *, ready: Callable[[], None], root_path: str | None
 ) -> None:
@@ -115,7 +87,7 @@ def serve(
 
     Args:
         handlers: Answer the page's events.
-        own: From :func:`bind`.
+        own: Listens already.
         ready: Called once visitors are answered.
         root_path: See :func:`application`.
     """
