@@ -26,7 +26,6 @@ layout = {{ sides = [2], cell = 48, pixels = 64 }}
 [learner]
 regions_per_image = 16
 classes_per_step = 3
-train_masks = true
 proposals = {{ pre_nms_topk = 60, post_nms_topk = 20 }}
 
 [learner.captions]
