@@ -181,7 +181,7 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (
             ("task=juggle",),
             "one of transfer, proposals, pretrain, icons, region-prompt, cora, clim, clipself, "
-            "pseudo-labels, fvit, detic, icons-vit, got 'juggle'",
+            "pseudo-labels, fvit, detic, detic-cascade, icons-vit, got 'juggle'",
         ),
     ],
 )
