@@ -74,8 +74,6 @@ DETECTOR_COLUMNS = {
 }
 CLOSE_UP = 40
 """Pixels a side of captioned images, as the recipe of the start has them."""
-LEAST_OBJECTNESS = 0.1
-"""Of a proposal that CLIPSelf may learn from; the network gives 20 for three or four icons."""
 IMAGES_PER_SET = 16
 """Of CLIM: a mosaic of 2 x 2 and one of 3 x 3 tiles, and three images that stay single."""
 
@@ -270,8 +268,7 @@ class Study:
         rows = []
         found = detect_dataset(detector, dataset, None, find=find_proposals)
         for sample, own in zip(dataset, found, strict=True):
-            likely = own.select((own.scores > LEAST_OBJECTNESS).nonzero()[:, 0])
-            rows += likely.to_coco(sample.image_id)
+            rows += own.to_coco(sample.image_id)
         boxes = [
             row | {"id": number, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3]}
             for number, row in enumerate(rows, start=1)
