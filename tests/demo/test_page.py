@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,9 +40,14 @@ def running(loop: asyncio.AbstractEventLoop, make: Callable[[], Any]) -> Any:
 
 @pytest.fixture(scope="module")
 def page_parts() -> Any:
-    from regionclip.demo import page
+    from regionclip.demo import looks, page, wiring
 
-    return page
+    return SimpleNamespace(
+        page_head=looks.page_head,
+        page_theme=looks.page_theme,
+        build_page=page.build_page,
+        MODEL=wiring.MODEL,
+    )
 
 
 @pytest.fixture(scope="module")

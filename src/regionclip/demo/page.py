@@ -1,28 +1,23 @@
 """The page: what stands where, and which handler answers to what. Needs Gradio."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
 import gradio as gr
-from gradio import themes
 
 from regionclip.concepts.templates import TEMPLATES
 
-from .handlers import Handlers, Setting, Shown
+from .handlers import Handlers, Shown
 from .models import names_to_begin_with, score_to_begin_with
+from .wiring import PROGRESS, changed, drawn_box, run_model, setting_of, tell, visitor
 
 TITLE = "regionclip demo"
-MODEL = "model"
-"""All that runs a model waits in one line: each takes every core, or the whole GPU."""
 MAX_WAITING = 100
 MAX_TEXT = 40_000
 """Characters of a list of names."""
 ALIKE_AT_FIRST = 0.8
-PROGRESS = gr.Progress()
-"""As a default value it tells Gradio to pass a progress bar of the visitor's."""
 Wired = tuple[Any, ...]
 """Components: inputs or outputs of an event."""
 
@@ -40,7 +35,7 @@ class Bar:
 
     @property
     def setting(self) -> Wired:
-        """Inputs that :func:`_setting` reads."""
+        """Inputs that :func:`setting_of` reads."""
         return self.model, self.proposals, self.num_regions
 
 
@@ -52,25 +47,6 @@ class Tab:
     picture: gr.HTML
     results: gr.HTML
     downloads: Wired = ()
-
-
-def browser_file(name: str) -> str:
-    """The text of a file that the browser is given."""
-    return (files("regionclip.demo") / "browser" / name).read_text(encoding="utf-8")
-
-
-def page_head() -> str:
-    """Script and style; nothing in them asks another host."""
-    return (
-        f"<script>{browser_file('demo.js')}</script>\n<style>{browser_file('demo.css')}</style>\n"
-    )
-
-
-def page_theme() -> themes.Base:
-    """Gradio's own looks with the fonts of the visitor's machine, not with Google's."""
-    sans = [themes.Font("system-ui"), themes.Font("sans-serif")]
-    mono = [themes.Font("ui-monospace"), themes.Font("monospace")]
-    return themes.Soft(primary_hue="pink", neutral_hue="slate", font=sans, font_mono=mono)
 
 
 def build_page(handlers: Handlers) -> gr.Blocks:
@@ -206,10 +182,10 @@ def _detect_tab(handlers: Handlers, bar: Bar) -> Tab:
     tab = Tab(notice, picture, notice, downloads)
 
     def detect(request: gr.Request, *values: Any) -> list[Any]:
-        setting, (names, negatives, templates, *rest) = _setting(values)
+        setting, (names, negatives, templates, *rest) = setting_of(values)
         min_score, nms_iou, max_detections, one_name_per_place = rest
         shown = handlers.detect(
-            _key(request),
+            visitor(request),
             setting,
             texts=(names, negatives, templates),
             min_score=float(min_score),
@@ -219,9 +195,9 @@ def _detect_tab(handlers: Handlers, bar: Bar) -> Tab:
         )
         paths = shown.files or (None, None, None)
         buttons = [gr.update(value=each and str(each), interactive=bool(each)) for each in paths]
-        return [shown.notice, _changed(shown.picture), *buttons]
+        return [shown.notice, changed(shown.picture), *buttons]
 
-    _run(
+    run_model(
         (button.click, texts[0].submit),
         detect,
         inputs=(*bar.setting, *texts, *options),
@@ -259,19 +235,19 @@ def _name_tab(handlers: Handlers, bar: Bar) -> Tab:
     def name(
         request: gr.Request, event: gr.EventData, progress: Any = PROGRESS, *values: Any
     ) -> list[Any]:
-        setting, (names, negatives, templates, num_nearest) = _setting(values)
+        setting, (names, negatives, templates, num_nearest) = setting_of(values)
         shown = handlers.name(
-            _key(request),
+            visitor(request),
             setting,
-            box=_drawn(event),
+            box=drawn_box(event),
             texts=(names, negatives, templates),
             num_nearest=int(num_nearest),
-            step=partial(_step, progress),
+            step=partial(tell, progress),
         )
-        return [shown.notice, _changed(shown.picture), shown.results]
+        return [shown.notice, changed(shown.picture), shown.results]
 
     tab = Tab(notice, picture, results)
-    _run(
+    run_model(
         (picture.drawn, texts[0].submit),
         name,
         inputs=(*bar.setting, *texts, nearest),
@@ -294,17 +270,17 @@ def _find_tab(handlers: Handlers, bar: Bar) -> Tab:
     def find(
         request: gr.Request, event: gr.EventData, progress: Any = PROGRESS, *values: Any
     ) -> list[Any]:
-        setting, (min_similarity,) = _setting(values)
+        setting, (min_similarity,) = setting_of(values)
         shown = handlers.find(
-            _key(request),
+            visitor(request),
             setting,
-            box=_drawn(event),
+            box=drawn_box(event),
             min_similarity=float(min_similarity),
-            step=partial(_step, progress),
+            step=partial(tell, progress),
         )
-        return [shown.notice, _changed(shown.picture), shown.results]
+        return [shown.notice, changed(shown.picture), shown.results]
 
-    _run(
+    run_model(
         (picture.drawn, alike.release),
         find,
         inputs=(*bar.setting, alike),
@@ -327,17 +303,17 @@ def _heat_tab(handlers: Handlers, bar: Bar) -> Tab:
             notice, picture = _html("heat-notice"), _picture("heat-picture")
 
     def heat(request: gr.Request, progress: Any = PROGRESS, *values: Any) -> list[Any]:
-        setting, (text, prompts) = _setting(values)
+        setting, (text, prompts) = setting_of(values)
         shown = handlers.heat(
-            _key(request),
+            visitor(request),
             setting,
             phrase=text,
             templates=prompts,
-            step=partial(_step, progress),
+            step=partial(tell, progress),
         )
-        return [shown.notice, _changed(shown.picture)]
+        return [shown.notice, changed(shown.picture)]
 
-    _run(
+    run_model(
         (button.click, phrase.submit),
         heat,
         inputs=(*bar.setting, phrase, templates),
@@ -353,7 +329,7 @@ def _wire_bar(page: gr.Blocks, handlers: Handlers, bar: Bar, tabs: Sequence[Tab]
         outputs += [tab.picture, tab.notice, tab.results, *tab.downloads]
     drawable = [tab.results is not tab.notice for tab in tabs]
 
-    def changed(shown: Shown) -> list[Any]:
+    def shows(shown: Shown) -> list[Any]:
         if shown.picture is None:
             return [None, gr.skip(), shown.notice, *[gr.skip()] * (len(outputs) - 3)]
         values: list[Any] = [None, shown.strip, shown.notice]
@@ -363,66 +339,19 @@ def _wire_bar(page: gr.Blocks, handlers: Handlers, bar: Bar, tabs: Sequence[Tab]
         return values
 
     def begin(request: gr.Request) -> list[Any]:
-        return changed(handlers.begin(_key(request)))
+        return shows(handlers.begin(visitor(request)))
 
     def upload(request: gr.Request, path: str | None) -> list[Any]:
-        return changed(handlers.upload(_key(request), path))
+        return shows(handlers.upload(visitor(request), path))
 
     def pick(request: gr.Request, event: gr.EventData) -> list[Any]:
-        return changed(handlers.pick(_key(request), int(event.index)))
+        return shows(handlers.pick(visitor(request), int(event.index)))
 
     def end(request: gr.Request) -> None:
-        handlers.sessions.end(_key(request))
+        handlers.sessions.end(visitor(request))
 
     hidden = {"outputs": outputs, "show_progress": "hidden", "api_visibility": "private"}
     page.load(begin, None, **hidden)
     bar.upload.upload(upload, bar.upload, **hidden)
     bar.strip.picked(pick, None, **hidden)
     page.unload(end)
-
-
-def _run(
-    triggers: Sequence[Callable[..., Any]],
-    function: Callable[..., Any],
-    *,
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-) -> None:
-    """Have events run a model, one at a time for all visitors."""
-    show: Literal["minimal"] = "minimal"
-    for trigger in triggers:
-        trigger(
-            function,
-            list(inputs),
-            list(outputs),
-            concurrency_limit=1,
-            concurrency_id=MODEL,
-            show_progress=show,
-            api_visibility="private",
-        )
-
-
-def _setting(values: Sequence[Any]) -> tuple[Setting, Sequence[Any]]:
-    """The inputs of :attr:`Bar.setting`, and those that follow."""
-    model, proposals, num_regions, *others = values
-    setting = Setting(model=model, proposals=proposals, num_regions=int(num_regions))
-    return setting, others
-
-
-def _changed(value: Any) -> Any:
-    return gr.skip() if value is None else value
-
-
-def _drawn(event: gr.EventData) -> list[float] | None:
-    """The box that was drawn, if that is what happened."""
-    data = event._data
-    return data.get("box") if isinstance(data, dict) else None
-
-
-def _key(request: gr.Request) -> str:
-    """A visitor's page: another tab of the browser is another visitor."""
-    return request.session_hash or ""
-
-
-def _step(progress: Any, share: float, text: str) -> None:
-    progress(share, desc=text)

@@ -11,7 +11,8 @@ import uvicorn
 from gradio import processing_utils
 
 from .handlers import Handlers
-from .page import build_page, page_head, page_theme
+from .looks import page_head, page_theme
+from .page import build_page
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
