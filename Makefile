@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# where it is set, every start of Python compiles PyTorch anew, and the tests start it thirty times
+# where it is set, every start of Python compiles PyTorch anew, and the tests start it often
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast check format bench docs clean
+.PHONY: demo test test-fast test-browser check format bench docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -31,6 +31,10 @@ test: $(READY)  ## all tests that need no GPU and no downloaded weights (under 1
 
 test-fast: $(READY)  ## the tests that take seconds
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+
+test-browser: $(READY)  ## drive the web demo in Chromium, which must be installed; leaves demo/screenshots
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[browser]'
+	REGIONCLIP_SCREENSHOTS=demo/screenshots $(BIN)/python -m pytest -q -rs tests/demo/test_browser.py
 
 check: $(READY)  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -9,11 +9,28 @@ from typing import Literal
 import torch
 import tyro
 
-from . import cora, dense, end_to_end, objectness, region_head, text, training_step
+from . import (
+    cora,
+    dense,
+    dense_training,
+    end_to_end,
+    objectness,
+    region_head,
+    text,
+    training_step,
+)
 from .measure import Report, SkippedError, publish
 
 Name = Literal[
-    "region_head", "end_to_end", "objectness", "cora", "dense", "training_step", "text", "text_all"
+    "region_head",
+    "end_to_end",
+    "objectness",
+    "cora",
+    "dense",
+    "dense_training",
+    "training_step",
+    "text",
+    "text_all",
 ]
 
 
@@ -34,6 +51,10 @@ class Options:
     """Photographs in which the effect of objectness is counted."""
     dense_side: int = 1024
     """Pixels of the square image that dense maps are made of."""
+    training_side: int = 512
+    """Pixels of the square images and mosaics that dense towers learn from; recipes have 1024."""
+    num_training_images: int = 2
+    """Images of CLIPSelf's step; recipes have as many per process."""
     num_training_regions: int = 256
     """Regions of the image that the training step learns from; recipes have 512."""
     num_loaded_images: int = 64
@@ -62,6 +83,12 @@ def main(options: Options) -> int:
         "dense": lambda: dense.run(
             side=options.dense_side,
             num_regions=options.num_regions,
+            repeats=repeats,
+            device=device,
+        ),
+        "dense_training": lambda: dense_training.run(
+            side=options.training_side,
+            num_images=options.num_training_images,
             repeats=repeats,
             device=device,
         ),

@@ -1,8 +1,8 @@
 """Processes that work together, as a launcher starts them, and start in a moment.
 
 They are forks of one server that has imported everything and has done nothing else, where a
-launcher's processes take 5 s of the processor each to begin. How launchers start and stop theirs is
-tested in ``test_train_transfer.py`` and ``cli/test_evaluate_processes.py``.
+launcher's processes take 5 s of the processor each to begin. How launchers start theirs is tested
+in ``test_train_transfer.py`` and ``cli/test_evaluate_processes.py``.
 """
 
 import os

@@ -1,11 +1,13 @@
 """The pages of the documentation: complete, and readable without a network."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import regionclip
+from regionclip.cli import parsed
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -51,3 +53,19 @@ def test_references_in_docstrings_become_links() -> None:
     assert 'identifier="regionclip.vocabulary.read_names"' in (
         loaded["vocabulary.Vocabulary.from_names"].docstring.value
     )
+
+
+def written_commands() -> list[str]:
+    """Every command of this package on any page, in lines of their own or between backticks."""
+    found: set[str] = set()
+    for page in (*PAGES, DOCS.parent / "README.md"):
+        text = page.read_text().replace("\\\n", " ")
+        found |= set(re.findall(r"`(regionclip [^`\n]*)`", text))
+        found |= {line for line in text.splitlines() if line.startswith("regionclip ")}
+    # a bare name is a mention, not a command
+    return sorted(line for line in found if len(line.split()) > 3 or " train " in line)
+
+
+@pytest.mark.parametrize("line", written_commands())
+def test_a_command_has_the_options_that_pages_give_it(line: str) -> None:
+    assert parsed(shlex.split(line, comments=True)[1:]) is not None

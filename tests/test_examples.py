@@ -45,7 +45,7 @@ def test_pretraining_on_icons_leaves_its_tables_and_measures_once(
         "--rows=b",
         "--caption-steps=1",
         "--steps=1",
-        "--scenes=200",
+        "--scenes=60",
         "--test-scenes=2",
         "--transfer-steps=1",
         "--transfer-scenes=8",
@@ -81,7 +81,10 @@ def test_pretraining_on_icons_leaves_its_tables_and_measures_once(
 def test_cora_on_icons_leaves_its_tables_and_measures_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    known = ("clip", "prompt", "told", "rpn")
+    known = (
+        *("clip", "prompt", "told", "untold", "unmatched"),
+        *("rpn", "rpn-prompt", "transfer", "reach"),
+    )
     arguments = ["--prompt-steps=1", "--steps=1", "--scenes=8", "--rows", *known]
     monkeypatch.setattr(
         sys, "argv", ["cora_on_icons.py", "--seeds=1", f"--output={tmp_path}", *arguments]
@@ -91,7 +94,7 @@ def test_cora_on_icons_leaves_its_tables_and_measures_once(
     table = (tmp_path / "table.md").read_text()
     assert table.strip() in capsys.readouterr().out
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
-    titles = module["NAMING"] | module["DETECTION"]
+    titles = module["NAMING"] | module["DETECTION"] | module["REACH"]
     tables = [each for each in rows if each in titles.values()]
     assert tables == [titles[row] for row in known]
 
@@ -109,6 +112,31 @@ def test_cora_on_icons_leaves_its_tables_and_measures_once(
     with pytest.raises(SystemExit, match="--prompt-steps was 1, and is 2; choose another folder"):
         runpy.run_module("examples.cora_on_icons", run_name="__main__")
     assert (tmp_path / "table.md").read_text() == table
+
+
+@pytest.mark.slow
+def test_clipself_on_icons_leaves_its_tables_and_measures_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ("patches", "mosaics")
+    steps = ("--caption-steps=1", "--steps=1", "--detector-steps=1")
+    sizes = ("--scenes=8", "--captioned=64", "--side=64")
+    arguments = ["--seeds=1", *steps, *sizes, f"--output={tmp_path}", "--rows", *rows]
+    monkeypatch.setattr(sys, "argv", ["clipself_on_icons.py", *arguments])
+    monkeypatch.syspath_prepend(EXAMPLES.parent)
+    module = runpy.run_module("examples.clipself_on_icons", run_name="__main__")
+    table = (tmp_path / "table.md").read_text()
+    assert table.strip() in capsys.readouterr().out
+    titles = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    own = [module["TITLES"][row] for row in rows]
+    assert [each for each in titles if each in module["TITLES"].values()] == own * 2
+
+    # what was measured stays, and nothing is trained again
+    measured = tmp_path / "mosaics-0.json"
+    measured.write_text(json.dumps(json.loads(measured.read_text()) | {"box_all": 0.125}))
+    monkeypatch.setattr("regionclip.train.train", None)
+    runpy.run_module("examples.clipself_on_icons", run_name="__main__")
+    assert f"| {module['TITLES']['mosaics']} | 1 | 12.5 |" in (tmp_path / "table.md").read_text()
 
 
 def test_a_study_is_gone_on_with_unless_its_figures_would_be_others(

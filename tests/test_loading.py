@@ -16,6 +16,7 @@ from torch import Tensor
 from regionclip.checkpoints import CheckpointError
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.loading import LoadOptions, load
+from regionclip.methods import known_entry, known_name
 from regionclip.methods.cora.reading import save_region_prompt
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
@@ -25,6 +26,7 @@ from regionclip.proposals.onnx_detector import OnnxDetector, OnnxDetectorConfig
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.dense_regions import DenseRegions
+from regionclip.regions.mask_attention import MaskAttentionRegions
 from regionclip.structures import Detections, PreparedImage
 from regionclip.weights import WeightsEntry
 
@@ -217,7 +219,13 @@ def test_a_named_vit_gives_regions_of_its_map_and_knows_no_other_kinds(
     monkeypatch.setattr(OpenClipEncoder, "create", lambda *_: tiny_vit())
     detector = load("nowhere:tiny-vit")
     assert isinstance(detector.parts.regions, DenseRegions)
-    assert detector.encoder_id == load("nowhere:tiny-vit", regions="crops").encoder_id
+    whole = load("nowhere:tiny-vit", regions="crops")
+    assert detector.encoder_id == whole.encoder_id
+    assert detector.parts.templates == whole.parts.templates
+    words = [each.vocabulary(["cat"]).embeddings for each in (detector, whole)]
+    assert torch.equal(*words)
+    asked = load("nowhere:tiny-vit", regions="mask-attention")
+    assert isinstance(asked.parts.regions, MaskAttentionRegions)
     assert detector.prepare(PICTURE).size_hw == (512, 398)
     boxes = torch.tensor([[5.0, 5.0, 60.0, 80.0], [0.0, 0.0, 20.0, 30.0]])
     assert detector.encode_regions(PICTURE, boxes).shape == (2, 10)
@@ -227,6 +235,13 @@ def test_a_named_vit_gives_regions_of_its_map_and_knows_no_other_kinds(
     assert isinstance(load("nowhere:tiny-vit").parts.regions, CropRegions)
     with pytest.raises(ValueError, match="nowhere:tiny-vit has no regions 'dense'"):
         load("nowhere:tiny-vit", regions="dense")
+
+
+def test_the_names_that_open_clip_gives_an_activation_are_those_without() -> None:
+    assert known_name("yfcc15m:RN50-quickgelu") == "yfcc15m:RN50"
+    assert known_entry("yfcc15m:RN50-quickgelu") == known_entry("yfcc15m:RN50") is not None
+    assert known_name("dfn2b:ViT-B-16-quickgelu") == "dfn2b:ViT-B-16-quickgelu"
+    assert known_entry("dfn2b:ViT-B-16-quickgelu") is None
 
 
 def test_a_whole_crop_model_takes_no_other_text_tower(pretrained: Path) -> None:
@@ -391,7 +406,7 @@ def test_progress_tells_of_every_file_that_is_downloaded(
         "words": entry(pretrained, "words.pth"),
     }
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for module in ("methods", "loading", "proposal_loading"):
+    for module in ("methods", "proposal_loading"):
         monkeypatch.setattr(f"regionclip.{module}.known_weights", lambda: entries)
     last: dict[str, tuple[int, int | None]] = {}
 

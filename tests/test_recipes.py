@@ -1,12 +1,15 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
+from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods import known_weights
 from regionclip.methods.cora import VARIANTS as CORA_VARIANTS
+from regionclip.methods.detic.cascade_training_config import lvis_captions, lvis_tags
+from regionclip.methods.fvit.config import VARIANTS as FVIT_VARIANTS
 from regionclip.methods.regionclip import VARIANTS
 from regionclip.recipes import (
     IconsRecipe,
@@ -99,6 +102,7 @@ def test_region_prompts_follow_the_published_schedule(
         ("cora-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
         ("cora-plus-ov-coco-rn50x4", 3367, "ov-coco-rn50x4"),
         ("cora-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
+        ("cora-plus-ov-lvis-rn50x4", 3130, "ov-lvis-rn50x4"),
     ],
 )
 def test_localizers_follow_the_published_schedule(name: str, epoch: int, variant: str) -> None:
@@ -116,6 +120,7 @@ def test_localizers_follow_the_published_schedule(name: str, epoch: int, variant
     assert recipe.repeat_threshold == (0.001 if "lvis" in name else 0.0)
     released, model = CORA_VARIANTS[variant], recipe.model
     assert replace(model, encoder=released.encoder, base_classes=released.base_classes) == released
+    assert recipe.data.novel_boxes == ("pseudo" if "plus" in name else "refused")
 
 
 def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -> None:
@@ -132,7 +137,12 @@ def test_a_localizer_of_another_shape_can_be_asked_for_and_an_encoder_cannot() -
 
 
 @pytest.mark.parametrize(
-    "change", ["model.base_classes=coco48", 'model.own_base_classes=["cat", "dog"]']
+    "change",
+    [
+        "model.base_classes=coco48",
+        'model.own_base_classes=["cat", "dog"]',
+        'model.pseudo_classes=["cat"]',
+    ],
 )
 def test_base_classes_are_the_datas_and_no_setting(change: str) -> None:
     with pytest.raises(ValueError, match=r"are the classes of data.train .* leave them out"):
@@ -172,7 +182,7 @@ def test_settings_can_be_changed_one_by_one() -> None:
         (
             ("task=juggle",),
             "one of transfer, proposals, pretrain, icons, region-prompt, cora, clim, clipself, "
-            "pseudo-labels, fvit, got 'juggle'",
+            "pseudo-labels, fvit, detic, detic-cascade, icons-vit, got 'juggle'",
         ),
     ],
 )
@@ -206,6 +216,7 @@ def test_a_file_that_is_no_recipe_is_refused_by_name(tmp_path: Path) -> None:
         ("fvit-ov-coco-vitb16", 3 * 1684, 640, 512, (3, 5, 7, 11)),
         ("fvit-ov-coco-vitl14", 3 * 1684, 896, 768, (6, 10, 14, 23)),
         ("fvit-ov-lvis-vitb16", 48 * 1566, 1024, 512, (3, 5, 7, 11)),
+        ("fvit-ov-lvis-vitl14", 48 * 1566, 896, 768, (6, 10, 14, 23)),
         ("fvlm-ov-coco-vitb16", 3 * 1684, 640, 1024, (3, 5, 7, 11)),
     ],
 )
@@ -225,7 +236,7 @@ def test_detectors_on_frozen_clips_follow_the_published_settings(
     assert (varying.factors, varying.flip_share) == ((0.1, 2.0), 0.5)
     is_lvis = "lvis" in name
     assert (model.clip_scale, model.base_exponent) == (50.0 if is_lvis else 75.0, 0.1)
-    assert model.novel_exponent == (0.6 if is_lvis else 0.8)
+    assert model.novel_exponent == (0.8 if not is_lvis else 0.6 if name.endswith("vitb16") else 0.4)
     selection = model.selection
     assert (selection.min_score, selection.nms_iou, selection.max_detections) == (
         (0.0001, 0.5, 300) if is_lvis else (0.01, 0.4, 100)
@@ -237,4 +248,80 @@ def test_detectors_on_frozen_clips_follow_the_published_settings(
     )
     assert training.background_weight == (1.0 if is_fvlm else 0.9 if is_lvis else 0.6)
     assert training.train_masks == model.mask_head == model.rpn_norm == is_lvis
+    assert recipe.measuring.metric == ("mask_ap_rare" if is_lvis else "ap50_novel")
     assert not recipe.data.keep_empty
+
+
+def test_f_vlm_on_lvis_with_a_transformer_follows_the_published_settings() -> None:
+    recipe = read_recipe("fvlm-ov-lvis-vitb16")
+    assert isinstance(recipe, FvitRecipe)
+    plan, model = recipe.optimization, recipe.model
+    assert (plan.optimizer, plan.learning_rate, plan.weight_decay) == ("adamw", 4e-4, 0.05)
+    assert (plan.steps, plan.batch_size, plan.max_gradient_norm) == (48 * 782, 128, 35.0)
+    assert (model.neck, model.neck_passes, model.image_size) == ("nas-fpn", 7, 640)
+    assert (model.base_exponent, model.novel_exponent, model.clip_scale) == (0.35, 0.65, 50.0)
+    assert recipe.measuring.metric == "mask_ap_rare"
+
+
+def test_f_vlm_on_the_large_resnet_follows_the_published_settings() -> None:
+    recipe = read_recipe("fvlm-ov-lvis-rn50x64")
+    assert isinstance(recipe, FvitRecipe)
+    plan, model = recipe.optimization, recipe.model
+    assert (plan.optimizer, plan.learning_rate) == ("sgd", 0.36)
+    assert (plan.steps, plan.batch_size) == (2880, 256)
+    released = FVIT_VARIANTS["fvlm-ov-lvis-rn50x64"]
+    of_the_data = ("resnet", "base_classes", "class_names", "num_classes")
+    for field in fields(model):
+        if field.name not in of_the_data:
+            assert getattr(model, field.name) == getattr(released, field.name), field.name
+    assert recipe.learner.train_masks
+    assert recipe.augmentation.longest_side == 1024
+    assert recipe.measuring.metric == "mask_ap_rare"
+
+
+def test_detics_recipes_are_the_published_runs() -> None:
+    base, recipe = read_recipe("detic-ov-coco-r50-base"), read_recipe("detic-ov-coco-r50")
+    assert isinstance(base, DeticRecipe)
+    assert isinstance(recipe, DeticRecipe)
+    assert recipe.start == f"runs/{'detic-ov-coco-r50-base'}/model.safetensors"
+    assert not base.learner.reads_captions
+    for own, steps, milestones in (
+        (base, 90_000, (60_000, 80_000)),
+        (recipe, 45_000, (30_000, 40_000)),
+    ):
+        plan = own.optimization
+        assert (plan.optimizer, plan.batch_size, plan.learning_rate) == ("sgd", 16, 0.02)
+        assert (plan.steps, plan.milestones, plan.warmup_steps) == (steps, milestones, 1000)
+        assert plan.max_gradient_norm == 35
+        assert (own.augmentation.shortest_sides, own.augmentation.longest_side) == ((800,), 1333)
+    captions, tags = recipe.learner.captions, recipe.learner.tags
+    assert captions is not None
+    assert tags is not None
+    assert (captions.weight, captions.scale, captions.regions_per_process) == (0.1, 25, 4)
+    assert (captions.negative_weight, captions.queue_size, captions.num_groups) == (0.125, 256, 4)
+    assert (tags.weight, tags.scale, tags.num_groups) == (pytest.approx(0.1 / 3), 25, 4)
+    assert recipe.images is not None
+    assert recipe.mosaics is not None
+    assert (recipe.images.per_step, recipe.mosaics.per_step) == (16, 16)
+    alone, mosaic = recipe.images.layout.augmentation, recipe.mosaics.layout
+    assert (alone.shortest_sides, alone.longest_side) == ((400,), 667)
+    assert (mosaic.sides, mosaic.cell, mosaic.pixels) == ((2, 3, 4), 400, 800)
+
+
+def test_detics_recipe_on_lvis_is_the_published_run() -> None:
+    recipe = read_recipe("detic-ov-lvis-r50")
+    assert isinstance(recipe, CascadeRecipe)
+    plan, learner = recipe.optimization, recipe.learner
+    assert (plan.optimizer, plan.schedule, plan.steps) == ("adamw", "cosine", 45_000)
+    # 8 GPUs with 8 images with boxes, 16 with captions and 16 mosaics each
+    assert recipe.images is not None
+    assert recipe.mosaics is not None
+    sizes = (plan.batch_size, recipe.images.per_step, recipe.mosaics.per_step)
+    assert (*sizes, plan.learning_rate) == (64, 128, 128, 0.0002)
+    alone, mosaic = recipe.images.layout.augmentation, recipe.mosaics.layout
+    assert (alone.shortest_sides, alone.longest_side) == ((320,), 320)
+    assert (mosaic.sides, mosaic.cell, mosaic.pixels) == ((2, 3, 4), 320, 640)
+    assert (learner.captions, learner.tags) == (lvis_captions(), lvis_tags())
+    assert learner.match_ious == (0.6, 0.7, 0.8)
+    assert learner.train_masks
+    assert recipe.augmentation.longest_side == 640

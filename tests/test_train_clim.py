@@ -117,13 +117,13 @@ def test_regions_may_be_boxes_and_the_teacher_another_tower(
 
 
 @pytest.mark.parametrize("task", ["clim", "clipself"])
-def test_eva_towers_are_trained_too(recipes: dict[str, Path], task: str, tmp_path: Path) -> None:
+def test_eva_towers_are_trained_and_measured_too(
+    recipes: dict[str, Path], task: str, tmp_path: Path
+) -> None:
     start, own = tmp_path / "eva.safetensors", ClipSelf(ClipSelfConfig(encoder=TINY_EVA))
     own.encoder.load_state_dict(tiny_eva().state_dict())
     clipself.save_model(start, own)
-    changes = [f"start={start}", "optimization.steps=1", "val=", "learner.unlocked_groups=3"]
-    if task != "clim":
-        changes[2] = "data.val="
+    changes = [f"start={start}", "optimization.steps=1", "learner.unlocked_groups=3"]
     weights = train(read_recipe(recipes[task], changes), tmp_path / "run")
     before, after = tiny_eva(), clipself.read_model(weights).model.encoder
     moved = {
@@ -137,6 +137,9 @@ def test_eva_towers_are_trained_too(recipes: dict[str, Path], task: str, tmp_pat
     # maps alone do not read what the last block asks with
     assert (f"{last}q_proj.weight" in moved) == (task == "clim")
     assert isinstance(regionclip.load(weights), regionclip.Detector)
+    measured = [each for each in entries(tmp_path / "run") if "evaluation" in each]
+    assert [each["step"] for each in measured] == [0, 1]
+    assert {"macc1", "macc5", "macc1_thing", "macc1_stuff"} <= measured[0]["evaluation"].keys()
 
 
 def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path: Path) -> None:
@@ -155,6 +158,15 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
     for task in ("clipself", "pseudo-labels"):
         with pytest.raises(ValueError, match=r"set data\.train, or give --data"):
             train(read_recipe(recipes[task], ["data.train="]), run)
+    for task, setting, message in (
+        ("clim", "augmentation.side=40", r"whole images in squares of 32 .* augmentation\.side=32"),
+        ("clim", "learner.mosaic_pixels=60", r"mosaic_pixels must be a multiple of 8.*, got 60"),
+        ("clipself", "image_side=60", r"image_side must be a multiple of 8, the pixels of a cell"),
+        ("clipself", "learner.image_sides=[64, 60]", r"image_sides must be a multiple of 8"),
+        ("pseudo-labels", "augmentation.side=60", r"augmentation\.side must be a multiple of 8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(read_recipe(recipes[task], [setting]), run)
     resnet = tmp_path / "resnet.safetensors"
     clim.save_model(resnet, Clim(ClimConfig(vit=None, resnet=TINY, pooling="attention")))
     with pytest.raises(ValueError, match="only towers with a map of vectors are trained here"):
@@ -168,6 +180,9 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
         ("clim-coco-vitb16", (92_400, 128), (0.9, 0.98, 1e-6)),
         ("clim-cc3m-vitb16", (70_311, 128), (0.9, 0.98, 1e-6)),
         ("clipself-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
+        ("clipself-coco-vitl14", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
+        ("clipself-proposals-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
+        ("clipself-lvis-vitb16", (6 * 6260, 16), (0.9, 0.999, 1e-8)),
         ("clipself-proposals-coco-vitl14", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
         ("clipself-lvis-vitl14", (6 * 6260, 16), (0.9, 0.999, 1e-8)),
         ("pseudo-labels-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
@@ -195,5 +210,23 @@ def test_the_published_schedules_are_followed(
         assert recipe.regions.max_regions == 20
 
 
+def test_what_the_starts_towers_compute_with_can_be_said(
+    recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    changes = ["optimization.steps=0", "data.val=", "activation=gelu"]
+    weights = train(read_recipe(recipes["clipself"], changes), tmp_path / "run")
+    spec = clim.read_model(weights).model.config.vit
+    assert spec is not None
+    assert not spec.quick_gelu
+    with pytest.raises(
+        ValueError, match="is about a teacher of its own; the start's is activation"
+    ):
+        read_recipe(recipes["clipself"], ["teacher_activation=gelu"])
+    eva = tmp_path / "eva.safetensors"
+    clipself.save_model(eva, ClipSelf(ClipSelfConfig(encoder=TINY_EVA)))
+    with pytest.raises(ValueError, match="no file of a CLIP with OpenAI's vision transformer"):
+        train(read_recipe(recipes["clipself"], [*changes, f"start={eva}"]), tmp_path / "other")
+
+
 def test_small_recipes_ship_for_own_images() -> None:
-    assert {"clim-small", "clipself-small"} <= set(recipe_names())
+    assert {"clim-small", "clipself-small", "pseudo-labels-small"} <= set(recipe_names())

@@ -7,9 +7,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import regionclip
-from regionclip.checkpoints import read_native_metadata
 from regionclip.cora_recipes import CoraRecipe
+from regionclip.data.datasets import Category
 from regionclip.data.transforms import resize_shortest_edge
+from regionclip.methods.cora.detecting import base_classes
+from regionclip.methods.cora.pre_matching import novel_factors
 from regionclip.methods.cora.reading import read_region_prompt
 from regionclip.methods.cora.region_prompt import RegionPromptLearner
 from regionclip.methods.regionclip.model import RegionClip
@@ -18,7 +20,8 @@ from regionclip.recipes import read_recipe
 from regionclip.scoring.cosine import class_logits
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
-from regionclip.training_data import open_training_data
+from regionclip.training_cora import localizer_of
+from regionclip.training_data import TrainingData, open_training_data
 from regionclip.training_models import clip_with_text
 from tests.processes import run_command, run_together
 from tests.runs import assert_same_weights, entries, losses, training
@@ -80,6 +83,14 @@ def test_the_model_that_a_region_prompt_leaves_sees_boxes_and_names_as_its_train
         vectors = detector.encode_regions(picture, boxes)
         logits = class_logits(vectors, words.embeddings)
         torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-3)
+    # the start, pooling by the prompt, is the same wherever the prompt's file says how it was seen
+    start = tmp_path / "start.safetensors"
+    same = regionclip.load(start, region_prompt=run / "model.safetensors")
+    assert torch.equal(same.prepare(picture).pixels, prepared.pixels)
+    assert torch.equal(same.encode_regions(picture, boxes), vectors)
+    assert torch.equal(same.vocabulary(words.names).embeddings, words.embeddings)
+    bare = regionclip.load(start, region_prompt=run / "region_prompt.pth")
+    assert bare.parts.shortest_side != same.parts.shortest_side
     longer = detector.encode_text(["one two three four five six seven eight nine"])
     shorter = detector.encode_text(["one two three four five six"])
     assert torch.equal(longer, shorter)
@@ -213,25 +224,50 @@ def wrong_prompt(folder: Path) -> Path:
     return path
 
 
-def test_boxes_that_a_model_found_of_novel_classes_are_trained_on_if_the_recipe_says_so(
+def test_boxes_of_novel_classes_are_trained_on_if_a_model_made_them_and_the_recipe_says_so(
     recipes: tuple[Path, Path], tmp_path: Path
 ) -> None:
     path = tmp_path / "data" / "images" / "instances_train.json"
     content = json.loads(path.read_text())
-    content["categories"][0]["split"] = "novel"
-    path.write_text(json.dumps(content))
-    changes = ["optimization.steps=0", "measuring.metric=ap50_novel"]
-    with pytest.raises(ValueError, match=r"marked novel .* data.novel_boxes = 'pseudo'"):
-        train(read_recipe(recipes[1], changes), tmp_path / "refused")
-    recipe = read_recipe(recipes[1], [*changes, "data.novel_boxes=pseudo"])
+    novel, base = content["categories"][:2]
+    novel["split"] = "novel"
+    rows = [each for each in content["annotations"] if each["category_id"] == novel["id"]]
+    assert len(rows) > 1
+
+    def data(*changes: str) -> TrainingData:
+        path.write_text(json.dumps(content))
+        recipe = read_recipe(recipes[1], ["measuring.metric=ap50_novel", *changes])
+        assert isinstance(recipe, CoraRecipe)
+        return open_training_data(recipe.data)
+
+    # people's boxes are refused whatever the recipe says, one among a model's too
+    pseudo = "data.novel_boxes=pseudo"
+    for marked in ([], rows[1:]):
+        for each in marked:
+            each |= {"is_pseudo": True, "score": 0.5}
+        left = len(rows) - len(marked)
+        for changes in ([], [pseudo]):
+            with pytest.raises(ValueError, match=rf"marked novel and has {left} boxes from people"):
+                data(*changes)
+
+    rows[0]["is_pseudo"] = True
+    with pytest.raises(ValueError, match=r"that a model made; set data.novel_boxes = 'pseudo'"):
+        data()
+    found = data(pseudo)
+    assert {novel["name"], base["name"]} <= set(found.train.class_names)
+    assert found.val is not None
+    splits = {each.name: each.split for each in found.val.categories}
+    assert (splits[novel["name"]], splits[base["name"]]) == ("novel", "base")
+
+
+def test_a_model_tells_classes_that_only_a_model_found_from_those_with_boxes_of_people(
+    recipes: tuple[Path, Path],
+) -> None:
+    recipe = read_recipe(recipes[1])
     assert isinstance(recipe, CoraRecipe)
-    data = open_training_data(recipe.data)
-    name = content["categories"][0]["name"]
-    assert name in data.train.class_names
-    assert data.val is not None
-    splits = {each.name: each.split for each in data.val.categories}
-    assert splits[name] == "novel"
-    assert "base" in splits.values()
-    weights = train(recipe, tmp_path / "run")
-    config = read_native_metadata(weights).config
-    assert name in config["own_base_classes"]
+    categories = [Category("cat", 1, "base"), Category("dog", 2, "novel"), Category("cow", 3)]
+    config = localizer_of(recipe, categories).config
+    assert (config.own_base_classes, config.pseudo_classes) == (("cat", "cow"), ("dog",))
+    # and favours them, as any others that people gave no boxes of
+    factors = novel_factors(("Dog", "cat", "cup"), factor=8.0, base=base_classes(config))
+    assert factors.tolist() == [8.0, 1.0, 8.0]

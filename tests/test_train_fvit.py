@@ -1,6 +1,6 @@
 import json
-import subprocess
-from dataclasses import asdict
+import logging
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 import regionclip
+from regionclip.data.readers import open_dataset
+from regionclip.evaluation.finding import data_vocabulary, detect_dataset
+from regionclip.evaluation.protocols import PROTOCOLS
+from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.config import ClimConfig
 from regionclip.methods.clim.model import Clim
@@ -17,8 +21,11 @@ from regionclip.methods.clipself.model import ClipSelf
 from regionclip.recipes import read_recipe
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
+from regionclip.training_fvit import detector_on
 from tests.fvit_files import TINY_EVA, TINY_VIT, detect_one
-from tests.runs import TORCHRUN, assert_same_weights, command, entries, losses
+from tests.processes import run_command, run_together
+from tests.runs import assert_same_weights, entries, losses, training
+from tests.tiny_clip import TINY
 from tests.tiny_fvit_recipe import write_recipe
 
 MASKS = ("model.mask_head=true", "learner.train_masks=true")
@@ -29,9 +36,16 @@ def recipe(tmp_path: Path) -> Path:
     return write_recipe(tmp_path)
 
 
-def test_a_detector_is_trained_measured_and_used(recipe: Path, tmp_path: Path) -> None:
+def test_a_detector_is_trained_measured_and_used(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = tmp_path / "run"
-    weights = train(read_recipe(recipe, MASKS), run)
+    with caplog.at_level(logging.INFO, logger="regionclip"):
+        weights = train(read_recipe(recipe, MASKS), run)
+    # what it will take is said first, and that masks are not judged
+    messages = [each.getMessage() for each in caplog.records]
+    assert any("4 steps of" in each and "GB for the optimizer" in each for each in messages)
+    assert any("boxes alone are measured" in each for each in messages)
     before, after = load_file(tmp_path / "start.safetensors"), load_file(weights)
     for name, tensor in before.items():
         if name.startswith("encoder."):
@@ -48,6 +62,70 @@ def test_a_detector_is_trained_measured_and_used(recipe: Path, tmp_path: Path) -
     names = json.loads((tmp_path / "data" / "images" / "instances_val.json").read_text())
     assert set(own.class_names) == {each["name"] for each in names["categories"]}
     assert regionclip.load(run / "best.safetensors").encoder_id == detector.encoder_id
+
+
+def test_masks_are_measured_by_lviss_rules(recipe: Path, tmp_path: Path) -> None:
+    val = tmp_path / "data" / "images" / "instances_val.json"
+    content = json.loads(val.read_text())
+    for number, each in enumerate(content["categories"]):
+        each["frequency"] = "rcf"[number % 3]
+    for each in content["annotations"]:
+        left, top, width, height = each["bbox"]
+        right, bottom = left + width, top + height
+        each["segmentation"] = [[left, top, right, top, right, bottom, left, bottom]]
+    lvis = val.with_name("lvis.json")
+    lvis.write_text(json.dumps(content))
+    changes = [*MASKS, "optimization.steps=0", f"data.val={lvis}", "measuring.metric=mask_ap_rare"]
+    train(read_recipe(recipe, changes), tmp_path / "run")
+    (figures,) = (each["evaluation"] for each in entries(tmp_path / "run") if "evaluation" in each)
+    assert {"ap", "ap_rare", "mask_ap", "mask_ap_rare", "mask_ar300"} <= figures.keys()
+    detector = regionclip.load(tmp_path / "run" / "model.safetensors")
+    dataset = open_dataset(lvis)
+    rules = PROTOCOLS["lvis-masks"]
+    found = detect_dataset(
+        detector, dataset, data_vocabulary(detector, dataset), rules.options(detector.defaults)
+    )
+    expected = rules.evaluate(dataset, found).metrics
+    assert figures["mask_ar300"] == pytest.approx(expected["ar300"])
+    assert figures["mask_ap50"] == pytest.approx(expected["ap50"])
+
+
+def test_settings_of_another_frozen_clip_are_refused(recipe: Path, tmp_path: Path) -> None:
+    start = write_transformer(tmp_path / "vit.safetensors", "vit")
+    changes = [f"start={start}", "model.projection=false", "model.head_width=12"]
+    for change, message in (
+        (["model.token_blocks=[3, 5, 7, 10]"], r"has blocks 0 to 11, .* set model\.token_blocks"),
+        (
+            ["model.mean=[0.5, 0.5, 0.5]"],
+            r"trained with \[0\.48.* set model\.mean and model\.std",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(read_recipe(recipe, [*changes, *change]), tmp_path / "run")
+    own = replace(TINY_VIT, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    clim.save_model(start, Clim(ClimConfig(vit=own)))
+    with pytest.raises(ValueError, match=r"was trained with \[0\.5, 0\.5, 0\.5\]"):
+        train(read_recipe(recipe, changes), tmp_path / "run")
+    eva = write_transformer(tmp_path / "eva.safetensors", "eva")
+    with pytest.raises(ValueError, match="no file of a CLIP with OpenAI's vision transformer"):
+        train(read_recipe(recipe, [f"start={eva}", "activation=gelu"]), tmp_path / "run")
+
+
+def test_a_detector_is_trained_on_clims_resnet_and_on_what_its_start_computes_with(
+    recipe: Path, tmp_path: Path
+) -> None:
+    resnet = tmp_path / "resnet.safetensors"
+    torch.manual_seed(0)
+    clim.save_model(resnet, Clim(ClimConfig(vit=None, resnet=TINY, pooling="attention")))
+    vit = write_transformer(tmp_path / "vit.safetensors", "vit")
+    for start, changes in ((resnet, []), (vit, ["activation=gelu"])):
+        own = read_recipe(recipe, [f"start={start}", *changes])
+        assert isinstance(own, FvitRecipe)
+        model = detector_on(own, ("cat",))
+        frozen = load_file(start)
+        for name, tensor in model.encoder.state_dict().items():
+            assert torch.equal(tensor, frozen[f"encoder.{name}"]), name
+    assert model.config.vit == replace(TINY_VIT, quick_gelu=False)
 
 
 def test_the_word_background_stands_for_no_class_where_nothing_is_learned(
@@ -125,11 +203,8 @@ def test_two_processes_equal_one(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     changes = (*MASKS, "optimization.steps=2", "data.val=")
     train(read_recipe(changed, changes), one, accelerator=make_accelerator("fp32", device="cpu"))
-    words = [
-        *command(TORCHRUN, changed, two),
-        *(each for own in changes for each in ("--set", own)),
-    ]
-    subprocess.run(words, check=True, capture_output=True)
+    words = [each for own in changes for each in ("--set", own)]
+    run_together(run_command, *training(changed, two), *words, logs=tmp_path / "logs")
     assert losses(two, "detector") == pytest.approx(losses(one, "detector"), rel=1e-4)
     assert_same_weights(one, two)
 

@@ -1,7 +1,9 @@
 import json
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGKILL
 
 import pyarrow
 import pytest
@@ -17,14 +19,8 @@ from regionclip.proposals.rpn_files import save_rpn
 from regionclip.recipes import read_recipe
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
-from tests.runs import (
-    TORCHRUN,
-    assert_same_weights,
-    command,
-    entries,
-    losses,
-    run_until_killed,
-)
+from tests.processes import run_until_killed
+from tests.runs import assert_same_weights, command, entries, losses
 from tests.tiny_recipe import TINY
 from tests.tiny_transfer import write_recipe
 
@@ -99,15 +95,26 @@ ACCELERATE = (
 """``--multi_gpu`` starts several processes on CPUs too, where one is started without it."""
 
 
+def train_until_killed(recipe: Path, folder: Path) -> None:
+    def kill(stage: str, step: int, steps: int, loss: float) -> None:
+        if (stage, step) == ("transfer", 5) and os.environ["RANK"] == "0":
+            os.kill(os.getpid(), SIGKILL)
+
+    accelerator = make_accelerator("fp32", device="cpu")
+    train(read_recipe(recipe), folder, progress=kill, accelerator=accelerator)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_equal_one_and_survive_a_kill(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(read_recipe(recipe), one, accelerator=make_accelerator("fp32", device="cpu"))
-    run_until_killed(command(TORCHRUN, recipe, two), two / "checkpoints" / "transfer.pt")
-    # another launcher goes on
     logs = tmp_path / "logs"
+    run_until_killed(train_until_killed, recipe, two, logs=tmp_path / "killed")
+    assert (two / "checkpoints" / "transfer.pt").exists()
+    assert 0 < len(losses(two, "transfer")) < len(losses(one, "transfer"))
+    # a launcher goes on
     again = command((*ACCELERATE, f"--log_dir={logs}"), recipe, two)
     subprocess.run(again, check=True, capture_output=True)
     assert sorted(path.parent.name for path in logs.rglob("stderr.log")) == ["0", "1"]

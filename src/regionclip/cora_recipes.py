@@ -69,9 +69,10 @@ class CoraRecipe:
             raise ValueError(
                 f"model.encoder is that of start ({self.start!r}); leave it out of the recipe"
             )
-        if self.model.base_classes or self.model.own_base_classes:
+        own = ("base_classes", "own_base_classes", "pseudo_classes")
+        if any(getattr(self.model, name) for name in own):
             raise ValueError(
-                "model.base_classes and model.own_base_classes are the classes of data.train "
+                f"{', '.join(f'model.{name}' for name in own)} are the classes of data.train "
                 f"({self.data.train!r}); leave them out of the recipe"
             )
         if self.learner.box_heads_averaged == "twice" and self.optimization.ema_decay is None:

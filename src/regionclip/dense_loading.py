@@ -1,6 +1,6 @@
 """From CLIM's and CLIPSelf's files, and plain CLIPs with a transformer, to a detector."""
 
-from collections.abc import Callable
+import logging
 from dataclasses import replace
 
 import torch
@@ -10,7 +10,9 @@ from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.dense_resnet import DenseClipResNet
 from regionclip.encoders.text import TextEncoder, UnitPrompts
 from regionclip.encoders.vit import ClipVit
+from regionclip.encoders.vit_weights import Activation
 from regionclip.loading_request import FileKind, LoadRequest, OpenFile
+from regionclip.methods import known_entry
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clim.weights import is_clip
@@ -24,6 +26,7 @@ from regionclip.regions.layer4_regions import Layer4Regions
 from regionclip.regions.mask_attention import MaskAttentionRegions
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 
+LOGGER = logging.getLogger(__name__)
 RESNET_SOURCES = ("dense", "layer4")
 """Regions that tell whom the file of a ResNet is for: it could be RegionCLIP's."""
 
@@ -31,32 +34,53 @@ RESNET_SOURCES = ("dense", "layer4")
 def _is_for_clim(file: OpenFile, request: LoadRequest) -> bool:
     if clim.is_clim_file(file.path, file.state):
         return True
-    return request.regions in RESNET_SOURCES and is_clip(file.state)
+    if not is_clip(file.state):
+        return False
+    entry = known_entry(request.name)
+    return request.regions in RESNET_SOURCES or (entry is not None and entry.method == clim.METHOD)
 
 
-def _opened_by(
-    read: Callable[[OpenFile], Clim | ClipSelf],
-) -> Callable[[OpenFile, LoadRequest], Detector]:
-    """What opens a file whose model ``read`` gives."""
+def read_clim(file: OpenFile, *, name: str, activation: Activation | None = None) -> Clim:
+    """A model of CLIM's or OpenAI's layout; what its file does not say is logged as a warning.
 
-    def open_file(file: OpenFile, request: LoadRequest) -> Detector:
-        request.refuse_text_weights("runs with its own text tower")
-        request.refuse_region_prompt()
-        return dense_detector_of(
-            read(file).to(request.device).requires_grad_(False),
-            proposer=request.proposer,
-            regions=request.regions,
-            dtype=request.dtype,
-            memory_budget=request.memory_budget,
-        )
+    Args:
+        file: Its file.
+        name: What it was asked for by. Of names that are known, the activation is known too.
+        activation: See :func:`regionclip.methods.clim.reading.read_model`.
 
-    return open_file
+    Raises:
+        CheckpointError: See there.
+    """
+    read = clim.read_model(file.path, file.state, activation=activation)
+    if known_entry(name) is None:
+        for note in read.report.notes:
+            LOGGER.warning("%s", note)
+    return read.model
 
 
-CLIM = FileKind(_is_for_clim, _opened_by(lambda file: clim.read_model(file.path, file.state).model))
+def _open_clim(file: OpenFile, request: LoadRequest) -> Detector:
+    return _opened(read_clim(file, name=request.name, activation=request.activation), request)
+
+
+def _open_clipself(file: OpenFile, request: LoadRequest) -> Detector:
+    return _opened(clipself.read_model(file.path, file.state).model, request)
+
+
+def _opened(model: Clim | ClipSelf, request: LoadRequest) -> Detector:
+    request.refuse_text_weights("runs with its own text tower")
+    request.refuse_region_prompt()
+    return dense_detector_of(
+        model.to(request.device).requires_grad_(False),
+        proposer=request.proposer,
+        regions=request.regions,
+        dtype=request.dtype,
+        memory_budget=request.memory_budget,
+    )
+
+
+CLIM = FileKind(_is_for_clim, _open_clim)
 CLIPSELF = FileKind(
-    lambda file, _request: clipself.is_clipself_file(file.path, file.state),
-    _opened_by(lambda file: clipself.read_model(file.path, file.state).model),
+    lambda file, _request: clipself.is_clipself_file(file.path, file.state), _open_clipself
 )
 
 

@@ -148,6 +148,8 @@ class Detector:
             deltas = self.parts.box_regressor(scored.features)
         if options.use_box_deltas and deltas is not None:
             boxes = decode_boxes(deltas, boxes, weights=self.parts.box_weights)
+        if options.use_box_deltas and scored.moved is not None:
+            boxes = scored.moved
         return select_detections(
             boxes,
             scored.scores,

@@ -4,11 +4,12 @@ import torch
 
 from regionclip.detect import DetectOptions, Detector
 from regionclip.detector_parts import DetectorParts
+from regionclip.encoders.class_token_maps import PatchTowers
 from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts, encode_texts
 from regionclip.loading_request import FileKind, LoadOptions, LoadRequest, OpenFile
 from regionclip.methods import known_weights
 from regionclip.methods.fvit.detecting import FvitLocalizer, FvitRegions, FvitScorer
-from regionclip.methods.fvit.model import Fvit
+from regionclip.methods.fvit.model import Fvit, transfer_to
 from regionclip.methods.fvit.reading import ReadFvit, is_fvit_file, read_model
 from regionclip.proposals.proposer import Proposer
 from regionclip.vocabulary import Vocabulary, builtin_names
@@ -24,12 +25,16 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
     if read.has_text_tower:
         request.refuse_text_weights("runs with its own text tower")
     other = None
-    if request.text_weights is not None:
+    if request.text_weights is None:
+        request.refuse_activation()
+    else:
         # not before: what opens any file knows this one
         from regionclip.loading import load
 
-        options = LoadOptions(progress=request.progress)
+        options = LoadOptions(progress=request.progress, activation=request.activation)
         other = load(request.text_weights, device=request.device, options=options)
+    if request.transfer_to is not None:
+        transfer_to(read.model, request.transfer_to)
     model = read.model.to(request.device).requires_grad_(False)
     text = fvit_text_of(read, other)
     return fvit_detector_of(model, text, proposer=request.proposer, dtype=request.dtype)
@@ -61,6 +66,7 @@ def fvit_detector_of(
         proposer=proposer,
         localizer=FvitLocalizer(regions),
         scorer=FvitScorer(model),
+        dense_tower=model.encoder if isinstance(model.encoder, PatchTowers) else None,
         mask_head=model.mask_head,
         class_vocabulary=own_classes(model, text.encoder_id),
         templates=config.templates,

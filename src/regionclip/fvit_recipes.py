@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from regionclip.data.scale_jitter import ScaleJitter
+from regionclip.encoders.vit_weights import Activation
 from regionclip.methods.fvit.config import FvitConfig
 from regionclip.methods.fvit.training_config import FvitTraining
 from regionclip.recipe_settings import DataSource, Measuring, RunSettings
@@ -22,6 +23,11 @@ class FvitRecipe:
     start: str
     """The CLIP to freeze, with its text tower: a known name or a file, such as CLIPSelf's or
     CLIM's training leaves."""
+    activation: Activation | None = None
+    """What the start's towers compute with, ``quick_gelu`` or ``gelu``, if it has a vision
+    transformer of OpenAI's layout; ``None`` takes what its file says. One that says nothing is read
+    with QuickGELU, and a warning is logged. CLIM's published F-VLM runs its start with ``gelu``,
+    though it was trained with QuickGELU."""
     data: DataSource
     optimization: Optimization
     model: FvitConfig = field(default_factory=FvitConfig)

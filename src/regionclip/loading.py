@@ -12,11 +12,13 @@ from regionclip.checkpoints import read_checkpoint
 from regionclip.cora_loading import CORA, REGION_PROMPT, cora_detector_of
 from regionclip.dense_loading import CLIM, CLIPSELF
 from regionclip.detect import Detector, DetectorParts
+from regionclip.detic_cascade_loading import CASCADE
+from regionclip.detic_loading import DETIC
 from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
-from regionclip.methods import find_weights, known_weights
-from regionclip.open_clip_loading import OPEN_CLIP, open_named
+from regionclip.methods import find_weights
+from regionclip.open_clip_loading import OPEN_CLIP, is_open_clip_name, open_named
 from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.proposer import Proposer
 from regionclip.regionclip_loading import (
@@ -46,7 +48,7 @@ __all__ = [
 ]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (OPEN_CLIP, REGION_PROMPT, CORA, FVIT, CLIPSELF, CLIM, REGIONCLIP)
+KINDS = (OPEN_CLIP, REGION_PROMPT, CORA, FVIT, DETIC, CASCADE, CLIPSELF, CLIM, REGIONCLIP)
 """Kinds of files; the first that claims a file opens it."""
 
 
@@ -65,8 +67,8 @@ def load(
 
     Args:
         name: A name that ``regionclip models list`` shows (``"icons"`` ships with the package), the
-            path of a checkpoint (RegionCLIP's, CORA's, CLIM's, CLIPSelf's, F-ViT's and F-VLM's
-            originals, OpenAI's CLIP, EVA-CLIP's EVA-02, or this package's own), or
+            path of a checkpoint (RegionCLIP's, CORA's, CLIM's, CLIPSelf's, F-ViT's, F-VLM's
+            and Detic's originals, OpenAI's CLIP, EVA-CLIP's EVA-02, or this package's own), or
             ``<tag>:<architecture>`` of any open_clip model, such as
             ``"laion2b_s34b_b88k:ViT-B-16"``.
         device: As PyTorch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
@@ -80,11 +82,19 @@ def load(
             map of vectors, or from layer4's and pooled with attention, which CLIM's ResNets are
             trained for. ``mask-attention``: vision transformers; slow.
         region_prompt: File of a region prompt, CORA's, to pool regions of ``map`` with: of any CLIP
-            with a ResNet of the size that it was trained on.
+            with a ResNet of the size that it was trained on. The ``model.safetensors`` of a
+            prompt's training, or of a CORA detector, also says how images, boxes and names were
+            seen: sides and their rounding, boxes by their share of the sides, prompts and their
+            tokens. A CLIP then sees them so, as if that ``model.safetensors`` were loaded. A file
+            of the original's form, such as ``region_prompt.pth``, says nothing of it: sides,
+            boxes (by the map's stride), prompts and tokens (all) stay the CLIP's, where
+            the prompt's training had DETR's rounding of 800 and 1333 pixels, boxes by shares, and
+            25 tokens, unless its recipe said otherwise. A CORA detector keeps its own in any case.
         text_weights: Another model to take the text tower from, for originals that carry none.
             Of RegionCLIP's fine-tuned files it was OpenAI's CLIP of the same architecture, of
             F-ViT's and F-VLM's that of the CLIP that was frozen.
-        options: Memory, and who is told of downloads; ``None`` takes the defaults.
+        options: Memory, who is told of downloads, what a file's towers compute with if it does not
+            say, and the benchmark that an F-ViT is transferred to; ``None`` takes the defaults.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -109,12 +119,21 @@ def load(
         text_weights=text_weights,
         memory_budget=options.memory_budget,
         progress=progress,
+        activation=options.activation,
+        transfer_to=options.transfer_to,
     )
     if is_open_clip_name(name):
+        request.refuse_transfer()
+        request.refuse_activation()
         return open_named(request)
     path = find_weights(name, progress=progress)
     file = OpenFile(path, read_checkpoint(path))
-    return next(kind for kind in KINDS if kind.claims(file, request)).open(file, request)
+    kind = next(kind for kind in KINDS if kind.claims(file, request))
+    if kind is not FVIT:
+        request.refuse_transfer()
+    if kind not in (CLIM, FVIT):
+        request.refuse_activation()
+    return kind.open(file, request)
 
 
 def proposals_only(proposer: Proposer, *, shortest_side: int, longest_side: int) -> Detector:
@@ -147,13 +166,6 @@ def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | 
         ConnectionError: It has to be downloaded and cannot be.
     """
     return None if is_open_clip_name(name) else find_weights(name, progress=progress)
-
-
-def is_open_clip_name(name: str | Path) -> bool:
-    """``tag:architecture`` of an open_clip model whose file is not known here."""
-    if Path(name).exists() or str(name) in known_weights():
-        return False
-    return ":" in str(name)
 
 
 def _check_regions(regions: str, region_prompt: str | Path | None) -> None:

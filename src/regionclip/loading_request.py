@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from regionclip.detect import Detector
+from regionclip.encoders.vit_weights import Activation
+from regionclip.methods.fvit.config import Benchmark
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.embedder import RegionSource
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
@@ -25,6 +27,14 @@ class LoadOptions:
     """Called while weights are downloaded, with the file's name, the bytes that have arrived, and
     how many there will be, if that is known. open_clip's other architectures show a bar of their
     own."""
+    transfer_to: Benchmark | None = None
+    """``coco``, ``voc`` or ``objects365``: let an F-ViT or F-VLM that was trained on LVIS name
+    boxes as published on a benchmark that it was not trained for: with fixed temperatures (50 and
+    120), one exponent for all classes (0.2, 0.3, 0.3), and without masks."""
+    activation: Activation | None = None
+    """What the towers of a file of a CLIP with a vision transformer compute with, ``quick_gelu`` or
+    ``gelu``; ``None`` takes what the file says. One that says nothing is read with QuickGELU, as
+    OpenAI's and CLIM's, and a warning is logged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +51,8 @@ class LoadRequest:
         text_weights: A model to take the text tower from.
         memory_budget: Bytes of intermediate results.
         progress: Called while weights are downloaded.
+        activation: What a vision transformer's towers compute with, whatever its file says.
+        transfer_to: The benchmark that an F-ViT is measured on and was not trained for.
     """
 
     name: str
@@ -52,6 +64,32 @@ class LoadRequest:
     text_weights: str | Path | None
     memory_budget: int
     progress: Progress | None
+    activation: Activation | None = None
+    transfer_to: Benchmark | None = None
+
+    def refuse_transfer(self) -> None:
+        """Raise for a model that names boxes in one way whatever the benchmark.
+
+        Raises:
+            ValueError: A benchmark was given.
+        """
+        if self.transfer_to is not None:
+            raise ValueError(
+                f"transfer_to {self.transfer_to!r} is for F-ViT's and F-VLM's detectors; "
+                f"{self.name} is none, so leave it out"
+            )
+
+    def refuse_activation(self) -> None:
+        """Raise for a model whose activation is known.
+
+        Raises:
+            ValueError: One was given.
+        """
+        if self.activation is not None:
+            raise ValueError(
+                f"activation {self.activation!r} is for files of CLIPs with OpenAI's vision "
+                f"transformer; {self.name} is none, so leave it out"
+            )
 
     def refuse_text_weights(self, whose: str) -> None:
         """Raise for a model that has a text tower of its own.

@@ -16,12 +16,15 @@ from regionclip.dense_loading import dense_parts
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.dense import DenseEncoder, usual_longest_side
-from regionclip.encoders.dense_open_clip import dense_form_of
+from regionclip.encoders.dense_open_clip import DenseOpenClipVit, dense_form_of
 from regionclip.loading_request import FileKind, LoadRequest, OpenFile
+from regionclip.methods import known_entry
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.regionclip_loading import detector_of, resnet_of, use_region_prompt
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.dense_regions import DenseRegions
+from regionclip.regions.embedder import RegionEmbedder
+from regionclip.regions.mask_attention import MaskAttentionRegions
 from regionclip.settings import settings_to_dict
 
 METHOD = "open_clip"
@@ -57,11 +60,19 @@ class DenseOpenClip:
     weights: OpenClipEncoder
 
 
+def is_open_clip_name(name: str | Path) -> bool:
+    """``tag:architecture`` of an open_clip model whose file is not known here."""
+    if Path(name).exists() or known_entry(name) is not None:
+        return False
+    return ":" in str(name)
+
+
 def open_named(request: LoadRequest) -> Detector:
     """Make a detector of ``tag:architecture``.
 
     Regions come from the dense map where the architecture has a sound one, else from whole crops:
-    ``docs/dense_encoders.md`` lists which.
+    ``docs/dense_encoders.md`` lists which. Images and prompts are the same for all kinds of regions
+    of one architecture.
 
     Raises:
         ValueError: open_clip does not know the name, or the options do not go with it.
@@ -155,22 +166,12 @@ def save_dense(path: Path, model: DenseOpenClip) -> None:
     )
 
 
-def open_clip_detector_of(encoder: DenseEncoder, request: LoadRequest | None = None) -> Detector:
-    """A detector with the weights of a dense form, which are shared, not copied.
-
-    Args:
-        encoder: On the device to detect on.
-        request: What else was asked for.
-    """
-    if request is None:
-        regions, proposer = DenseRegions(encoder, padding=PADDING), None
-    else:
-        proposer = request.proposer
-        regions = DenseRegions(
-            encoder, dtype=request.dtype, memory_budget=request.memory_budget, padding=PADDING
-        )
-    longest_side = usual_longest_side(encoder.cell)
-    return Detector(dense_parts(encoder, regions, proposer=proposer, longest_side=longest_side))
+def open_clip_detector_of(encoder: DenseEncoder) -> Detector:
+    """A detector with the weights of a dense form, which are shared, not copied."""
+    regions = DenseRegions(encoder, padding=PADDING)
+    return Detector(
+        dense_parts(encoder, regions, proposer=None, longest_side=usual_longest_side(encoder.cell))
+    )
 
 
 def _detector(encoder: OpenClipEncoder, request: LoadRequest) -> Detector:
@@ -180,16 +181,14 @@ def _detector(encoder: OpenClipEncoder, request: LoadRequest) -> Detector:
     request.refuse_region_prompt()
     encoder = encoder.to(request.device)
     dense = dense_form_of(encoder)
-    if request.regions == "crops" or (request.regions == "map" and dense is None):
-        embedder = CropRegions(encoder, dtype=request.dtype, memory_budget=request.memory_budget)
+    embedder = _regions_of(encoder, dense, request)
+    if dense is None:
         parts = DetectorParts(encoder=encoder, regions=embedder, proposer=request.proposer)
         return Detector(parts)
-    if dense is None or request.regions not in ("map", "dense"):
-        raise ValueError(
-            f"{request.name} has no regions {request.regions!r}; use 'map', or 'crops' for whole "
-            "crops"
-        )
-    return open_clip_detector_of(dense, request)
+    longest_side = usual_longest_side(dense.cell)
+    return Detector(
+        dense_parts(dense, embedder, proposer=request.proposer, longest_side=longest_side)
+    )
 
 
 def _read(path: Path, state: Mapping[str, Tensor]) -> OpenClipEncoder:
@@ -209,4 +208,19 @@ def _resnet_detector(model: RegionClip, request: LoadRequest) -> Detector:
         regions=request.regions,
         dtype=request.dtype,
         memory_budget=request.memory_budget,
+    )
+
+
+def _regions_of(
+    encoder: OpenClipEncoder, dense: DenseEncoder | None, request: LoadRequest
+) -> RegionEmbedder:
+    kind, dtype, memory_budget = request.regions, request.dtype, request.memory_budget
+    if kind == "crops" or (kind == "map" and dense is None):
+        return CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
+    if dense is not None and kind in ("map", "dense"):
+        return DenseRegions(dense, dtype=dtype, memory_budget=memory_budget)
+    if isinstance(dense, DenseOpenClipVit) and kind == "mask-attention":
+        return MaskAttentionRegions(dense, dtype=dtype)
+    raise ValueError(
+        f"{request.name} has no regions {kind!r}; use 'map', or 'crops' for whole crops"
     )

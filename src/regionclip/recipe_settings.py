@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+NovelBoxes = Literal["refused", "pseudo"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataSource:
@@ -22,10 +24,10 @@ class DataSource:
     keep_empty: bool = True
     """Train on images without objects too, which teach what background looks like; the originals
     leave them out."""
-    novel_boxes: Literal["refused", "pseudo"] = "refused"
-    """Boxes of classes that ``train`` marks novel: ``refused``, as people's must not be seen, or
-    ``pseudo``, trained on, as a model made them ('regionclip data pseudo-label'). The classes are
-    measured as novel ones."""
+    novel_boxes: NovelBoxes = "refused"
+    """Boxes of classes that ``train`` marks novel: ``refused``, or ``pseudo``: trained on, if all
+    are marked as a model's, as 'regionclip data pseudo-label' does; people's must never be seen.
+    The classes are measured as novel ones."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

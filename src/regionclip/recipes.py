@@ -10,10 +10,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
-from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
+from regionclip.clim_recipes import (
+    ClimRecipe,
+    ClipSelfRecipe,
+    IconsVitRecipe,
+    PseudoLabelRecipe,
+)
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
+from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
@@ -246,6 +252,9 @@ Recipe = (
     | ClipSelfRecipe
     | PseudoLabelRecipe
     | FvitRecipe
+    | DeticRecipe
+    | CascadeRecipe
+    | IconsVitRecipe
 )
 TASKS: Mapping[str, type[Recipe]] = {
     kind.task: kind
@@ -260,6 +269,9 @@ TASKS: Mapping[str, type[Recipe]] = {
         ClipSelfRecipe,
         PseudoLabelRecipe,
         FvitRecipe,
+        DeticRecipe,
+        CascadeRecipe,
+        IconsVitRecipe,
     )
 }
 

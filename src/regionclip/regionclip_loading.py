@@ -1,17 +1,24 @@
 """From RegionCLIP's files, and plain CLIPs with a ResNet, to a detector."""
 
 from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
+from regionclip.checkpoints import CheckpointError
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, ShortPrompts, TextEncoder
 from regionclip.loading_request import FileKind, LoadRequest, OpenFile
 from regionclip.methods import find_weights
-from regionclip.methods.cora.reading import read_region_prompt, set_region_prompt
+from regionclip.methods.cora.reading import (
+    read_prompt_conditions,
+    read_region_prompt,
+    set_region_prompt,
+)
+from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, model_of, read_model
 from regionclip.methods.regionclip.weights import recognise_checkpoint
@@ -29,6 +36,7 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
     read = read_model(file.path, file.state)
     read.model.to(request.device).requires_grad_(False)
     use_region_prompt(read.model.encoder, request.region_prompt)
+    read.model.config = _as_prompted(read.model.config, request.region_prompt)
     return detector_of(
         read.model,
         text_encoder_of(read, request.text_weights, progress=request.progress),
@@ -140,6 +148,21 @@ def use_region_prompt(encoder: ClipResNet, path: str | Path | None) -> None:
     """Let an image tower, in place, pool regions by the prompt of a file; by its own without."""
     if path is not None:
         set_region_prompt(encoder, read_region_prompt(path), source=str(path))
+
+
+def _as_prompted(config: RegionClipConfig, path: str | Path | None) -> RegionClipConfig:
+    """A model's configuration, seeing images and names as a region prompt's file says, if it does.
+
+    Raises:
+        CheckpointError: The model reads fewer tokens than the prompt's training did.
+    """
+    conditions = None if path is None else read_prompt_conditions(path)
+    if conditions is None:
+        return config
+    try:
+        return replace(config, **asdict(conditions), size_rule="detr", box_scale="share")
+    except ValueError as error:
+        raise CheckpointError(f"region prompt {path} does not suit the model: {error}") from error
 
 
 def text_encoder_of(

@@ -161,6 +161,46 @@ class CaptionedBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiles:
+    """The images that one picture was laid of, row by row, or the one image that it is.
+
+    Attributes:
+        boxes: ``xyxy``, pixels of the picture: where each image lies in it.
+        side: Images a side; 1 for a picture that is one image.
+        image_ids: Equal for tiles of one image, in whatever picture and process.
+        captions: One per tile: of several, one was drawn.
+        tags: Per tile, the classes that its image's captions name, by their index in the list that
+            the run tags with; none where it tags with none.
+    """
+
+    boxes: Float[Tensor, "N 4"]
+    side: int
+    image_ids: Int[Tensor, " N"]
+    captions: tuple[str, ...]
+    tags: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return int(self.boxes.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class TiledBatch:
+    """Pictures of captioned images: one step's input to a detector that learns from captions.
+
+    Attributes:
+        images: RGB in [0, 1], augmented and resized, not padded.
+        tiles: One per picture.
+        seeds: As those of :class:`DetectionBatch`.
+        left_out: As those of :class:`CaptionedBatch`.
+    """
+
+    images: tuple[Float[Tensor, "3 _ _"], ...]
+    tiles: tuple[Tiles, ...]
+    seeds: tuple[int, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CropBatch:
     """Images with regions that have been cut out too: one step's input to self-distillation.
 

@@ -9,13 +9,16 @@
     clipself       images -> regions, and crops that a teacher sees -> loss -> image tower
     pseudo-labels  boxes with a model's names -> loss -> image tower
     fvit           boxes of base classes -> anchors, names, boxes, masks -> a frozen CLIP's detector
+    detic          boxes of base classes, captions in mosaics -> losses -> detector
     icons          generated captions, then boxes -> a small detector from nothing
+    icons-vit      generated captions -> a small CLIP with a vision transformer from nothing
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
 batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
 ``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of pretraining, of the
-icons, of CORA, of dense towers and of detectors on them, in ``training_pretrain.py``,
-``training_icons.py``, ``training_cora.py``, ``training_clim.py`` and ``training_fvit.py``.
+icons, of CORA, of dense towers, of detectors on them and of Detic, in ``training_pretrain.py``,
+``training_icons.py``, ``training_cora.py``, ``training_clim.py``, ``training_fvit.py`` and
+``training_detic.py``.
 """
 
 import logging
@@ -29,9 +32,15 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
+from regionclip.clim_recipes import (
+    ClimRecipe,
+    ClipSelfRecipe,
+    IconsVitRecipe,
+    PseudoLabelRecipe,
+)
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.datasets import Dataset
+from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.loading import detector_of, proposals_only, text_encoder_of
@@ -62,8 +71,9 @@ from regionclip.training_data import (
     test_vocabulary,
     training_vocabulary,
 )
+from regionclip.training_detic import train_cascade, train_detic
 from regionclip.training_fvit import train_fvit
-from regionclip.training_icons import train_icons
+from regionclip.training_icons import train_icons, train_icons_vit
 from regionclip.training_models import frozen, own_proposer, take_proposals
 from regionclip.training_pretrain import train_pretrain
 from regionclip.training_run import Run
@@ -215,6 +225,9 @@ FLOWS: Mapping[str, Callable[..., None]] = {
     RegionPromptRecipe.task: train_region_prompt,
     CoraRecipe.task: train_localizer,
     FvitRecipe.task: train_fvit,
+    DeticRecipe.task: train_detic,
+    CascadeRecipe.task: train_cascade,
+    IconsVitRecipe.task: train_icons_vit,
     ClimRecipe.task: train_clim,
     ClipSelfRecipe.task: train_clipself,
     PseudoLabelRecipe.task: train_pseudo_labels,

@@ -16,6 +16,7 @@ from regionclip.data.caption_sources import open_captions
 from regionclip.data.crop_loading import CropPairing
 from regionclip.data.datasets import Dataset
 from regionclip.data.left_out import LeftOutCounts
+from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import is_cut
 from regionclip.evaluation.watching import Watch, judge_regions
 from regionclip.methods.clim.learner import ClimLearner
@@ -51,7 +52,8 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
         is_main=run.processes.is_main,
     )
     val = open_val(recipe)
-    tower = open_tower(recipe.start, run.device)
+    tower = open_tower(recipe.start, run.device, activation=recipe.activation)
+    _check_sizes(recipe, tower.encoder)
     learner = ClimLearner(tower.encoder, recipe.learner)
     student = _Student(run, tower, recipe.weight_ensemble, StartWeights(learner))
 
@@ -92,14 +94,15 @@ def train_clipself(recipe: ClipSelfRecipe, run: Run) -> None:
     recipe.optimization.part_size(run.processes.count)
     images = open_images(recipe.data) if recipe.boxes is None else open_boxes(recipe.data)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
-    tower = open_tower(recipe.start, run.device)
-    for side in (recipe.image_side, *recipe.learner.image_sides):
-        if side % tower.encoder.cell:
-            raise ValueError(
-                f"image_side and learner.image_sides must be multiples of {tower.encoder.cell}, "
-                f"the pixels of a cell of {recipe.start}, got {side}"
-            )
-    teacher = open_tower(recipe.teacher or recipe.start, run.device)
+    tower = open_tower(recipe.start, run.device, activation=recipe.activation)
+    _check_cells(recipe.start, tower.encoder, image_side=recipe.image_side)
+    for side in recipe.learner.image_sides:
+        _check_cells(recipe.start, tower.encoder, **{"learner.image_sides": side})
+    teacher = open_tower(
+        recipe.teacher or recipe.start,
+        run.device,
+        activation=recipe.activation if recipe.teacher is None else recipe.teacher_activation,
+    )
     learner = ClipSelfLearner(tower.encoder, teacher.encoder, recipe.learner, seed=recipe.run.seed)
     student = _Student(run, tower, recipe.weight_ensemble, StartWeights(learner))
     pairing = CropPairing(
@@ -126,7 +129,8 @@ def train_pseudo_labels(recipe: PseudoLabelRecipe, run: Run) -> None:
     plan.part_size(run.processes.count)
     train = open_boxes(recipe.data)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
-    tower = open_tower(recipe.start, run.device)
+    tower = open_tower(recipe.start, run.device, activation=recipe.activation)
+    _check_cells(recipe.start, tower.encoder, **{"augmentation.side": recipe.augmentation.side})
     names = training_vocabulary(recipe, train, tower.text, width=tower.encoder.embed_dim)
     learner = PseudoLabelLearner(
         tower.encoder, names.embeddings, recipe.learner, seed=recipe.run.seed
@@ -176,6 +180,28 @@ class _Student:
         if self.share_of_end is None:
             return nullcontext()
         return self.start.mixed_in(share_of_end=self.share_of_end)
+
+
+def _check_sizes(recipe: ClimRecipe, encoder: DenseEncoder) -> None:
+    """Refuse images of a size that the tower was not trained on, or mosaics that cut cells."""
+    side = recipe.augmentation.side
+    if side != encoder.image_size:
+        raise ValueError(
+            f"augmentation.side is {side}, and {recipe.start} takes whole images in squares of "
+            f"{encoder.image_size} pixels; set augmentation.side={encoder.image_size}"
+        )
+    pixels = recipe.learner.mosaic_pixels
+    _check_cells(recipe.start, encoder, **{"learner.mosaic_pixels": pixels})
+
+
+def _check_cells(start: str, encoder: DenseEncoder, **sides: int) -> None:
+    """Refuse a setting that is no whole number of cells."""
+    for setting, side in sides.items():
+        if side % encoder.cell:
+            raise ValueError(
+                f"{setting} must be a multiple of {encoder.cell}, the pixels of a cell of {start}, "
+                f"got {side}"
+            )
 
 
 def _check_sets(part_size: int, images_per_set: int) -> None:

@@ -1,9 +1,11 @@
 """CORA's two runs: a region prompt on given boxes, then a localiser on top of it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
+from regionclip.data.datasets import Category
 from regionclip.detect import Detector
 from regionclip.encoders.text import ShortPrompts
 from regionclip.evaluation.watching import Watch, judge_given_boxes, judge_objects
@@ -82,7 +84,7 @@ def train_localizer(recipe: CoraRecipe, run: Run) -> None:
     """Boxes of base classes -> a detector of any class that CLIP can name."""
     data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
     run.check_metric(data.val, recipe.measuring, judge_objects)
-    model = localizer_of(recipe, data.train.class_names).to(run.device)
+    model = localizer_of(recipe, data.train.categories).to(run.device)
     config = model.config
     text = ShortPrompts(model.encoder, length=config.text_length)
     classes = encoded_classes(data.train.class_names, text, templates=config.templates)
@@ -117,12 +119,12 @@ def train_localizer(recipe: CoraRecipe, run: Run) -> None:
     run.on_main(lambda: save_model(run.folder / MODEL, model))
 
 
-def localizer_of(recipe: CoraRecipe, class_names: tuple[str, ...]) -> Cora:
+def localizer_of(recipe: CoraRecipe, categories: Sequence[Category]) -> Cora:
     """A localiser with random weights on the start's towers, with its region prompt.
 
     Args:
         recipe: Says where these come from.
-        class_names: The classes to train on boxes of.
+        categories: The classes to train on boxes of; of novel ones a model made these.
 
     Raises:
         ValueError: The start has no text tower, or the prompt is not one of its kind.
@@ -135,7 +137,8 @@ def localizer_of(recipe: CoraRecipe, class_names: tuple[str, ...]) -> Cora:
         recipe.model,
         encoder=encoder.spec,
         base_classes="",
-        own_base_classes=class_names,
+        own_base_classes=tuple(each.name for each in categories if each.split != "novel"),
+        pseudo_classes=tuple(each.name for each in categories if each.split == "novel"),
     )
     model = build(config)
     model.encoder.load_state_dict(encoder.state_dict())

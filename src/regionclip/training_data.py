@@ -9,7 +9,7 @@ import torch
 
 from regionclip.clim_recipes import ClimRecipe, PseudoLabelRecipe
 from regionclip.concepts.class_names import plain_name
-from regionclip.data.datasets import Dataset, Member, Sample
+from regionclip.data.datasets import Dataset, Member, Objects, Sample
 from regionclip.data.readers import open_dataset
 from regionclip.data.readers.yolo_folders import is_yolo
 from regionclip.data.sources import find_images
@@ -17,7 +17,7 @@ from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.finding import prompt_names
 from regionclip.evaluation.naming import only_annotated, with_categories
 from regionclip.evaluation.watching import watched
-from regionclip.recipe_settings import DataSource
+from regionclip.recipe_settings import DataSource, NovelBoxes
 from regionclip.recipes import PretrainRecipe, TransferRecipe
 from regionclip.vocabulary import Vocabulary
 
@@ -37,11 +37,10 @@ def open_training_data(source: DataSource, *, max_val_images: int | None = None)
 
     Raises:
         ValueError: A path is wrong, a set is empty, an image is missing, or a class that is marked
-            novel has boxes to train on.
+            novel has boxes from people, or from a model unless the recipe takes them.
     """
     train = _opened_with_boxes(source)
-    if source.novel_boxes == "refused":
-        _check_no_novel_boxes(train)
+    _check_novel_boxes(train, source.novel_boxes)
     train = _with_boxes_only(train)
     if not source.keep_empty:
         train = only_annotated(train)
@@ -188,16 +187,34 @@ def _opened(path: str, split: str, image_root: str | None) -> Dataset:
     return open_dataset(path, image_root=image_root, split=split if has_splits else None)
 
 
-def _check_no_novel_boxes(train: Dataset) -> None:
+def _check_novel_boxes(train: Dataset, novel_boxes: NovelBoxes) -> None:
+    """Refuse boxes of novel classes that are people's, or all of them."""
     labels = torch.cat([sample.objects.labels for sample in train])
-    counts = torch.bincount(labels, minlength=len(train.categories)).tolist()
-    for category, count in zip(train.categories, counts, strict=True):
-        if category.split == "novel" and count:
+    is_pseudo = torch.cat([_is_pseudo(sample.objects) for sample in train])
+    by_people, by_model = (
+        torch.bincount(labels[rows], minlength=len(train.categories)).tolist()
+        for rows in (~is_pseudo, is_pseudo)
+    )
+    for category, own, found in zip(train.categories, by_people, by_model, strict=True):
+        if category.split != "novel":
+            continue
+        if own:
             raise ValueError(
-                f"{train.source}: class {category.name!r} is marked novel and has {count} boxes, "
-                "which training must not see; train on the base classes' file that 'regionclip "
-                "data split' writes, or set data.novel_boxes = 'pseudo' if a model made the boxes"
+                f"{train.source}: class {category.name!r} is marked novel and has {own} boxes from "
+                "people (not marked is_pseudo), which training must not see; train on the base "
+                "classes' file that 'regionclip data split' writes, or on what 'regionclip data "
+                "pseudo-label' makes of it"
             )
+        if found and novel_boxes == "refused":
+            raise ValueError(
+                f"{train.source}: class {category.name!r} is marked novel and has {found} boxes "
+                "that a model made; set data.novel_boxes = 'pseudo' to train on them"
+            )
+
+
+def _is_pseudo(objects: Objects) -> torch.Tensor:
+    none = torch.zeros(len(objects), dtype=torch.bool)
+    return none if objects.is_pseudo is None else objects.is_pseudo
 
 
 def _with_boxes_only(train: Dataset) -> Dataset:

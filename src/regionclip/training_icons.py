@@ -5,12 +5,16 @@
     proposals    boxes of base classes without their names -> proposal network
     pretraining  scenes with a caption each, and proposals -> the image tower
 
-Which of them a recipe has is its own matter.
+Which of them a recipe has is its own matter. The recipe ``icons-vit`` has captions alone, for a
+vision transformer.
 """
 
 from collections import Counter
 from copy import deepcopy
 
+from torch import nn
+
+from regionclip.clim_recipes import IconsVitRecipe
 from regionclip.concepts.noun_phrases import noun_phrases
 from regionclip.data.icons.batches import (
     BoxBatches,
@@ -20,7 +24,11 @@ from regionclip.data.icons.batches import (
     captions_of_scenes,
 )
 from regionclip.encoders.clip_resnet import ClipResNet
+from regionclip.encoders.unlocking import module_of
 from regionclip.loading import region_embedder
+from regionclip.methods.clim.caption_learner import CaptionLearner as VitCaptionLearner
+from regionclip.methods.clim.model import Clim
+from regionclip.methods.clim.reading import save_model as save_vit
 from regionclip.methods.regionclip.learners import CaptionLearner, ProposalLearner, RegionLearner
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
@@ -31,9 +39,11 @@ from regionclip.regions.resized import ResizedRegions
 from regionclip.training import Optimization
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import MODEL
-from regionclip.training_models import selecting
+from regionclip.training_models import clip_with_text, selecting
 from regionclip.training_run import Run
 from regionclip.vocabulary import Vocabulary
+
+IMAGE_TOWER = "clip.visual."
 
 
 def train_icons(recipe: IconsRecipe, run: Run) -> None:
@@ -59,6 +69,50 @@ def train_icons(recipe: IconsRecipe, run: Run) -> None:
         run.icons("pretraining", learner, captioned_scenes(recipe, plan), plan)
     half = ReadModel(deepcopy(model).half(), has_text_tower=True, reports=())
     run.on_main(lambda: save_model(run.folder / MODEL, half))
+
+
+def train_icons_vit(recipe: IconsVitRecipe, run: Run) -> None:
+    """Generated icons with captions -> a small CLIP with a vision transformer."""
+    model = Clim(recipe.model)
+    if recipe.text_weights is not None:
+        take_text_tower(model.encoder, recipe.text_weights)
+    learner = VitCaptionLearner(model.encoder, trains_text=recipe.text_weights is None)
+    plan = recipe.captions
+    batches = CaptionBatches(
+        seed=recipe.run.seed,
+        num_batches=plan.steps,
+        batch_size=plan.batch_size,
+        image_sizes=recipe.caption_image_sizes,
+        scene_share=recipe.scene_share,
+        num_images=recipe.caption_images,
+        day_share=recipe.day_share,
+    )
+    run.icons("captions", learner, batches, plan)
+    run.on_main(lambda: save_vit(run.folder / MODEL, model))
+
+
+def take_text_tower(encoder: nn.Module, source: str) -> None:
+    """Give a CLIP the text tower of another one, in place, with its scale.
+
+    Args:
+        encoder: Whose image tower stays.
+        source: Known name or file of a model with a text tower.
+
+    Raises:
+        ValueError: The towers are of different shapes.
+    """
+    other = module_of(clip_with_text(source).encoder).state_dict()
+    text = {name: each for name, each in other.items() if not name.startswith(IMAGE_TOWER)}
+    own = encoder.state_dict()
+    wanted = {name: each for name, each in own.items() if not name.startswith(IMAGE_TOWER)}
+    if {name: each.shape for name, each in text.items()} != {
+        name: each.shape for name, each in wanted.items()
+    }:
+        raise ValueError(
+            f"the text tower of {source} (text_weights) is of another shape than model's; give "
+            "embed_dim, text_width, text_heads, text_layers, context_length and vocab_size of it"
+        )
+    encoder.load_state_dict(own | text)
 
 
 def pretraining_of(

@@ -3,11 +3,10 @@
 from copy import deepcopy
 from dataclasses import replace
 
-from regionclip.loading import is_open_clip_name
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import read_model
-from regionclip.open_clip_loading import create_named
+from regionclip.open_clip_loading import create_named, is_open_clip_name
 from regionclip.proposal_loading import open_proposals, trainable_rpn
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,19 +12,22 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from regionclip.concepts.mentions import ClassMentions
 from regionclip.data.augmentation import ObjectVariation, WholeImageVariation
 from regionclip.data.caption_loading import caption_batches
 from regionclip.data.captions import CaptionedImages
+from regionclip.data.collages import Layout
 from regionclip.data.crop_loading import CropPairing, crop_batches
 from regionclip.data.datasets import Dataset
 from regionclip.data.detection_loading import detection_batches
 from regionclip.data.left_out import LeftOutCounts
-from regionclip.data.sampling import Loading
+from regionclip.data.sampling import Loading, mixed_seed
+from regionclip.data.tile_loading import tiled_batches
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Judge, Watch
 from regionclip.proposals.proposer import Proposer
 from regionclip.recipe_settings import Measuring, RunSettings
-from regionclip.structures import CaptionedBatch, CropBatch, DetectionBatch
+from regionclip.structures import CaptionedBatch, CropBatch, DetectionBatch, TiledBatch
 from regionclip.training import Evaluation, Optimization, Stage, Trainer
 from regionclip.training.trial import optimizer_bytes, try_stage
 
@@ -141,6 +144,30 @@ class Run:
         """This process's share of captioned images."""
         loading = self._loading(plan, augmentation)
         return caption_batches(source, loading, proposer=proposer, left_out=left_out, is_cut=is_cut)
+
+    def tiled_batches(
+        self,
+        source: CaptionedImages,
+        plan: Optimization,
+        layout: Layout,
+        *,
+        stream: int,
+        tags: ClassMentions | None,
+        left_out: LeftOutCounts,
+    ) -> Callable[[int], Iterable[TiledBatch]]:
+        """This process's share of pictures of captioned images.
+
+        Args:
+            source: The images.
+            plan: Its batch is counted in pictures.
+            layout: How images become pictures.
+            stream: Streams of one run come in different orders.
+            tags: Finds classes in captions.
+            left_out: Counts what cannot be used.
+        """
+        loading = self._loading(plan, layout)
+        loading = replace(loading, seed=mixed_seed(loading.seed, stream))
+        return tiled_batches(source, loading, tags=tags, left_out=left_out)
 
     def say_what_was_left_out(self, counts: LeftOutCounts) -> None:
         """Log what all processes came upon and could not use, since the run began."""

@@ -8,27 +8,33 @@ import torch
 
 from regionclip.checkpoints import read_checkpoint
 from regionclip.data.transforms import Padding
-from regionclip.dense_loading import dense_detector_of
+from regionclip.dense_loading import dense_detector_of, read_clim
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import UnitPrompts
-from regionclip.loading import is_open_clip_name
+from regionclip.encoders.vit_weights import Activation
+from regionclip.loading_request import OpenFile
 from regionclip.methods import find_weights
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.model import ClipSelf
+from regionclip.methods.fvit.towers import FrozenClip
 from regionclip.open_clip_loading import (
     PADDING,
     TEMPLATES,
     DenseOpenClip,
-    create_dense,
+    create_named,
+    in_dense_form,
     is_open_clip_file,
+    is_open_clip_name,
     names_resnet,
     open_clip_detector_of,
     read_dense,
     save_dense,
 )
+from regionclip.open_clip_starts import has_own_form, own_form_of, trainable_model_of
+from regionclip.training_models import clip_with_text
 from regionclip.vocabulary import Vocabulary
 
 
@@ -80,28 +86,38 @@ def is_tower(source: str) -> bool:
     )
 
 
-def open_tower(source: str, device: torch.device) -> Tower:
+def open_tower(source: str, device: torch.device, *, activation: Activation | None = None) -> Tower:
     """A dense tower on a device, in float32.
 
     Args:
         source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these;
             or ``tag:architecture`` of any of open_clip's with a dense form.
         device: To train on.
+        activation: What the towers of OpenAI's layout compute with; ``None``: what the file says.
 
     Raises:
         CheckpointError: It is no model with a dense map and a text tower.
-        ValueError: It is a ResNet, whose regions CLIM pools with attention.
+        ValueError: It is a ResNet, whose regions CLIM pools with attention, or an activation was
+            given for an EVA-02.
     """
     if is_open_clip_name(source):
-        return _open_clip_tower(create_dense(source), device)
+        refuse_activation(source, activation)
+        encoder = create_named(source)
+        if not has_own_form(encoder):
+            return _open_clip_tower(in_dense_form(encoder, source), device)
+        named = own_form_of(encoder, source).float().to(device)
+        if isinstance(named, ClipSelf):
+            return _tower(named, lambda to: clipself.save_model(to, named))
+        return _tower(named, lambda to: clim.save_model(to, named))
     path = find_weights(source)
     if is_open_clip_file(path):
         return _open_clip_tower(read_dense(path), device)
     state = read_checkpoint(path)
     if clipself.is_clipself_file(path, state):
+        refuse_activation(source, activation)
         own = clipself.read_model(path, state).model.float().to(device)
         return _tower(own, lambda to: clipself.save_model(to, own))
-    model = clim.read_model(path, state).model
+    model = read_clim(OpenFile(path, state), name=source, activation=activation)
     if model.config.pooling == "attention":
         raise ValueError(
             f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
@@ -109,6 +125,19 @@ def open_tower(source: str, device: torch.device) -> Tower:
         )
     model = model.float().to(device)
     return _tower(model, lambda to: clim.save_model(to, model))
+
+
+def refuse_activation(source: str, activation: Activation | None) -> None:
+    """Raise for a tower whose activation is known.
+
+    Raises:
+        ValueError: One was given.
+    """
+    if activation is not None:
+        raise ValueError(
+            f"{source} is no file of a CLIP with OpenAI's vision transformer; leave out its "
+            f"activation, {activation!r}"
+        )
 
 
 def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:
@@ -119,6 +148,30 @@ def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:
         detect=lambda: dense_detector_of(model),
         save=save,
     )
+
+
+def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenClip:
+    """A CLIP with both towers, whichever method's file it is in, in float32.
+
+    Args:
+        source: Known name or file, or ``tag:architecture`` of open_clip.
+        activation: What a vision transformer's towers compute with; ``None``: what the file says.
+
+    Raises:
+        ValueError: It has no text tower, or an activation was given and it is no such transformer.
+    """
+    if is_open_clip_name(source):
+        refuse_activation(source, activation)
+        return trainable_model_of(source).float().encoder
+    path = find_weights(source)
+    state = read_checkpoint(path)
+    if clim.is_clim_file(path, state):
+        file = OpenFile(path, state)
+        return read_clim(file, name=source, activation=activation).float().encoder
+    refuse_activation(source, activation)
+    if clipself.is_clipself_file(path, state):
+        return clipself.read_model(path, state).model.float().encoder
+    return clip_with_text(source).encoder
 
 
 def _open_clip_tower(model: DenseOpenClip, device: torch.device) -> Tower:

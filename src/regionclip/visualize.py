@@ -225,7 +225,7 @@ def _draw_labels(
         x0, y0, x1, y1 = place
         color = class_color(label)
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), fill=color)
-        draw.text((x0 + padding, y0 + padding / 2), text, font=font, fill=_text_color(color))
+        draw.text((x0 + padding, y0 + padding / 2), text, font=font, fill=text_color(color))
 
 
 def _fitted(name: str, end: str, font: ImageFont.FreeTypeFont, room: int) -> str:
@@ -237,7 +237,7 @@ def _fitted(name: str, end: str, font: ImageFont.FreeTypeFont, room: int) -> str
     return text
 
 
-def _text_color(background: Color) -> Color:
+def text_color(background: Color) -> Color:
     """Black on light colours, white on dark ones.
 
     Source:

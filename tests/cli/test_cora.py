@@ -44,6 +44,10 @@ def test_regions_without_names_come_from_elsewhere(
     # the general network that models without proposals get, which has to be downloaded
     assert main([*command, "--output", "others"]) == 2
     assert "fasterrcnn_resnet50_fpn_coco" in capsys.readouterr().err
+    for option in (["--novel-classes", "cat"], ["--novel-factor", "2"]):
+        assert main([*command, "--proposals", "grid", *option, "--output", "novel"]) == 2
+        assert f"{option[0]} is about the classes to look for" in capsys.readouterr().err
+    assert not Path("novel").exists()
 
 
 def test_novel_classes_and_their_factor_are_the_users(
@@ -60,6 +64,9 @@ def test_novel_classes_and_their_factor_are_the_users(
     assert {"names": [], "factor": None} in find_values(settings, "novel")
     assert main([*command, "--novel-factor", "0", "--output", "zero"]) == 2
     assert "factor of novel classes must be positive, got 0" in capsys.readouterr().err
+    assert main([*command, "--novel-classes", "cta", "--output", "misspelt"]) == 2
+    assert "novel class 'cta' is none of the 2 classes" in capsys.readouterr().err
+    assert not Path("misspelt").exists()
     # boxes of a grid are whatever the classes are
     assert main([*command, *options, "--proposals", "grid", "--output", "grid"]) == 2
     assert "novel ones cannot be favoured" in " ".join(capsys.readouterr().err.split())

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 from regionclip.cli import main
+from regionclip.methods.cora.reading import save_region_prompt
 from tests.evaluation.made import BOX
 from tests.evaluation.painted import paint
+from tests.tiny_clip import tiny_clip
 
 
 @pytest.fixture
@@ -56,6 +58,19 @@ def test_a_novel_class_with_boxes_of_people_is_refused(
     assert label(data, model_file, "--novel", "dog, Pear") == 2
     assert "is of a novel class (5) already" in capsys.readouterr().err
     assert not Path("new.json").exists()
+
+
+def test_a_region_prompt_is_used_to_name_boxes(data: Path, model_file: str) -> None:
+    prompt = 5 * tiny_clip(seed=1).visual.attnpool.positional_embedding
+    save_region_prompt("prompt.pth", prompt)
+    options = ("--novel", "cat, dog", "--min-score", "0", "--max-iou", "1")
+    scores = []
+    for name, own in (("with", ("--region-prompt", "prompt.pth")), ("without", ())):
+        assert label(data, model_file, *options, *own, output=f"{name}.json") == 0
+        rows = json.loads(Path(f"{name}.json").read_text())["annotations"]
+        scores.append([each.get("score") for each in rows])
+    assert scores[0] != scores[1]
+    assert label(data, model_file, *options, "--region-prompt", "no.pth", output="no.json") == 2
 
 
 def test_an_image_that_cannot_be_read_is_named(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from regionclip import loading, methods, proposal_loading
+from regionclip import methods, proposal_loading
 from regionclip.cli import main
 from regionclip.weights import WeightsEntry
 from tests.file_server import FileServer, file_server
@@ -28,7 +28,7 @@ def server(model_file: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileSer
             url=running.url,
             sha256=hashlib.sha256(content).hexdigest(),
         )
-        for module in (methods, loading, proposal_loading):
+        for module in (methods, proposal_loading):
             monkeypatch.setattr(module, "known_weights", lambda: {"far": entry})
         yield running
 

@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from regionclip.cli import main
+from regionclip.methods.fvit.reading import save_model
+from tests.fvit_files import TINY_FVIT, tiny_fvit
 from tests.painted_segments import write_segments
 from tests.tiny_clim_recipes import write_tower
 
@@ -21,6 +23,20 @@ def test_a_dense_tower_names_things_and_stuff(protocol: str, tmp_path: Path) -> 
     figures = report["metrics"]
     assert figures["macc1"] == (figures["macc1_thing"] + figures["macc1_stuff"]) / 2
     assert figures["macc5"] == 1  # of three names
+
+
+def test_the_frozen_clip_of_a_detector_names_masks_and_crops(tmp_path: Path) -> None:
+    data = write_segments(tmp_path / "data")
+    save_model(tmp_path / "vit.safetensors", tiny_fvit(TINY_FVIT))
+    save_model(tmp_path / "resnet.safetensors", tiny_fvit())
+    root = ["--data", str(data), "--image-root", str(data.parent / "images")]
+    for protocol in ("mask-macc", "crop-macc"):
+        words = ["evaluate", str(tmp_path / "vit.safetensors"), *root, "--protocol", protocol]
+        assert main([*words, "--output", str(tmp_path / protocol)]) == 0
+        report = json.loads((tmp_path / protocol / "report.json").read_text())
+        assert report["metrics"]["macc5"] == 1
+    words = ["evaluate", str(tmp_path / "resnet.safetensors"), *root, "--protocol", "mask-macc"]
+    assert main(words) == 2
 
 
 def test_plain_boxes_of_any_model_are_named(tmp_path: Path) -> None:

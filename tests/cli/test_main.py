@@ -28,7 +28,7 @@ def raise_in_command(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> i
     def parsed(_: list[str]) -> Any:
         return Raising(error)
 
-    monkeypatch.setattr(cli, "_parsed", parsed)
+    monkeypatch.setattr(cli, "parsed", parsed)
     return main(["detect"])
 
 

@@ -255,6 +255,40 @@ def test_show_and_convert_take_a_clip_with_a_vision_transformer(
     for name, tensor in encoder.clip.state_dict().items():
         assert torch.equal(written["encoder.clip." + name], tensor)
     assert read_native_metadata(converted).method == "clim"
+    assert "does not say" in capsys.readouterr().out
+    arguments = ["models", "convert", str(tmp_path / "epoch_3.pt"), str(converted)]
+    assert main([*arguments, "--activation", "gelu"]) == 0
+    assert read_native_metadata(converted).config["vit"]["quick_gelu"] is False
+    assert "does not say" not in capsys.readouterr().out
+
+
+def test_convert_takes_a_resnet_for_clims_if_it_is_told_or_the_name_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    state = ClipResNet(TINY).clip.state_dict()
+    entry = methods.known_weights()["clim-cc3m-rn50x64"]
+    torch.save({"state_dict": state}, tmp_path / entry.file)
+    monkeypatch.setattr("regionclip.weights.registry.default_cache_folder", lambda: tmp_path)
+    output = tmp_path / "own.safetensors"
+    for source, options, method in (
+        ("clim-cc3m-rn50x64", [], "clim"),
+        (str(tmp_path / entry.file), ["--method", "clim"], "clim"),
+        (str(tmp_path / entry.file), [], "regionclip"),
+    ):
+        assert main(["models", "convert", source, str(output), *options]) == 0
+        metadata = read_native_metadata(output)
+        assert metadata.method == method
+        if method == "clim":
+            assert metadata.config["pooling"] == "attention"
+    capsys.readouterr()
+    again = tmp_path / "again.safetensors"
+    for options, message in (
+        (["--method", "clim"], "is no CLIP of OpenAI's layout"),
+        (["--activation", "gelu"], "--activation is about CLIPs with OpenAI's vision transformer"),
+    ):
+        assert main(["models", "convert", str(output), str(again), *options]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_convert_does_not_write_over_its_input_or_under_a_wrong_name(

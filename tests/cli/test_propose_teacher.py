@@ -9,12 +9,14 @@ from pyarrow import parquet
 
 import regionclip
 from regionclip.cli import main
+from regionclip.methods.cora.reading import save_region_prompt
 from regionclip.methods.regionclip.reading import ReadModel, read_model, save_model
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.stored_features import ENCODER_ID
 from regionclip.regions.embedder import RegionSource
 from regionclip.structures import PreparedImage, Proposals
 from tests.data.made_shards import write_shards
+from tests.tiny_clip import tiny_clip
 
 OUTPUT = Path("out")
 WIDTH = 12
@@ -117,9 +119,30 @@ def test_other_settings_are_refused(
     assert 'teacher_regions was "map", now "crops"; use another' in capsys.readouterr().err
 
 
+def test_the_teacher_pools_regions_by_a_region_prompt(
+    photos: Path, model_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = 5 * tiny_clip(seed=1).visual.attnpool.positional_embedding
+    save_region_prompt("prompt.pth", prompt)
+    own = ("--teacher", model_file, "--region-prompt", "prompt.pth")
+    assert propose("photos", *own) == 0
+    found = stored("photos/b.png", model_file)
+    teacher = regionclip.load(model_file, region_prompt="prompt.pth")
+    expected = teacher.encode_regions(photos / "b.png", found.boxes)
+    expected = torch.nn.functional.normalize(expected, dim=1)
+    assert found.features is not None
+    torch.testing.assert_close(found.features.float(), expected, rtol=0, atol=1e-3)
+    plain = regionclip.load(model_file).encode_regions(photos / "b.png", found.boxes)
+    assert not torch.allclose(torch.nn.functional.normalize(plain, dim=1), expected, atol=1e-2)
+    assert propose("photos", "--teacher", model_file) == 2
+    assert "region_prompt" in capsys.readouterr().err
+
+
 def test_what_cannot_be_done_is_said(
     photos: Path, model_file: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert propose("photos", "--region-prompt", "prompt.pth") == 2
+    assert "--region-prompt prompt.pth goes with --teacher MODEL" in capsys.readouterr().err
     assert propose("photos", "--teacher-regions", "crops") == 2
     assert "--teacher-regions crops goes with --teacher MODEL" in capsys.readouterr().err
     assert propose("photos", "--teacher", "magic") == 2

@@ -161,6 +161,22 @@ def test_whole_images_of_the_trained_size_are_open_clips(name: str) -> None:
     torch.testing.assert_close(dense.encode_image(batch), expected)
 
 
+def test_whole_images_may_have_the_trained_size_where_patches_do_not_fill_it() -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = SIZES | {"img_size": 35}
+    trunk = VisionTransformer(num_classes=0, class_token=False, global_pool="map", **sizes)
+    dense = dense_form_of(wrapped(trunk, nn.Sequential(), size=35))
+    assert isinstance(dense, DenseSigLip)
+    batch = images(35, 35)
+    torch.testing.assert_close(
+        dense.encode_image(batch), dense.model.get_submodule("visual")(batch)
+    )
+    with pytest.raises(ValueError, match="35 x 43 pixels do not divide into cells of 8"):
+        dense.encode_image(images(35, 43))
+    with pytest.raises(ValueError, match="35 x 35 pixels do not divide into cells of 8"):
+        dense.dense_features(batch)
+
+
 @each_tower
 def test_maps_are_differentiable(name: str) -> None:
     dense = dense_tower(name)

@@ -165,6 +165,15 @@ def test_masks_are_compared_as_masks() -> None:
     assert report.protocol == "lvis-masks"
 
 
+def test_masks_of_an_image_in_which_nobody_looked_for_anything_count_for_nothing() -> None:
+    data = dataset([[("cat", BOX)], []])
+    own = replace(data[0].objects, segmentations=(square(10, 10, 30, 30),))
+    data = replace(data, samples=(replace(data[0], objects=own), data[1]))
+    detections = [with_masks(found(("cat", BOX, 0.9)), (10, 10, 30, 30))]
+    other = with_masks(found(("cat", ELSEWHERE, 0.95)), (60, 60, 90, 90))
+    assert evaluate_lvis_masks(data, [*detections, other]).metrics["ap"] == 1.0
+
+
 def test_missing_masks_are_refused() -> None:
     data = dataset([[("cat", BOX)]])
     with pytest.raises(ValueError, match=r"0\.png has an object without a mask; evaluate boxes"):

@@ -1,30 +1,33 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
-from regionclip.data.datasets import Dataset
+from regionclip.data.datasets import Dataset, Sample
 from regionclip.data.images import read_image
 from regionclip.data.letterbox import fit_at_corner, letterbox
 from regionclip.data.readers import open_dataset
 from regionclip.data.transforms import normalized, pixels_of
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.vit import ClipVit
-from regionclip.evaluation.finding import Search, detect_dataset
+from regionclip.evaluation.finding import Search, detect_dataset, preparation_of
 from regionclip.evaluation.naming_regions import (
     asked_boxes,
     box_vectors,
     crop_vectors,
+    in_a_square,
     mask_vectors,
     masks_on_grid,
     name_boxes,
     name_masks,
-    square_image,
 )
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.regions.dense_regions import DenseRegions, pool_boxes
+from regionclip.structures import ImageSource
 from regionclip.vocabulary import Vocabulary
 from tests.data.made import made_dataset
 from tests.painted_segments import write_segments
@@ -56,6 +59,13 @@ def encoder_of(search: Search) -> ClipVit:
     return encoder
 
 
+def vectors_of(protocol: str, search: Search, sample: Sample) -> torch.Tensor:
+    vectors = {"region-macc": box_vectors, "mask-macc": mask_vectors, "crop-macc": crop_vectors}
+    prepare = preparation_of(PROTOCOLS[protocol].find, search.detector)
+    prepared = prepare(sample.image, sample.name)
+    return vectors[protocol](search, sample, prepared)
+
+
 def dense_map(search: Search, dataset: Dataset) -> torch.Tensor:
     encoder = encoder_of(search)
     pixels = pixels_of(fit_at_corner(read_image(dataset[0].image), SIDE))[None]
@@ -66,15 +76,15 @@ def test_boxes_are_cut_from_the_map_of_the_square(dataset: Dataset, search: Sear
     sample = dataset[0]
     scaled = asked_boxes(sample) * (SIDE / 80)
     expected = pool_boxes(dense_map(search, dataset), [scaled], cell=8)
-    torch.testing.assert_close(box_vectors(search, sample), expected)
-    square = square_image(sample, SIDE)
+    square = in_a_square(search.detector, sample.image, sample.name)
+    torch.testing.assert_close(box_vectors(search, sample, square), expected)
     assert square.size_hw == (SIDE, SIDE)
     assert square.scale_xyxy.tolist() == [80 / SIDE] * 4
 
 
 def test_masks_are_means_over_their_cells(dataset: Dataset, search: Search) -> None:
     cells = dense_map(search, dataset)[0].flatten(1).T
-    found = mask_vectors(search, dataset[0])
+    found = vectors_of("mask-macc", search, dataset[0])
     # the painted segments: a square of 40 x 40 pixels of 80, and a band of 80 x 10 below
     grid = torch.zeros(2, 8, 8, dtype=torch.bool)
     grid[0, 0:4, 0:4] = True
@@ -91,20 +101,36 @@ def test_crops_are_whole_pictures_and_things_have_a_margin(
     crops = [letterbox(picture.crop(box), 32) for box in ((0, 0, 50, 50), (0, 50, 79, 59))]
     pixels = torch.stack([pixels_of(each) for each in crops])
     expected = encoder.encode_image(normalized(pixels, mean=encoder.mean, std=encoder.std))
-    torch.testing.assert_close(crop_vectors(search, dataset[0]), expected)
+    torch.testing.assert_close(vectors_of("crop-macc", search, dataset[0]), expected)
 
 
 @pytest.mark.parametrize("protocol", ["region-macc", "mask-macc", "crop-macc"])
 def test_the_best_classes_of_each_region_are_judged(
-    dataset: Dataset, search: Search, protocol: str
+    dataset: Dataset, search: Search, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rules = PROTOCOLS[protocol]
+    opened: list[object] = []
+
+    def counted(image: ImageSource, **given: Any) -> Image.Image:
+        opened.append(image)
+        return read_image(image, **given)
+
+    for module in ("naming_regions", "finding"):
+        name = f"regionclip.evaluation.{module}.read_image"
+        monkeypatch.setattr(name, counted, raising=False)
     found = list(
-        detect_dataset(search.detector, dataset, search.vocabulary, find=rules.find, num_workers=1)
+        detect_dataset(
+            search.detector,
+            dataset,
+            search.vocabulary,
+            find=rules.find,
+            num_workers=1,
+        )
     )
+    # each file is read once
+    assert [each for each in opened if isinstance(each, Path)] == [each.image for each in dataset]
     assert [len(each) for each in found] == [2 * 3, 0]
-    vectors = {"region-macc": box_vectors, "mask-macc": mask_vectors, "crop-macc": crop_vectors}
-    own = F.normalize(vectors[protocol](search, dataset[0]), dim=1)
+    own = F.normalize(vectors_of(protocol, search, dataset[0]), dim=1)
     cosines = own @ F.normalize(search.names.embeddings, dim=1).T
     order = cosines.argsort(dim=1, descending=True)
     assert found[0].labels.tolist() == order.flatten().tolist()
@@ -142,4 +168,4 @@ def test_what_cannot_be_named_so_is_refused(
     words = replace(search.detector.parts, dense_tower=None)
     other = replace(search, detector=Detector(words))
     with pytest.raises(ValueError, match="needs a model whose image tower takes whole pictures"):
-        crop_vectors(other, dataset[0])
+        vectors_of("crop-macc", other, dataset[0])

@@ -49,3 +49,19 @@ def test_no_region_costs_nothing_and_has_a_gradient() -> None:
     loss = sampled_class_loss(logits, torch.zeros(0, dtype=torch.int64), torch.tensor([0, 1]))
     loss.total.backward()
     assert loss.mean().item() == 0
+
+
+def test_others_are_drawn_as_often_as_their_weights_say() -> None:
+    occurs = torch.tensor([False, True, False, False, False])
+    weights = torch.tensor([9.0, 0.0, 1.0, 0.0, 0.0])
+    generator = torch.Generator().manual_seed(0)
+    drawn = [
+        draw_classes(occurs, count=2, generator=generator, weights=weights).tolist()
+        for _ in range(200)
+    ]
+    # what occurs is there whatever its weight, and what weighs nothing never
+    assert {tuple(each) for each in drawn} == {(0, 1), (1, 2)}
+    assert 160 < drawn.count([0, 1]) < 197
+    all_of_them = draw_classes(occurs, count=5, generator=generator, weights=weights)
+    assert all_of_them.tolist() == [0, 1, 2]
+    assert draw_classes(occurs, count=1, generator=generator, weights=weights).tolist() == [1]

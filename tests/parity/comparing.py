@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -64,6 +65,33 @@ def module_at(name: str, path: Path) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+ValuesFor = Callable[[str, tuple[int, ...], int], np.ndarray]
+"""Numbers of a tensor by its name, its shape and a seed."""
+REMEMBERED: list[dict[tuple[str, tuple[int, ...], int], np.ndarray]] = []
+"""What :func:`remembering` keeps, to be let go of."""
+
+
+def remembering(values_for: ValuesFor, has: Callable[[str, tuple[int, ...]], bool]) -> ValuesFor:
+    """The same, drawn once for all files that have a tensor: to draw is most of a file's time.
+
+    Args:
+        values_for: Of ``synthetic_checkpoint.py``.
+        has: Whether several files have a tensor of this name and shape.
+    """
+    known: dict[tuple[str, tuple[int, ...], int], np.ndarray] = {}
+    REMEMBERED.append(known)
+
+    def values(name: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+        if not has(name, shape):
+            return values_for(name, shape, seed)
+        key = (name, shape, seed)
+        if key not in known:
+            known[key] = values_for(name, shape, seed)
+        return known[key].copy()
+
+    return values
 
 
 @cache

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from .comparing import REMEMBERED
+
 
 @pytest.fixture(autouse=True)
 def as_the_originals(one_thread: None) -> None:
@@ -22,3 +24,11 @@ def forgetting(request: pytest.FixtureRequest) -> Iterator[None]:
         is_own = getattr(each, "__module__", None) == request.module.__name__
         if is_own and hasattr(each, "cache_clear"):
             each.cache_clear()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def forgetting_weights() -> Iterator[None]:
+    """Let go of the numbers that several files of weights have, after the last comparison."""
+    yield
+    for known in REMEMBERED:
+        known.clear()

@@ -16,9 +16,11 @@ class Counted(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(3))
         self.num_batches = 0
+        self.norm = nn.BatchNorm1d(1)
 
     def forward(self, batch: Tensor) -> dict[str, LossSum]:
         self.num_batches += 1
+        self.norm(batch[:, None])
         return {"loss": LossSum((self.weight * batch).sum(), torch.tensor(1.0))}
 
 
@@ -40,6 +42,8 @@ def test_a_trial_computes_a_few_parts_and_changes_nothing() -> None:
     assert seconds > 0
     assert torch.equal(learner.weight, torch.ones(3))
     assert learner.weight.grad is None
+    for name, buffer in nn.BatchNorm1d(1).named_buffers():
+        assert torch.equal(learner.norm.get_buffer(name), buffer), name
 
 
 def test_a_run_shorter_than_a_trial_is_tried_as_far_as_it_goes() -> None:

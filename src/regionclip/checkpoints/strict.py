@@ -21,6 +21,7 @@ class LoadReport:
         loaded: Names of the module that were filled.
         missing: Names of the module that the file may lack and does; they keep their values.
         left_over: Names in the file that the module has no use for.
+        notes: What the file does not say and was taken for granted, each in a sentence.
     """
 
     source: str
@@ -28,6 +29,7 @@ class LoadReport:
     loaded: tuple[str, ...]
     missing: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return (

@@ -39,6 +39,8 @@ COMMANDS: Mapping[str, str | Mapping[str, str]] = {
     },
     "train": "train:Train",
     "evaluate": "evaluate:Evaluate",
+    "demo": "demo:Demo",
+    "serve": "serve:Serve",
 }
 """Command to ``module:class`` in this package."""
 
@@ -70,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler = RichHandler(level, console=errors, show_time=False, show_path=False)
     logging.basicConfig(format="%(message)s", handlers=[handler])
     try:
-        return _parsed(arguments).run()
+        return parsed(arguments).run()
     except SystemExit as stop:  # tyro, after printing help (0) or what is wrong (2)
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:
@@ -82,8 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parsed(arguments: list[str]) -> Any:
-    """The command as an instance of its dataclass."""
+def parsed(arguments: list[str]) -> Any:
+    """The command that words on the command line mean, as an instance of its dataclass.
+
+    Raises:
+        SystemExit: They mean none; what is wrong was printed (2), or help was (0).
+    """
     from tyro.conf import OmitArgPrefixes
     from tyro.extras import SubcommandApp
 

@@ -31,6 +31,9 @@ class AnnotatingCommand:
     """A file that is not there yet."""
     model: Annotated[str, value("NAME|FILE")]
     """What looks at the images: a name that 'regionclip models list' shows, or a checkpoint."""
+    region_prompt: Annotated[Path | None, optional("FILE")] = None
+    """A region prompt, CORA's, for the model: any CLIP with a ResNet of the size that it was
+    trained on, or CORA's own."""
     image_root: Annotated[Path | None, optional("FOLDER")] = None
     """Where the images are; by default beside the json."""
     batch_size: Annotated[int, value("N")] = 1
@@ -52,9 +55,7 @@ class AnnotatingCommand:
             raise UsageError(f"{self.output} exists, and nothing is overwritten; name another file")
         check_counts(self, "batch_size", "workers")
 
-    def load_model(
-        self, *, proposals: str | None = None, region_prompt: Path | None = None
-    ) -> "Detector":
+    def load_model(self, *, proposals: str | None = None) -> "Detector":
         """The model, which may be without proposals.
 
         Raises:
@@ -69,7 +70,7 @@ class AnnotatingCommand:
                 device=device,
                 precision=self.precision,
                 proposals=proposals,
-                region_prompt=region_prompt,
+                region_prompt=self.region_prompt,
                 options=LoadOptions(progress=show),
             )
 

@@ -1,12 +1,10 @@
 """``regionclip data relabel``: annotated boxes called what a model calls them."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from regionclip.cli.annotating import MOST_CLASSES, AnnotatingCommand, noting
 from regionclip.cli.console import console, print_table, progress
-from regionclip.cli.options import optional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,9 +30,6 @@ class DataRelabel(AnnotatingCommand):
         region_prompt.pth --output train_relabelled.json
     """
 
-    region_prompt: Annotated[Path | None, optional("FILE")] = None
-    """A region prompt for the model, in the original's form."""
-
     def run(self) -> int:
         """Name the boxes, write the new file, say how far both agree."""
         from regionclip.data.readers.coco import read_coco, read_content
@@ -44,7 +39,7 @@ class DataRelabel(AnnotatingCommand):
         self.check_options()
         content = read_content(self.source)
         dataset = read_coco(self.source, image_root=self.image_root)
-        detector = self.load_model(region_prompt=self.region_prompt)
+        detector = self.load_model()
         failures: list[ImageReadError] = []
         with progress("Naming boxes", len(dataset)) as advance:
             labels = name_annotations(

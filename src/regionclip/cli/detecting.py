@@ -103,10 +103,15 @@ class DetectingOptions(ModelCommand):
     def detection_settings(
         self, vocabulary: "Vocabulary", options: "DetectOptions"
     ) -> dict[str, Any]:
-        """What detections depend on beside the model, for the journal."""
+        """What detections depend on beside the model, for the journal.
+
+        Raises:
+            ValueError: A novel class is not looked for.
+        """
         from regionclip.cli.classes import vectors_file
         from regionclip.settings import settings_to_dict
 
+        options.novel.check_names(vocabulary.names)
         vectors = None
         if vectors_file(self.classes) is not None:
             vectors = {"name": self.classes, "content": digest_of_rows(vocabulary.embeddings)}

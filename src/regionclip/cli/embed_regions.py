@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from regionclip.cli.console import console
+from regionclip.cli.console import UsageError, console
 from regionclip.cli.detecting import DetectingCommand
 from regionclip.cli.files import FileNames
 from regionclip.cli.journal import Journal
@@ -50,6 +50,9 @@ class EmbedRegions(DetectingCommand):
         from regionclip.cli.embedders import DetectionEmbedder, ProposalEmbedder
 
         check_counts(self, "max_regions")
+        if self.classes is None and (self.novel_classes or self.novel_factor) is not None:
+            option = "--novel-classes" if self.novel_classes is not None else "--novel-factor"
+            raise UsageError(f"{option} is about the classes to look for; give --classes too")
         sources = self.find_images()
         classes = self.asked_classes()
         templates = None if self.templates is None else parse_templates(self.templates)

@@ -140,11 +140,13 @@ class ModelFinder:
         self, name: str, dataset: "Dataset", whole: "Dataset", prompts: Prompts
     ) -> "Iterable[Detections]":
         """See :class:`Finder`."""
+        from regionclip.evaluation.finding import name_of
+
         vocabulary = self._vocabularies.of(name, dataset, prompts)
         settings = {
             **self._settings,
             "data": dataset.source,
-            "find": getattr(self._run.find, "__name__", "own"),
+            "find": name_of(self._run.find),
             "classes": dataset.class_names,
             "synonyms": dict(prompts.synonyms),
             "templates": None if vocabulary is None else vocabulary.templates,

@@ -175,6 +175,10 @@ def _nothing(_: int = 1) -> None:
 
 def _in_halves(find: "Find") -> "Find":
     """The same, in halves of halves where memory does not suffice."""
+    from regionclip.evaluation.finding import OtherwisePrepared
+
+    if isinstance(find, OtherwisePrepared):
+        return OtherwisePrepared(_in_halves(find.find), find.prepare)
 
     def find_in_halves(search: Any, pairs: Sequence[Any]) -> "list[Detections]":
         found: list[Detections] = []

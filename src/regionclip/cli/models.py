@@ -1,16 +1,15 @@
 """``regionclip models``: what weights there are, getting them, and turning files into our own."""
 
 import hashlib
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from regionclip.cli.console import console, downloads, errors, print_table
+from regionclip.cli.model_files import file_rows, summary_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +70,7 @@ class ModelsShow:
     def run(self) -> int:
         """Print what is known."""
         if Path(self.model).exists():
-            print_table(self.model, ["part", "content"], _file_rows(Path(self.model)))
+            print_table(self.model, ["part", "content"], file_rows(Path(self.model)))
             return 0
         from regionclip.methods import known_weights
         from regionclip.weights import find_entry
@@ -139,12 +138,22 @@ class ModelsConvert:
     For example:
 
         regionclip models convert regionclip_pretrained-cc_rn50.pth cc-rn50.safetensors
+        regionclip models convert laion_vitb16.pt vitb16.safetensors --activation gelu
+        regionclip models convert openai_rn50x64_cc3m_clim.pt rn50x64.safetensors --method clim
     """
 
     model: Annotated[Positional[str], arg(metavar="NAME|FILE", help_behavior_hint="")]
     """A name that 'models list' shows, or the path of a checkpoint."""
     output: Annotated[Positional[Path], arg(metavar="OUTPUT", help_behavior_hint="")]
     """The .safetensors file to write."""
+    activation: Annotated[Literal["quick_gelu", "gelu"] | None, arg(metavar="quick_gelu|gelu")] = (
+        None
+    )
+    """What the towers of a CLIP with a vision transformer compute with. By default what the file
+    says, else QuickGELU, and the report says so."""
+    method: Annotated[Literal["clim", "regionclip"] | None, arg(metavar="clim|regionclip")] = None
+    """Whose a CLIP with a ResNet is, which no tensor tells: CLIM's pools regions of layer4's map
+    with attention. By default RegionCLIP's, but for names that are known to be CLIM's."""
     cache: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Where downloaded files are kept; by default ~/.cache/regionclip."""
 
@@ -156,8 +165,11 @@ class ModelsConvert:
         if self.output.exists() and self.output.samefile(source):
             raise ValueError(f"{self.output} is the file to convert; name another one to write")
         origin = {"source": source.name, "source_sha256": _sha256(source)}
-        rows = _convert(source, self.output, origin | ({"licence": licence} if licence else {}))
+        origin |= {"licence": licence} if licence else {}
+        rows, notes = self._convert(source, origin)
         print_table(str(source), ["part", "loaded", "missing", "left over"], rows)
+        for note in notes:
+            console.print(note, markup=False, soft_wrap=True)
         console.print(f"wrote {self.output}", markup=False, soft_wrap=True)
         return 0
 
@@ -171,11 +183,52 @@ class ModelsConvert:
         entry = find_entry(self.model, known_weights())
         return _fetch(entry, self.cache), entry.licence
 
+    def _convert(
+        self, source: Path, origin: dict[str, str]
+    ) -> tuple[list[list[str]], tuple[str, ...]]:
+        """Write the file; the report's rows, and what was taken for granted."""
+        from regionclip.checkpoints import read_checkpoint
+        from regionclip.methods import known_entry
+        from regionclip.methods.clim import reading as clim
+        from regionclip.methods.clim.weights import is_clip
 
-def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[str]]:
-    """Write ``output``; the rows of the report."""
-    from regionclip.checkpoints import is_native, read_checkpoint, save_tensors
-    from regionclip.methods.clim import reading as clim
+        state = read_checkpoint(source)
+        entry = known_entry(self.model)
+        method = self.method or (entry.method if entry is not None else None)
+        is_asked = method == clim.METHOD and is_clip(state)
+        if not (is_asked or clim.is_clim_file(source, state)):
+            self._refuse_options(source)
+            return _convert(source, state, self.output, origin), ()
+        if self.method == "regionclip":
+            raise ValueError(f"{source} is not of RegionCLIP's; leave out --method")
+        read = clim.read_model(source, state, activation=self.activation)
+        clim.save_model(self.output, read.model, **origin)
+        notes = read.report.notes if entry is None else ()
+        return [_row(read.report)], notes
+
+    def _refuse_options(self, source: Path) -> None:
+        """Raise for options that are about CLIPs of OpenAI's layout.
+
+        Raises:
+            ValueError: One was given.
+        """
+        if self.activation is not None:
+            raise ValueError(
+                f"--activation is about CLIPs with OpenAI's vision transformer, which {source} is "
+                "not; leave it out"
+            )
+        if self.method == "clim":
+            raise ValueError(
+                f"{source} is no CLIP of OpenAI's layout with image and text tower, as CLIM's "
+                "are; leave out --method"
+            )
+
+
+def _convert(
+    source: Path, state: "Mapping[str, Tensor]", output: Path, origin: dict[str, str]
+) -> list[list[str]]:
+    """Write ``output`` from a file that is not CLIM's; the rows of the report."""
+    from regionclip.checkpoints import is_native, save_tensors
     from regionclip.methods.clipself import reading as clipself
     from regionclip.methods.cora import reading as cora
     from regionclip.methods.fvit import reading as fvit
@@ -183,15 +236,10 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
     from regionclip.methods.regionclip.weights import recognise_checkpoint
     from regionclip.proposals.rpn_weights import map_rpn_weights
 
-    state = read_checkpoint(source)
     if cora.is_cora_file(source, state):
         own = cora.read_model(source, state)
         cora.save_model(output, own.model, **origin)
         return [_row(own.report)]
-    if clim.is_clim_file(source, state):
-        dense = clim.read_model(source, state)
-        clim.save_model(output, dense.model, **origin)
-        return [_row(dense.report)]
     if clipself.is_clipself_file(source, state):
         eva = clipself.read_model(source, state)
         clipself.save_model(output, eva.model, **origin)
@@ -200,6 +248,9 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
         frozen = fvit.read_model(source, state)
         fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
         return [_row(frozen.report)]
+    detector = _convert_detic(source, state, output, origin)
+    if detector is not None:
+        return [_row(detector)]
     if is_native(source):
         read = read_model(source, state)
     else:
@@ -207,7 +258,7 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
         if found.kind == "rpn":
             kept = map_rpn_weights(found.proposer, source=str(source))  # refuses incomplete ones
             save_tensors(output, found.proposer, origin)
-            return [["the proposer", str(len(kept.state_dict)), "0", _summary(found.left_over)]]
+            return [["the proposer", str(len(kept.state_dict)), "0", summary_of(found.left_over)]]
         if found.kind == "embeddings":
             raise ValueError(
                 f"{source} holds class embeddings without names; in Python, "
@@ -216,20 +267,35 @@ def _convert(source: Path, output: Path, origin: dict[str, str]) -> list[list[st
         read = model_of(found, source=str(source))
     save_model(output, read, **origin)
     rows = [_row(report) for report in read.reports]
-    return [*rows, ["the rest of the file", "0", "0", _summary(read.left_over)]]
+    return [*rows, ["the rest of the file", "0", "0", summary_of(read.left_over)]]
+
+
+def _convert_detic(
+    source: Path, state: "Mapping[str, Tensor]", output: Path, origin: dict[str, str]
+) -> "LoadReport | None":
+    """What became of a Detic's file, of either architecture; ``None`` if it is none."""
+    from regionclip.methods.detic import cascade_reading as cascade
+    from regionclip.methods.detic import reading as detic
+
+    if detic.is_detic_file(source, state):
+        own = detic.read_model(source, state)
+        detic.save_model(output, own.model, has_text_tower=own.has_text_tower, **origin)
+        return own.report
+    if cascade.is_cascade_file(source, state):
+        own = cascade.read_cascade(source, state)
+        cascade.save_cascade(output, own.model, has_text_tower=own.has_text_tower, **origin)
+        return own.report
+    return None
 
 
 def _row(report: "LoadReport") -> list[str]:
     """What became of a part: its name, tensors written, missing, and of no use."""
-    return [report.target, str(len(report.loaded)), _summary(report.missing), "0"]
-
-
-def _summary(names: Sequence[str]) -> str:
-    """How many there are, by what they begin with."""
-    if not names:
-        return "0"
-    counts = Counter(name.split(".")[0] for name in names)
-    return f"{len(names)}: " + ", ".join(f"{count} of {name}" for name, count in counts.items())
+    return [
+        report.target,
+        str(len(report.loaded)),
+        summary_of(report.missing),
+        summary_of(report.left_over),
+    ]
 
 
 def _sha256(path: Path) -> str:
@@ -253,73 +319,3 @@ def _whereabouts(entry: "WeightsEntry", cache: Path | None) -> str:
     if path.is_file():
         return str(path)
     return "to download" if entry.url else "to fetch by hand"
-
-
-def _file_rows(path: Path) -> list[list[str]]:
-    """What a checkpoint holds, part by part."""
-    from regionclip.checkpoints import is_native, read_checkpoint, read_native_metadata
-    from regionclip.encoders.eva_weights import eva_spec_of, eva_tensors, is_eva_clip
-    from regionclip.encoders.vit_weights import is_clip_vit, vit_spec_of
-    from regionclip.methods.cora.weights import is_cora, is_region_prompt
-    from regionclip.methods.regionclip.weights import recognise_checkpoint
-
-    if is_native(path):
-        metadata = read_native_metadata(path)
-        rows = [["format", "this package's own"], ["method", metadata.method]]
-        rows += [["encoder id", metadata.encoder_id or "-"]]
-        rows += [[key, json.dumps(value)] for key, value in metadata.config.items()]
-        return rows + [[key, value] for key, value in sorted(metadata.extra.items())]
-    state = read_checkpoint(path)
-    if is_clip_vit(state):
-        spec = vit_spec_of(state, str(path))
-        return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
-    if is_eva_clip(state):
-        spec = eva_spec_of(eva_tensors(state, source=str(path)), str(path))
-        return [["kind", "clip"], ["architecture", spec.name], ["text tower", "yes"]]
-    if is_region_prompt(state):
-        (prompt,) = state.values()
-        cells = (
-            f"{prompt.shape[0]} x {prompt.shape[1]}, one row per cell of a region and their mean"
-        )
-        return [["kind", "a region prompt (CORA's), for --region-prompt"], ["prompt", cells]]
-    if is_cora(state):
-        return _cora_rows(path, state)
-    found = recognise_checkpoint(state, source=str(path))
-    parts = {
-        "encoder": found.encoder,
-        "teacher": found.teacher,
-        "proposer": found.proposer,
-        "box predictor": found.box_predictor,
-        "mask head": found.mask_head,
-    }
-    rows = [["kind", found.kind]]
-    rows += [["architecture", found.spec.name]] if found.spec else []
-    rows += [["text tower", "yes" if found.has_text_tower else "no"]] if found.encoder else []
-    rows += [[name, f"{len(tensors)} tensors"] for name, tensors in parts.items() if tensors]
-    rows += [
-        [name, f"{len(tensor)} classes"]
-        for name, tensor in found.box_predictor.items()
-        if name in ("cls_score.weight", "test_cls_score.weight")
-    ]
-    if found.embeddings is not None:
-        rows.append(["embeddings", f"{found.embeddings.shape[0]} x {found.embeddings.shape[1]}"])
-    if found.left_over:
-        rows.append(
-            ["of no use here", f"{len(found.left_over)} tensors: {found.left_over[0]}, ..."]
-        )
-    return rows
-
-
-def _cora_rows(path: Path, state: "Mapping[str, Tensor]") -> list[list[str]]:
-    from regionclip.methods.cora.reading import read_config
-
-    config = read_config(path, state)
-    layers = f"{config.encoder_layers} encoder, {config.decoder_layers} decoder"
-    return [
-        ["kind", "a CORA detector"],
-        ["architecture", config.encoder.name],
-        ["queries", str(config.num_queries)],
-        ["layers", layers],
-        ["trained on boxes of", config.base_classes],
-        ["tensors", str(len(state))],
-    ]

@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from regionclip.cli.console import UsageError
-from regionclip.cli.journal import Journal
 from regionclip.whole_files import replacing
 
 if TYPE_CHECKING:
@@ -21,6 +20,15 @@ FORMATS = {
 }
 """What ``--format`` takes, and the file it makes."""
 ROWS_PER_GROUP = 1 << 16
+
+
+@runtime_checkable
+class Entries(Protocol):
+    """Images with their detections: a journal, or anything else that lists them."""
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """One per image: what :func:`detections_entry` keeps, and ``image``, its name."""
+        ...
 
 
 def parse_formats(text: str) -> tuple[str, ...]:
@@ -99,7 +107,7 @@ def without_masks(entry: Mapping[str, Any]) -> dict[str, Any]:
 def write_detections(
     folder: Path,
     formats: Sequence[str],
-    journal: Journal,
+    journal: Entries,
     class_names: Sequence[str],
     category_ids: Sequence[int],
 ) -> list[Path]:
@@ -130,7 +138,7 @@ def write_detections(
     return paths
 
 
-def image_ids(journal: Journal) -> dict[str, int]:
+def image_ids(journal: Entries) -> dict[str, int]:
     """An id per image: those of the COCO json if all have different ones, else 1, 2, 3, ..."""
     own = {entry["image"]: entry["image_id"] for entry in journal.entries()}
     if None not in own.values() and len(set(own.values())) == len(own):
@@ -138,7 +146,7 @@ def image_ids(journal: Journal) -> dict[str, int]:
     return {name: index for index, name in enumerate(own, start=1)}
 
 
-def _results(journal: Journal, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _results(journal: Entries, category_ids: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Rows of COCO's results format, which its evaluation reads."""
     ids = image_ids(journal)
     for entry in journal.entries():
@@ -165,7 +173,7 @@ def _area(row: Mapping[str, Any]) -> float:
 
 
 def _write_coco(
-    path: Path, journal: Journal, class_names: Sequence[str], category_ids: Sequence[int]
+    path: Path, journal: Entries, class_names: Sequence[str], category_ids: Sequence[int]
 ) -> None:
     """A COCO data set with scores, which labelling tools read."""
     ids = image_ids(journal)
@@ -204,7 +212,7 @@ def _write_list(file: Any, rows: Iterator[dict[str, Any]]) -> None:
     file.write("]")
 
 
-def _write_parquet(path: Path, journal: Journal, class_names: Sequence[str]) -> None:
+def _write_parquet(path: Path, journal: Entries, class_names: Sequence[str]) -> None:
     """One row per detection; the columns are those that ``--proposals`` reads, and more.
 
     Masks, if there are any, are COCO's run lengths: ``{"size", "counts"}``.

@@ -63,6 +63,8 @@ class Propose:
     """'map' cuts the teacher's regions from one map of the image; 'crops' runs its whole image
     tower on every region, many times slower. Other architectures than CLIP's ResNets know crops
     only."""
+    region_prompt: Annotated[Path | None, optional("FILE")] = None
+    """A region prompt, CORA's, for the teacher to pool regions of its map with."""
     shortest_side: Annotated[int, value("PIXELS")] = 800
     """What images are resized to before a network sees them."""
     longest_side: Annotated[int, value("PIXELS")] = 1333
@@ -125,6 +127,8 @@ class Propose:
             raise UsageError(f"--nms-iou must be in (0, 1], got {self.nms_iou}")
         if self.teacher is None and self.teacher_regions != "map":
             raise UsageError(f"--teacher-regions {self.teacher_regions} goes with --teacher MODEL")
+        if self.teacher is None and self.region_prompt is not None:
+            raise UsageError(f"--region-prompt {self.region_prompt} goes with --teacher MODEL")
 
     def _open(self) -> "tuple[_Tools, dict[str, Any]]":
         """What proposes, and what its results depend on."""
@@ -153,6 +157,8 @@ class Propose:
             "teacher": self.teacher and known_by(self.teacher, model_file(self.teacher)),
             "teacher_regions": self.teacher and self.teacher_regions,
         }
+        if self.region_prompt is not None:  # only then, so that earlier folders are gone on with
+            settings["region_prompt"] = known_by(str(self.region_prompt), self.region_prompt)
         sides = {"shortest_side": self.shortest_side, "longest_side": self.longest_side}
         return _Tools(proposals_only(proposer, **sides), space), settings
 
@@ -170,6 +176,7 @@ class Propose:
                 model,
                 device=device,
                 regions=self.teacher_regions,
+                region_prompt=self.region_prompt,
                 options=LoadOptions(progress=show),
             )
         try:

@@ -115,7 +115,14 @@ class RegionTable:
 
     def add(self, source: NamedSource, regions: Regions) -> None:
         """Take one image's regions."""
-        self._pending.append((source, self._table(source.name, regions)))
+        table = region_rows(
+            source.name,
+            regions,
+            dtype=self._dtype,
+            probs=self._probs,
+            class_names=self._class_names,
+        )
+        self._pending.append((source, table))
         num_rows = sum(table.num_rows for _, table in self._pending)
         is_late = time.monotonic() - self._last_flush > SECONDS_PER_PART
         if is_late or num_rows >= ROWS_PER_PART:
@@ -194,28 +201,43 @@ class RegionTable:
     def _part_numbers(self) -> list[int]:
         return sorted(int(path.stem) for path in (self._folder / PARTS).glob("[0-9]*.parquet"))
 
-    def _table(self, name: str, regions: Regions) -> pa.Table:
-        columns: dict[str, Any] = {"image": pa.array([name] * len(regions.boxes), pa.string())}
-        for index, corner in enumerate(CORNERS):
-            columns[corner] = regions.boxes[:, index].float().numpy()
-        columns["objectness"] = (
-            pa.nulls(len(regions.boxes), pa.float32())
-            if regions.objectness is None
-            else regions.objectness.float().numpy()
-        )
-        if regions.labels is not None and regions.scores is not None and regions.probs is not None:
-            labels = regions.labels
-            columns["class"] = pa.array(
-                [self._class_names[each] for each in labels.tolist()], pa.string()
-            )
-            columns["label"] = labels.int().numpy()
-            columns["score"] = regions.scores.float().numpy()
-            if self._probs == "full":
-                columns["probs"] = _vectors(regions.probs, self._dtype)
-            else:
-                columns["prob"] = regions.probs.gather(1, labels[:, None])[:, 0].float().numpy()
-        columns["feature"] = _vectors(regions.features, self._dtype)
-        return pa.table(columns)
+
+def region_rows(
+    name: str,
+    regions: Regions,
+    *,
+    dtype: Literal["float32", "float16"],
+    probs: Literal["top", "full"],
+    class_names: Sequence[str],
+) -> pa.Table:
+    """One image's regions as rows of a table.
+
+    Args:
+        name: Of the image.
+        regions: Proposals or detections.
+        dtype: Of vectors and probabilities.
+        probs: ``top`` keeps the named class's probability, ``full`` all of them.
+        class_names: By label; none for proposals.
+    """
+    columns: dict[str, Any] = {"image": pa.array([name] * len(regions.boxes), pa.string())}
+    for index, corner in enumerate(CORNERS):
+        columns[corner] = regions.boxes[:, index].float().numpy()
+    columns["objectness"] = (
+        pa.nulls(len(regions.boxes), pa.float32())
+        if regions.objectness is None
+        else regions.objectness.float().numpy()
+    )
+    if regions.labels is not None and regions.scores is not None and regions.probs is not None:
+        labels = regions.labels
+        columns["class"] = pa.array([class_names[each] for each in labels.tolist()], pa.string())
+        columns["label"] = labels.int().numpy()
+        columns["score"] = regions.scores.float().numpy()
+        if probs == "full":
+            columns["probs"] = _vectors(regions.probs, dtype)
+        else:
+            columns["prob"] = regions.probs.gather(1, labels[:, None])[:, 0].float().numpy()
+    columns["feature"] = _vectors(regions.features, dtype)
+    return pa.table(columns)
 
 
 def _vectors(rows: Tensor, dtype: str) -> pa.FixedSizeListArray:

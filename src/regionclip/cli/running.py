@@ -28,8 +28,8 @@ PROPOSALS_OF_MODELS_WITHOUT = "torchvision"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCommand:
-    """Options of commands that run a model."""
+class LoadingCommand:
+    """Options of commands that read a model."""
 
     model: Annotated[str, value("NAME|FILE")] = DEFAULT_MODEL
     """A name that 'regionclip models list' shows, or a checkpoint. The default is OpenAI's CLIP,
@@ -48,20 +48,20 @@ class ModelCommand:
     region_prompt: Annotated[Path | None, optional("FILE")] = None
     """A region prompt, CORA's, to pool regions with: any CLIP with a ResNet of the size that it was
     trained on then knows regions better. For regions of the map."""
-    image_root: Annotated[Path | None, optional("FOLDER")] = None
-    """Where the images of a COCO json are; by default beside it."""
-    batch_size: Annotated[int, value("N")] = 1
-    """Images computed at a time; more is faster on a GPU."""
-    workers: Annotated[int, value("N")] = 4
-    """Threads that read and resize images ahead."""
+    transfer_to: Annotated[
+        Literal["coco", "voc", "objects365"] | None, optional("coco|voc|objects365")
+    ] = None
+    """Let an F-ViT or F-VLM of LVIS name boxes as published on another benchmark: with fixed
+    temperatures and one exponent for all classes, without masks."""
+    activation: Annotated[Literal["quick_gelu", "gelu"] | None, optional("quick_gelu|gelu")] = None
+    """What the towers of a file of a CLIP with a vision transformer compute with, or those of
+    --text-weights. By default what the file says, else QuickGELU, with a warning."""
     device: Annotated[str, value("NAME")] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """What the image tower computes in."""
     memory_budget: Annotated[str, value("SIZE")] = "2GiB"
     """Memory for regions in work, which are computed in portions that fit."""
-    resume: bool = True
-    """Skip images that the output folder has already. --no-resume deletes its results first."""
 
     def load_model(self) -> "Detector":
         """The model, which may be without proposals.
@@ -82,7 +82,12 @@ class ModelCommand:
                 regions=self.regions,
                 region_prompt=self.region_prompt,
                 text_weights=self.text_weights,
-                options=LoadOptions(memory_budget=memory_budget, progress=show),
+                options=LoadOptions(
+                    memory_budget=memory_budget,
+                    progress=show,
+                    activation=self.activation,
+                    transfer_to=self.transfer_to,
+                ),
             )
 
     def open_model(self, *, with_names: bool = True) -> "tuple[Detector, dict[str, Any]]":
@@ -119,7 +124,10 @@ class ModelCommand:
         from regionclip.proposal_loading import proposals_file
 
         words, prompt = self.text_weights, self.region_prompt
-        return {
+        # only if given, so that what was computed before there was this option stays usable
+        others = {"activation": self.activation, "transfer_to": self.transfer_to}
+        given = {name: each for name, each in others.items() if each is not None}
+        return given | {
             "model": known_by(self.model, model_file(self.model)),
             "proposals": proposals and known_by(proposals, proposals_file(proposals)),
             "text_weights": words and known_by(words, find_weights(words)),
@@ -127,6 +135,20 @@ class ModelCommand:
             "region_prompt": prompt and known_by(str(prompt), prompt),
             "precision": self.precision,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCommand(LoadingCommand):
+    """Options of commands that run a model over images, and go on where they stopped."""
+
+    image_root: Annotated[Path | None, optional("FOLDER")] = None
+    """Where the images of a COCO json are; by default beside it."""
+    batch_size: Annotated[int, value("N")] = 1
+    """Images computed at a time; more is faster on a GPU."""
+    workers: Annotated[int, value("N")] = 4
+    """Threads that read and resize images ahead."""
+    resume: bool = True
+    """Skip images that the output folder has already. --no-resume deletes its results first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,9 @@ class Train:
 
     A recipe is a TOML file, or one that ships with the package: finetune (your own data), proposals
     (a proposal network), regionclip-pretrain-small and clim-small (images with captions),
-    clipself-small (images alone), regionclip-ov-coco-rn50, cora-ov-coco-rn50, clipself-coco-vitb16,
-    fvit-ov-coco-vitb16 and their likes (the published runs), icons.
+    clipself-small (images alone), pseudo-labels-small (boxes), regionclip-ov-coco-rn50,
+    cora-ov-coco-rn50, clipself-coco-vitb16, fvit-ov-coco-vitb16, detic-ov-coco-r50 and their likes
+    (the published runs), icons.
 
     For example:
 

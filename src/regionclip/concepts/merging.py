@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .class_names import plain_name
 from .noun_phrases import compound_nouns
-from .plurals import may_be_plural, singular
+from .plurals import may_be_plural, number_forms, singular
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +75,7 @@ def merge_concepts(counts: Mapping[str, int], rules: MergeRules) -> MergedConcep
 
 def without_names(concepts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """The concepts that contain none of ``names`` as whole words, in the singular or the plural."""
-    unwanted = {form for name in names for form in _forms(plain_name(name))}
+    unwanted = {form for name in names for form in number_forms(plain_name(name))}
     return tuple(each for each in concepts if unwanted.isdisjoint(_parts_of(plain_name(each))))
 
 
@@ -87,11 +87,7 @@ def _parts_of(concept: str) -> set[str]:
         for start in range(len(words))
         for end in range(start + 1, len(words) + 1)
     ]
-    return {form for run in runs for form in _forms(run)}
-
-
-def _forms(name: str) -> tuple[str, ...]:
-    return (name, singular(name)) if may_be_plural(name) else (name,)
+    return {form for run in runs for form in number_forms(run)}
 
 
 def _common_name(name: str, counts: Mapping[str, int], synonyms: Mapping[str, str]) -> str:

@@ -134,6 +134,11 @@ def may_be_plural(name: str) -> bool:
     return last in IRREGULAR or (last.endswith("s") and not last.endswith(("ss", "us", "is")))
 
 
+def number_forms(name: str) -> tuple[str, ...]:
+    """A name as it is and, if it may be a plural, in the singular."""
+    return (name, singular(name)) if may_be_plural(name) else (name,)
+
+
 @cache
 def _singular_word(word: str) -> str:
     # nltk, which textblob imports, takes seconds

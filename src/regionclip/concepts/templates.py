@@ -171,11 +171,12 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "openai80": _IMAGENET80[1:],
     "vild63": _VILD63,
     "photo": ("a photo of a {}.",),
+    "a-name": ("a {}",),
     "name-and-photo": ("{}.", "a photo of a {}."),
     "none": ("{}",),
 }
 """Built-in sets by name: RegionCLIP's; without the bare name OpenAI's own, which are CORA's;
-ViLD's, which are CLIM's and CLIPSelf's."""
+ViLD's, which are CLIM's and CLIPSelf's; ``a-name``, Detic's on LVIS."""
 _PLACES = ("{}", "{name}")
 
 

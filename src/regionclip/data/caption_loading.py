@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
+from typing import TypeVar
 
 import torch
 from torch.utils.data import Dataset as TorchDataset
@@ -30,6 +31,7 @@ MOST_IN_A_ROW = 1000
 """Unusable samples one after another, at which a run stops: the whole source must be wrong."""
 GROUPS_AHEAD = 2
 """Shards that are fetched while others are read."""
+Taken = TypeVar("Taken")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def caption_batches(
     counts = LeftOutCounts() if left_out is None else left_out
 
     def from_part(first: int) -> Iterable[CaptionedBatch]:
-        parts = _Parts(source, loading, first, counts)
+        parts = CaptionParts(source, loading, first, counts)
         for batch in read_ahead(images, parts, loading, collate):
             if isinstance(batch, ValueError):
                 raise batch
@@ -89,7 +91,7 @@ def caption_batches(
     return from_part
 
 
-class _Parts:
+class CaptionParts:
     """A process's parts of a run, worked out as they are asked for."""
 
     def __init__(
@@ -165,6 +167,74 @@ def _nothing_in(source: CaptionedImages, damage: LeftOut | None) -> str:
     return f"{source.source} has no image that can be read{reason}"
 
 
+def first_usable(
+    source: CaptionedImages,
+    draw: GroupDraw,
+    take: Callable[[CaptionedImage], Taken | LeftOut | ValueError],
+    *,
+    left_out: list[LeftOut],
+) -> Taken | ValueError:
+    """What is made of the image drawn, or of the first one after it that can be used.
+
+    Args:
+        source: Where images are.
+        draw: Of them.
+        take: Makes something of an image, or says why it cannot be used.
+        left_out: Takes what came up before and could not be used.
+
+    Returns:
+        An error that ``take`` gives, or one of its own if nothing can be used.
+
+    Raises:
+        FetchError: A shard is out of reach.
+    """
+    num_before = len(left_out)
+    for group, row in _candidates(source, draw, left_out):
+        read = source.read(group, row)
+        taken = read if isinstance(read, LeftOut) else take(read)
+        if not isinstance(taken, LeftOut):
+            return taken
+        left_out.append(taken)
+        if len(left_out) - num_before == MOST_IN_A_ROW:
+            break
+    own = left_out[num_before:]
+    last = own[-1].message if own else "it is empty"
+    return ValueError(
+        f"{source.source}: {len(own)} samples one after another cannot be used, the "
+        f"last of them because {last}; is it images with captions?"
+    )
+
+
+def drawn_caption(image: CaptionedImage, seed: int) -> str:
+    """One of an image's captions, by chance."""
+    # another stream than the augmentation's
+    generator = torch.Generator().manual_seed(mixed_seed(seed, 1))
+    return image.captions[int(torch.randint(len(image.captions), (1,), generator=generator))]
+
+
+def too_narrow(image: CaptionedImage, size_hw: tuple[int, int]) -> LeftOut:
+    """Why an image cannot be used of which too few pixels came out."""
+    return LeftOut(
+        TINY_IMAGE,
+        f"{image.name} is {image.picture.width}x{image.picture.height} pixels, too narrow: "
+        f"{size_hw[1]}x{size_hw[0]} to learn from",
+    )
+
+
+def _candidates(
+    source: CaptionedImages, draw: GroupDraw, left_out: list[LeftOut]
+) -> Iterator[tuple[int, int]]:
+    """The image drawn, then those after it, in its group and in the next ones."""
+    for shift in range(len(source)):
+        group = (draw.group + shift) % len(source)
+        num_images = source.num_readable(group)
+        damage = source.damage(group)
+        if damage is not None and draw.row >= num_images:
+            left_out.append(damage)
+        for other in range(num_images):
+            yield group, (draw.row + other) % num_images
+
+
 @dataclass(frozen=True, slots=True)
 class CaptionedTrainingImage:
     """One augmented image; see :class:`~regionclip.structures.CaptionedBatch`."""
@@ -196,40 +266,19 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
         the error is returned: raised here, it would come out of a worker with a page of its own
         history.
         """
+        left_out: list[LeftOut] = []
         try:
-            return self._first_usable(draw)
+            found = first_usable(
+                self.source,
+                draw,
+                lambda image: self._augmented(image, draw.seed),
+                left_out=left_out,
+            )
         except FetchError as error:
             return error
-
-    def _first_usable(self, draw: GroupDraw) -> CaptionedTrainingImage | ValueError:
-        left_out: list[LeftOut] = []
-        for group, row in self._candidates(draw, left_out):
-            read = self.source.read(group, row)
-            if isinstance(read, CaptionedImage):
-                read = self._augmented(read, draw.seed)
-            if isinstance(read, ValueError):
-                return read
-            if isinstance(read, CaptionedTrainingImage):
-                return replace(read, left_out=tuple(left_out))
-            left_out.append(read)
-            if len(left_out) == MOST_IN_A_ROW:
-                break
-        last = left_out[-1].message if left_out else "it is empty"
-        return ValueError(
-            f"{self.source.source}: {len(left_out)} samples one after another cannot be used, the "
-            f"last of them because {last}; is it images with captions?"
-        )
-
-    def _candidates(self, draw: GroupDraw, left_out: list[LeftOut]) -> Iterator[tuple[int, int]]:
-        """The image drawn, then those after it, in its group and in the next ones."""
-        for shift in range(len(self.source)):
-            group = (draw.group + shift) % len(self.source)
-            num_images = self.source.num_readable(group)
-            damage = self.source.damage(group)
-            if damage is not None and draw.row >= num_images:
-                left_out.append(damage)
-            for other in range(num_images):
-                yield group, (draw.row + other) % num_images
+        if isinstance(found, ValueError):
+            return found
+        return replace(found, left_out=tuple(left_out))
 
     def _augmented(
         self, image: CaptionedImage, seed: int
@@ -239,14 +288,8 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
         )
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         if min(height, width) < min(SMALLEST_SIDE, self.augmentation.least_side):
-            return LeftOut(
-                TINY_IMAGE,
-                f"{image.name} is {image.picture.width}x{image.picture.height} pixels, too narrow: "
-                f"{width}x{height} to learn from",
-            )
-        # another stream than the augmentation's
-        generator = torch.Generator().manual_seed(mixed_seed(seed, 1))
-        choice = int(torch.randint(len(image.captions), (1,), generator=generator))
+            return too_narrow(image, (height, width))
+        choice = drawn_caption(image, seed)
         proposals = None
         if self.proposer is not None:
             size_hw = (image.picture.height, image.picture.width)
@@ -256,9 +299,7 @@ class CaptionedTrainingImages(TorchDataset[CaptionedTrainingImage | ValueError])
                 return error
             if is_flipped:
                 proposals = replace(proposals, boxes=mirrored(proposals.boxes, width))
-        return CaptionedTrainingImage(
-            image.name, pixels, image.captions[choice], seed, proposals, ()
-        )
+        return CaptionedTrainingImage(image.name, pixels, choice, seed, proposals, ())
 
 
 def collate(

@@ -62,6 +62,8 @@ class Objects:
             where nobody says, and the boxes' own count.
         is_stuff: COCO panoptic: a region that cannot be counted, such as sky; ``None`` where nobody
             says.
+        is_pseudo: A model found the object, as 'regionclip data pseudo-label' marks it; ``None``
+            where people annotated all.
     """
 
     boxes: Float[Tensor, "N 4"]
@@ -72,6 +74,7 @@ class Objects:
     ids: tuple[int, ...] = ()
     areas: Float[Tensor, " N"] | None = None
     is_stuff: Bool[Tensor, " N"] | None = None
+    is_pseudo: Bool[Tensor, " N"] | None = None
 
     def __len__(self) -> int:
         return int(self.boxes.shape[0])

@@ -77,6 +77,23 @@ def read_image(
     )
 
 
+def decode_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Read the bytes of an image file, as :func:`read_image` reads the file.
+
+    Args:
+        content: The whole file.
+        name: How errors call it.
+        max_pixels: As for :func:`read_image`.
+
+    Raises:
+        ImageReadError: As :func:`read_image`.
+    """
+    if not content:
+        raise ImageReadError(f"{name}: is empty (0 bytes); send it again")
+    with _opened(io.BytesIO(content), max_pixels, name) as image:
+        return _upright_rgb(image, name)
+
+
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
     """What a file says about its pixels.
@@ -130,11 +147,16 @@ def _ends_with_pixels(image: PngImageFile) -> bool:
 
 
 @contextmanager
-def _opened(source: str | Path | Member, max_pixels: int) -> Iterator[Image.Image]:
+def _opened(
+    source: str | Path | Member | io.BytesIO, max_pixels: int, name: str | None = None
+) -> Iterator[Image.Image]:
     """An image whose header is read; whatever its decoder raises becomes one sentence."""
-    name = str(source)
-    if isinstance(source, Member):
-        file: str | io.BytesIO = io.BytesIO(read_member(source))
+    name = str(source) if name is None else name
+    file: str | io.BytesIO
+    if isinstance(source, io.BytesIO):
+        file = source
+    elif isinstance(source, Member):
+        file = io.BytesIO(read_member(source))
     else:
         _check_file(name)
         file = name

@@ -7,6 +7,8 @@ from math import sqrt
 from typing import Any, Generic, TypeVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -79,11 +81,21 @@ def repeat_factors(dataset: Dataset, *, threshold: float) -> list[float]:
         Gupta et al., LVIS (arXiv:1908.03195), sec. 5.2 "data resampling"; RegionCLIP uses 0.001.
     """
     labels = [set(sample.objects.labels.tolist()) for sample in dataset]
-    counts = Counter(label for each in labels for label in each)
+    counts = _counted(labels)
     asked = {
         label: max(1.0, sqrt(threshold * len(dataset) / count)) for label, count in counts.items()
     }
     return [max((asked[label] for label in each), default=1.0) for each in labels]
+
+
+def images_per_class(dataset: Dataset) -> Float[Tensor, " C"]:
+    """In how many images each class of a data set has an object."""
+    counts = _counted(set(sample.objects.labels.tolist()) for sample in dataset)
+    return torch.tensor([float(counts[label]) for label in range(len(dataset.class_names))])
+
+
+def _counted(labels: Iterable[set[int]]) -> Counter[int]:
+    return Counter(label for each in labels for label in each)
 
 
 def epochs(num_images: int, *, seed: int, factors: Sequence[float] | None = None) -> Iterator[int]:

@@ -25,6 +25,18 @@ Source: facebookresearch/detectron2@e3ee0ab ``detectron2/modeling/box_regression
 """
 
 
+def bounded(
+    deltas: Float[Tensor, "*R 4"], *, weights: BoxWeights = (1.0, 1.0, 1.0, 1.0)
+) -> Float[Tensor, "*R 4"]:
+    """Offsets that let a box shrink no further than :func:`decode_boxes` lets it grow: 62.5 times.
+
+    Source:
+        mmdetection's ``DeltaXYWHBBoxCoder`` (``wh_ratio_clip`` 16/1000) cuts at both ends.
+    """
+    least = deltas.new_tensor([-torch.inf, -torch.inf, -MAX_LOG_SCALE, -MAX_LOG_SCALE])
+    return torch.maximum(deltas, least * deltas.new_tensor(weights))
+
+
 def decode_boxes(
     deltas: Float[Tensor, "R 4"], boxes: Float[Tensor, "R 4"], *, weights: BoxWeights
 ) -> Float[Tensor, "R 4"]:

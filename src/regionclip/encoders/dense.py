@@ -50,7 +50,11 @@ class DenseEncoder(CaptionEncoder, Protocol):
         ...
 
     def encode_image(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
-        """One vector per whole image, not normalised; images as :meth:`dense_features` takes."""
+        """One vector per whole image, not normalised.
+
+        Args:
+            images: As :meth:`dense_features` takes, or squares of ``image_size``.
+        """
         ...
 
     def dense_and_whole(

@@ -60,8 +60,13 @@ class DenseTimm(OpenClipEncoder, ABC):
         return self._map(self._trunk_output(images), grid_hw)
 
     def encode_image(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D"]:
-        """Vectors, not normalised, as the tower pools them; sides are multiples of ``cell``."""
-        check_sides(images, self.cell)
+        """Vectors, not normalised, as the tower pools them.
+
+        Sides are multiples of ``cell``, or the trained size, where that is none: of SigLIP's 384
+        pixels its patches of 14 leave out the last 6.
+        """
+        if tuple(images.shape[2:]) != self.image_size_hw:
+            check_sides(images, self.cell)
         return self._pooled(self._trunk_output(images))
 
     def dense_and_whole(

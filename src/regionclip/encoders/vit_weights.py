@@ -35,6 +35,16 @@ def without_extras(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def told_activation(state: Mapping[str, Tensor]) -> Activation | None:
+    """What a file says that its towers compute with.
+
+    Returns:
+        QuickGELU of OpenAI's archives, which carry numbers beside their weights; ``None`` of all
+        other files, CLIM's among them, which say nothing.
+    """
+    return "quick_gelu" if set(_OPENAI_EXTRAS) <= state.keys() else None
+
+
 def vit_spec_of(
     state: Mapping[str, Tensor], source: str, *, activation: Activation = "quick_gelu"
 ) -> ClipVitSpec:

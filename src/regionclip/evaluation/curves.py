@@ -147,6 +147,8 @@ def _curves_of(
     """Those of some classes, from all that there is and was found of them."""
     if not objects:
         return _undefined(len(categories), options)
+    if options.is_federated:
+        found = _looked_for(found, images, objects)
     used = {row["image_id"] for some in (objects, found) for row in some}
     world = {
         "images": [each for each in images if each["id"] in used],
@@ -224,6 +226,17 @@ def _ground_truth(dataset: Dataset, numbers: list[int], options: CurveOptions) -
         for label, each in enumerate(dataset.categories, start=1)
     ]
     return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _looked_for(found: Sequence[Row], images: Sequence[Row], objects: Sequence[Row]) -> list[Row]:
+    """Without what nobody looked for, which counts for nothing.
+
+    The evaluator drops it too, but fails at masks of an image in which it drops all.
+    """
+    looked_for = {(row["image_id"], row["category_id"]) for row in objects} | {
+        (image["id"], label) for image in images for label in image["neg_category_ids"]
+    }
+    return [row for row in found if (row["image_id"], row["category_id"]) in looked_for]
 
 
 def _size_of(sample: Sample, dataset: Dataset, options: CurveOptions) -> tuple[int, int]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,13 +13,13 @@ from torch import Tensor
 from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Dataset, Member, Sample
 from regionclip.data.images import ImageReadError
-from regionclip.data.loading import prepared_batches
+from regionclip.data.loading import Prepare, prepared_batches
 from regionclip.data.sources import NamedSource
 from regionclip.detect import DetectOptions, Detector
 from regionclip.regions.inputs import boxes_input
 from regionclip.scoring.cosine import class_scores
 from regionclip.scoring.regions import score_classes
-from regionclip.structures import Detections, PreparedImage, Proposals
+from regionclip.structures import Detections, ImageSource, PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
 
 from .proposals import OBJECT
@@ -59,6 +60,39 @@ class Search:
 Pair = tuple[Sample, PreparedImage]
 Find = Callable[[Search, Sequence[Pair]], list[Detections]]
 """Finds something in a batch of images, whose annotations it may look at."""
+Preparation = Callable[[Detector, ImageSource, str], PreparedImage]
+"""Reads an image of a name and brings it to the size that is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherwisePrepared:
+    """A :data:`Find` that looks at images of another size than the detector finds objects at.
+
+    Attributes:
+        find: Looks at them.
+        prepare: Reads them. Called in several threads at once.
+    """
+
+    find: Find
+    prepare: Preparation
+
+    def __call__(self, search: Search, pairs: Sequence[Pair]) -> list[Detections]:
+        """What :attr:`find` finds."""
+        return self.find(search, pairs)
+
+
+def preparation_of(find: Find, detector: Detector) -> Prepare:
+    """How images are read for a way of finding things in them: as the detector does, or its own."""
+    if isinstance(find, OtherwisePrepared):
+        return partial(find.prepare, detector)
+    return detector.prepare
+
+
+def name_of(find: Find) -> str:
+    """What journals call a way of finding things."""
+    if isinstance(find, OtherwisePrepared):
+        return name_of(find.find)
+    return str(getattr(find, "__name__", "own"))
 
 
 def detect_dataset(
@@ -98,7 +132,10 @@ def detect_dataset(
     search = Search(detector, vocabulary, detector.defaults if options is None else options)
     names = (OBJECT,) if vocabulary is None else vocabulary.names
     batches = prepared_batches(
-        map(source_of, dataset), detector.prepare, batch_size=batch_size, num_workers=num_workers
+        map(source_of, dataset),
+        preparation_of(find, detector),
+        batch_size=batch_size,
+        num_workers=num_workers,
     )
     start = 0
     with closing(batches):

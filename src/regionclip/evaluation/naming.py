@@ -150,6 +150,7 @@ def _relabelled(sample: Sample, label_map: Sequence[int]) -> Sample:
             ids=taken(objects.ids),
             areas=None if objects.areas is None else objects.areas[rows],
             is_stuff=None if objects.is_stuff is None else objects.is_stuff[rows],
+            is_pseudo=None if objects.is_pseudo is None else objects.is_pseudo[rows],
         ),
         negative_labels=mapped(sample.negative_labels),
         not_exhaustive_labels=mapped(sample.not_exhaustive_labels),

@@ -5,7 +5,6 @@ trained to.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,14 +17,15 @@ from regionclip.data.images import read_image
 from regionclip.data.letterbox import fit_at_corner
 from regionclip.data.segment_maps import mask_extents, segment_masks
 from regionclip.data.transforms import longest_size, normalized, pixels_of
+from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.pairs.crops import cut_crops, enlarged
 from regionclip.regions.inputs import boxes_input
 from regionclip.scoring.cosine import class_logits
-from regionclip.structures import Detections, PreparedImage
+from regionclip.structures import Detections, ImageSource, PreparedImage
 
 from .class_means import asked_rows, guesses_per_region
-from .finding import Pair, Search, nothing_found
+from .finding import OtherwisePrepared, Pair, Search, nothing_found
 
 THING_MARGIN = 1.5
 """A thing's crop is this much wider and higher than its box; stuff's is not.
@@ -36,46 +36,65 @@ CROPS_AT_ONCE = 64
 """Of an image, so that memory does not depend on how many there are."""
 
 
+def in_a_square(detector: Detector, image: ImageSource, name: str) -> PreparedImage:
+    """The image in the upper left of a black square; boxes scale as those of any prepared image."""
+    picture = read_image(image, name=name)
+    longest = max(picture.size)
+    pixels = pixels_of(fit_at_corner(picture, detector.parts.longest_side))
+    return PreparedImage(pixels, (longest, longest), name)
+
+
+def as_it_is(detector: Detector, image: ImageSource, name: str) -> PreparedImage:
+    """The image in its own size, to cut pictures from."""
+    picture = read_image(image, name=name)
+    return PreparedImage(pixels_of(picture), (picture.height, picture.width), name)
+
+
 @torch.inference_mode()
-def name_boxes(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
+def _boxes_named(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
     """The best classes of each box, from the model's own way of looking at regions."""
-    return [_named(search, sample, partial(box_vectors, search)) for sample, _ in pairs]
+    return [_named(search, pair, box_vectors) for pair in pairs]
 
 
 @torch.inference_mode()
-def name_masks(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
+def _masks_named(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
     """The best classes of each mask.
 
     Raises:
         ValueError: The data set has no masks of segments, or the model's regions take none.
     """
-    return [_named(search, sample, partial(mask_vectors, search)) for sample, _ in pairs]
+    return [_named(search, pair, mask_vectors) for pair in pairs]
 
 
 @torch.inference_mode()
-def name_crops(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
+def _crops_named(search: Search, pairs: Sequence[Pair]) -> list[Detections]:
     """The best classes of each box, seen as a picture of its own by the whole image tower.
 
     Raises:
         ValueError: The model's image tower takes no whole pictures.
     """
-    return [_named(search, sample, partial(crop_vectors, search)) for sample, _ in pairs]
+    return [_named(search, pair, crop_vectors) for pair in pairs]
 
 
-def box_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
+name_boxes = OtherwisePrepared(_boxes_named, in_a_square)
+"""The best classes of each box, from the model's own way of looking at regions."""
+name_masks = OtherwisePrepared(_masks_named, in_a_square)
+"""The best classes of each mask; only of data sets and models that have masks."""
+name_crops = OtherwisePrepared(_crops_named, as_it_is)
+"""The best classes of each box, seen as a picture of its own by the whole image tower."""
+
+
+def box_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float[Tensor, "R D"]:
     """Vectors of an image's regions, cut from the map of the square."""
-    square = square_image(sample, search.detector.parts.longest_side)
     view = search.detector.parts.regions.view([square])
     return view.of(0).features(boxes_input(asked_boxes(sample), square))
 
 
-def mask_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
+def mask_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float[Tensor, "R D"]:
     """Vectors of an image's masks, pooled from the map of the square."""
     encoder = _dense_tower(search)
-    side = search.detector.parts.longest_side
-    square = square_image(sample, side)
     masks = segment_masks(sample)[asked_rows(sample)]
-    cells = masks_on_grid(masks, side // encoder.cell)
+    cells = masks_on_grid(masks, square.size_hw[0] // encoder.cell)
     # one value per cell, so that whoever asks how much of a cell is covered hears all or nothing
     pixels = cells.repeat_interleave(encoder.cell, 1).repeat_interleave(encoder.cell, 2)
     view = search.detector.parts.regions.view([square])
@@ -83,13 +102,12 @@ def mask_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
     return view.of(0).features(boxes, masks=pixels)
 
 
-def crop_vectors(search: Search, sample: Sample) -> Float[Tensor, "R D"]:
+def crop_vectors(search: Search, sample: Sample, whole: PreparedImage) -> Float[Tensor, "R D"]:
     """Vectors of an image's regions as pictures of their own, letter-boxed."""
     encoder = _dense_tower(search)
-    picture = read_image(sample.image, name=sample.name)
-    size_hw = (picture.height, picture.width)
+    picture = read_image(whole.pixels, name=whole.name)
     boxes = asked_boxes(sample)
-    with_margin = enlarged(boxes, THING_MARGIN, size_hw)
+    with_margin = enlarged(boxes, THING_MARGIN, whole.size_hw)
     is_stuff = stuff_rows(sample)[asked_rows(sample)]
     seen = torch.where(is_stuff[:, None], boxes, with_margin)
     vectors = []
@@ -118,13 +136,6 @@ def stuff_rows(sample: Sample) -> Bool[Tensor, " N"]:
     return torch.zeros(len(sample.objects), dtype=torch.bool) if is_stuff is None else is_stuff
 
 
-def square_image(sample: Sample, side: int) -> PreparedImage:
-    """The image in the upper left of a black square; boxes scale as those of any prepared image."""
-    picture = read_image(sample.image, name=sample.name)
-    longest = max(picture.size)
-    return PreparedImage(pixels_of(fit_at_corner(picture, side)), (longest, longest), sample.name)
-
-
 def masks_on_grid(masks: Bool[Tensor, "N H W"], cells: int) -> Bool[Tensor, "N g g"]:
     """Masks in the upper left of a square grid; a cell counts where anything is left of a mask.
 
@@ -148,13 +159,16 @@ def masks_on_grid(masks: Bool[Tensor, "N H W"], cells: int) -> Bool[Tensor, "N g
     return grid
 
 
-def _named(search: Search, sample: Sample, vectors_of: Callable[[Sample], Tensor]) -> Detections:
+def _named(
+    search: Search, pair: Pair, vectors_of: Callable[[Search, Sample, PreparedImage], Tensor]
+) -> Detections:
     """Block after block, each asked region's best classes; scores are cosines in [0, 1]."""
+    sample, image = pair
     search.names.check_encoder(search.detector.encoder_id)
     rows = asked_rows(sample)
     if len(rows) == 0:
         return nothing_found(search.names.names)
-    vectors = vectors_of(sample)
+    vectors = vectors_of(search, sample, image)
     cosines = class_logits(vectors, search.names.embeddings.to(vectors.device), temperature=1.0)
     count = guesses_per_region(len(search.names))
     best = cosines.cpu().topk(count, dim=1)
@@ -168,6 +182,6 @@ def _dense_tower(search: Search) -> DenseEncoder:
     if tower is None:
         raise ValueError(
             "this protocol needs a model whose image tower takes whole pictures and gives maps, "
-            "such as openai:ViT-B-16; region-macc takes any"
+            "such as openai:ViT-B-16 or an F-ViT on a transformer; region-macc takes any"
         )
     return tower

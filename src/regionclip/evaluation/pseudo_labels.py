@@ -12,14 +12,12 @@ from torchvision.ops import box_convert, box_iou
 from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Dataset
 from regionclip.data.images import ImageReadError
+from regionclip.data.readers.coco_objects import PSEUDO
 from regionclip.detect import Detector
 from regionclip.proposals.proposer import NovelClasses
 from regionclip.structures import Detections
 
 from .finding import detect_dataset, prompt_names
-
-PSEUDO = "is_pseudo"
-"""What marks an annotation of the new file that a model made."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +115,8 @@ def with_pseudo_boxes(
 
     Returns:
         The same, with the novel classes marked so (``split``), behind the others unless the file
-        lists them already, and the boxes found, each with its ``score`` and :data:`PSEUDO`.
+        lists them already, and the boxes found, each with its ``score`` and marked as a model's
+        (``is_pseudo``).
 
     Raises:
         ValueError: An annotation of the file is of a novel class.

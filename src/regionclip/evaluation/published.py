@@ -9,6 +9,7 @@ REGIONCLIP_RECORD = "RegionCLIP (arXiv:2112.09106), as Papers with Code recorded
 CORA_README = "tgxs002/CORA@c334a6d README.md"
 CLIPSELF_README = "wusize/CLIPSelf@1c7fe9c README.md"
 CLIM_README = "wusize/CLIM@7baade3 README.md"
+CLIM_PAPER = "CLIM (arXiv:2312.11376), Detic with captions and tags"
 DIVALIGN_README = "msohaildanish/DivAlign README.md"
 OADG_README = "WoojuLee24/OA-DG README.md"
 
@@ -63,7 +64,11 @@ PUBLISHED: Mapping[str, tuple[PublishedFigure, ...]] = {
     "fvit-ov-coco-vitb16": _figures("ov-coco", CLIPSELF_README, {"ap50_novel": 37.6}),
     "fvit-ov-coco-vitl14": _figures("ov-coco", CLIPSELF_README, {"ap50_novel": 44.3}),
     "fvit-ov-lvis-vitb16": _figures("lvis-masks", CLIPSELF_README, {"ap_rare": 25.3}),
+    "fvit-ov-lvis-vitl14": _figures("lvis-masks", CLIPSELF_README, {"ap_rare": 34.9}),
     "fvlm-ov-coco-vitb16": _figures("ov-coco", CLIM_README, {"ap50_novel": 29.7}),
+    "fvlm-ov-lvis-vitb16": _figures("lvis-masks", CLIM_README, {"ap_rare": 24.3}),
+    "fvlm-ov-lvis-rn50x64": _figures("lvis-masks", CLIM_README, {"ap_rare": 32.4}),
+    "detic-ov-coco-r50": _figures("ov-coco", CLIM_PAPER, {"ap50_novel": 35.4}),
     "clip-the-gap": _weather(DIVALIGN_README, (51.3, 36.9, 32.3, 18.7, 38.5)),
     "oa-dg": _weather(OADG_README, (55.8, 38.6, 35.3, 18.0, 38.7)),
     "divalign": _weather(DIVALIGN_README, (52.8, 42.5, 38.1, 24.1, 37.2)),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from regionclip.concepts.class_names import plain_name
 from regionclip.data.datasets import Category, Dataset
@@ -19,13 +20,16 @@ from .finding import (
     nothing_found,
 )
 from .given_boxes import best_pairs
-from .lvis import is_federated
+from .lvis import evaluate_lvis_masks, is_federated
 from .naming_regions import name_boxes
 from .processes import Processes
 from .proposals import evaluate_proposals
 from .protocols import PROTOCOLS, Protocol
+from .records import from_record, to_record
 from .report import EvaluationReport, mean_of
 
+Found = TypeVar("Found")
+"""What was found in an image."""
 Judge = Callable[[Dataset, Sequence[Detections]], dict[str, float]]
 """From a data set and one ``Detections`` per image to the figures that the data can give."""
 
@@ -58,6 +62,30 @@ class Watch:
             batch_size=self.batch_size,
         )
         return self._judged(found, judge_objects)
+
+    def mask_figures(self, detector: Detector) -> dict[str, float]:
+        """Those of :func:`judge_objects_and_masks`, in every process.
+
+        As :meth:`detection_figures`, where the data set has masks to compare; else the same.
+        """
+        if not has_masks(self.dataset):
+            return self.detection_figures(detector)
+        found = detect_dataset(
+            detector,
+            self._share(),
+            data_vocabulary(detector, self.dataset),
+            PROTOCOLS["lvis-masks"].options(detector.defaults),
+            batch_size=self.batch_size,
+        )
+        # as run lengths: the masks of a data set fit no memory
+        records = self._found(map(to_record, found))
+        if records is None:
+            return self.processes.from_main({})
+        names = self.dataset.class_names
+        without = [{key: own[key] for key in own if key != "masks"} for own in records]
+        figures = judge_objects(self.dataset, [from_record(each, names) for each in without])
+        masks = (from_record(each, names) for each in records)
+        return self.processes.from_main(figures | judge_masks(self.dataset, masks))
 
     def given_box_figures(self, detector: Detector) -> dict[str, float]:
         """Those of :func:`judge_given_boxes`, in every process; the true boxes are only named."""
@@ -108,7 +136,7 @@ class Watch:
         samples = self.processes.share(self.dataset.samples, self.batch_size)
         return replace(self.dataset, samples=tuple(samples))
 
-    def _found(self, own: Iterable[Detections]) -> list[Detections] | None:
+    def _found(self, own: Iterable[Found]) -> list[Found] | None:
         """All processes' detections in the data set's order, in the main process."""
         pairs = zip(self._share(), own, strict=True)
         parts = self.processes.gather({sample.image_id: each for sample, each in pairs})
@@ -130,6 +158,27 @@ def judge_objects(dataset: Dataset, found: Sequence[Detections]) -> dict[str, fl
     if any(each.split == "novel" for each in dataset.categories):
         figures |= _by_split(report)
     return _defined(figures)
+
+
+def has_masks(dataset: Dataset) -> bool:
+    """Whether masks can be compared: by LVIS's rules, where every object has one."""
+    return is_federated(dataset) and all(
+        len(each.objects) == len(each.objects.segmentations)
+        and None not in each.objects.segmentations
+        for each in dataset
+    )
+
+
+def judge_masks(dataset: Dataset, found: Iterable[Detections]) -> dict[str, float]:
+    """LVIS's figures of masks, such as ``mask_ap_rare``."""
+    metrics = evaluate_lvis_masks(dataset, found).metrics
+    return _defined({f"mask_{name}": value for name, value in metrics.items()})
+
+
+def judge_objects_and_masks(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:
+    """Those of :func:`judge_objects`, and of masks where :func:`has_masks` is true."""
+    figures = judge_objects(dataset, found)
+    return figures | judge_masks(dataset, found) if has_masks(dataset) else figures
 
 
 def judge_given_boxes(dataset: Dataset, found: Sequence[Detections]) -> dict[str, float]:

@@ -9,26 +9,39 @@ from .loss_sum import LossSum, counted
 
 
 def draw_classes(
-    occurs: Bool[Tensor, " C"], *, count: int, generator: torch.Generator
+    occurs: Bool[Tensor, " C"],
+    *,
+    count: int,
+    generator: torch.Generator,
+    weights: Float[Tensor, " C"] | None = None,
 ) -> Int[Tensor, " S"]:
     """Classes to compare with: all that occur, filled up with others to ``count``.
 
     Args:
         occurs: Whether a class is the label of a region, of whatever process.
         count: Classes in the end; more if more occur, fewer if there are no more.
-        generator: On the CPU; draws the others, each alike.
+        generator: On the CPU; draws the others.
+        weights: How likely each class is drawn, in proportion to others; one of 0 never is.
+            ``None``: each alike.
 
     Returns:
         Rising.
 
     Source:
-        Federated sampling as in Detic (arXiv:2201.02605), without weights; wusize/CLIPSelf@1c7fe9c
+        Federated loss: Probabilistic two-stage detection (arXiv:2103.07461), sec. 6.3, with the
+        roots of the classes' numbers of images for weights; without weights wusize/CLIPSelf@1c7fe9c
         (``region_clip``).
     """
     present = occurs.cpu().nonzero()[:, 0]
-    others = (~occurs.cpu()).nonzero()[:, 0]
+    chances = None if weights is None else weights.detach().cpu().float()
+    others = (~occurs.cpu() if chances is None else ~occurs.cpu() & (chances > 0)).nonzero()[:, 0]
     missing = min(max(count - len(present), 0), len(others))
-    drawn = others[torch.randperm(len(others), generator=generator)[:missing]]
+    if chances is None:
+        drawn = others[torch.randperm(len(others), generator=generator)[:missing]]
+    elif missing:
+        drawn = others[torch.multinomial(chances[others], missing, generator=generator)]
+    else:
+        drawn = others[:0]
     return torch.cat([present, drawn]).sort().values.to(occurs.device)
 
 

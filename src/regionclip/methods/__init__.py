@@ -26,6 +26,21 @@ def known_weights() -> dict[str, WeightsEntry]:
     return entries | shared_weights()
 
 
+def known_name(name: str | Path) -> str:
+    """A name without what open_clip adds to some for their activation, if it is known so.
+
+    open_clip lists OpenAI's models and its own ResNets twice, such as ``yfcc15m:RN50`` and
+    ``yfcc15m:RN50-quickgelu``: one file, and one model.
+    """
+    plain = str(name).removesuffix("-quickgelu")
+    return plain if plain in known_weights() else str(name)
+
+
+def known_entry(name: str | Path) -> WeightsEntry | None:
+    """What is known of a name; ``None`` for a path of a file that exists, and for other names."""
+    return None if Path(name).exists() else known_weights().get(known_name(name))
+
+
 def find_weights(name: str | Path, *, progress: Progress | None = None) -> Path:
     """The file of a path or of a known name, downloaded if need be.
 
@@ -39,4 +54,4 @@ def find_weights(name: str | Path, *, progress: Progress | None = None) -> Path:
     """
     if Path(name).exists():
         return Path(name)
-    return fetch_weights(find_entry(str(name), known_weights()), progress=progress)
+    return fetch_weights(find_entry(known_name(name), known_weights()), progress=progress)

@@ -1,4 +1,4 @@
-"""Captions told apart by their words, in whatever process."""
+"""Captions and images told apart by their words and names, in whatever process."""
 
 from hashlib import blake2b
 
@@ -8,5 +8,14 @@ def caption_id(caption: str) -> int:
 
     Case and blanks do not matter, as CLIP's tokenizer does not see them.
     """
-    digest = blake2b(" ".join(caption.lower().split()).encode(), digest_size=8).digest()
+    return _number(" ".join(caption.lower().split()))
+
+
+def image_id(name: str) -> int:
+    """A number that images of one name have in every process."""
+    return _number(name)
+
+
+def _number(text: str) -> int:
+    digest = blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)

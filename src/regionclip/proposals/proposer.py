@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from regionclip.concepts.class_names import plain_name
 from regionclip.regions.embedder import BatchView
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
@@ -38,16 +39,39 @@ class NovelClasses:
     Names are compared without what data sets differ in: underscores, blanks, upper case.
     """
 
-    names: tuple[str, ...] | None = None
-    """Those of a vocabulary that are novel; others mean nothing. ``None``: all that the localiser
-    was not trained on boxes of."""
+    names: Sequence[str] | None = None
+    """Those of a vocabulary that are novel. ``None``: all that the localiser was not trained on
+    boxes of."""
     factor: float | None = None
     """How many times likelier they are taken to be; 1 favours none. ``None``: what the localiser
     was made for."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, str):
+            raise ValueError(
+                f"the names of novel classes are a sequence of names, got the text {self.names!r}; "
+                f"write ({self.names!r},)"
+            )
         if self.factor is not None and not self.factor > 0:
             raise ValueError(f"the factor of novel classes must be positive, got {self.factor}")
+
+    def check_names(self, class_names: Sequence[str]) -> None:
+        """Refuse a name that is not looked for: misspelt, it would favour nothing.
+
+        Args:
+            class_names: All that are looked for.
+
+        Raises:
+            ValueError: A novel name is not among them.
+        """
+        known = {plain_name(name) for name in class_names}
+        unknown = [name for name in self.names or () if plain_name(name) not in known]
+        if unknown:
+            others = f", and {len(unknown) - 1} others are neither" if len(unknown) > 1 else ""
+            raise ValueError(
+                f"novel class {unknown[0]!r} is none of the {len(class_names)} classes that are "
+                f"looked for ({', '.join(class_names[:5])}){others}; correct it, or leave it out"
+            )
 
 
 @runtime_checkable

@@ -35,7 +35,7 @@ class ResNetTrunk(nn.Module):
         self.channels = [4 * width << depth for depth in range(len(layers))]
         in_channels = width
         for depth, num_blocks in enumerate(layers):
-            stage = _stage(
+            stage = resnet_stage(
                 in_channels,
                 width << depth,
                 num_blocks,
@@ -80,9 +80,18 @@ class ClipTrunk(ModifiedResNet):
         return maps
 
 
-def _stage(
+def resnet_stage(
     in_channels: int, planes: int, num_blocks: int, *, stride: int, strided_conv: StridedConv
 ) -> nn.Sequential:
+    """Bottleneck blocks with random weights; keys are torchvision's.
+
+    Args:
+        in_channels: Of the map before.
+        planes: Channels inside the blocks; four times as many come out.
+        num_blocks: How many.
+        stride: Of the first one.
+        strided_conv: As of :class:`ResNetTrunk`.
+    """
     out_channels = planes * Bottleneck.expansion
     shortcut = nn.Sequential(
         conv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels)

@@ -30,6 +30,7 @@ class ScoredRegions:
         features: Region vectors, not normalised.
         deltas: Offsets of the boxes, of a scorer that moves them; see
             :func:`~regionclip.detections.box_coder.decode_boxes`.
+        moved: Where the boxes have got to, of a scorer that moves them step by step.
     """
 
     boxes: Float[Tensor, "R 4"]
@@ -37,6 +38,7 @@ class ScoredRegions:
     class_scores: Float[Tensor, "R C"]
     features: Float[Tensor, "R D"]
     deltas: Float[Tensor, "R 4"] | None = None
+    moved: Float[Tensor, "R 4"] | None = None
 
 
 @runtime_checkable

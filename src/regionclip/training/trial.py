@@ -36,11 +36,13 @@ def try_stage(stage: Stage, accelerator: Accelerator, *, num_parts: int = 4) -> 
     caches.
 
     Args:
-        stage: Its learner is moved to the device, and is the same afterwards.
+        stage: Its learner is moved to the device, and is the same afterwards, the statistics of
+            its batch norms too.
         accelerator: Device and precision.
         num_parts: Parts of steps to try, at least two.
     """
     learner = stage.learner.to(accelerator.device).train()
+    before = [buffer.clone() for buffer in learner.buffers()]
     times = []
     since = monotonic()
     for batch in islice(stage.batches(0), num_parts):
@@ -52,6 +54,9 @@ def try_stage(stage: Stage, accelerator: Accelerator, *, num_parts: int = 4) -> 
         times.append(monotonic() - since)
         since = monotonic()
     learner.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        for buffer, value in zip(learner.buffers(), before, strict=True):
+            buffer.copy_(value)
     timed = times[1:] or times
     seconds = median(timed) * stage.optimization.accumulate if timed else 0.0
     return Trial(seconds, peak_memory_mb())

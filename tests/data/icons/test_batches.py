@@ -23,6 +23,30 @@ def test_steps_take_turns_in_image_sizes() -> None:
     assert [captions()[step].pixels.shape[-1] for step in range(4)] == [48, 64, 48, 64]
 
 
+def test_images_that_come_again_come_once_a_turn_and_are_drawn_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
+
+    def draw(seed: int, index: int, **options: object) -> icons.Scene:
+        drawn.append(index)
+        return icons.draw_close_up(seed, index, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batches_module, "draw_close_up", draw)
+    stream = captions(image_sizes=(32,), scene_share=0.0, num_images=9)
+    texts = [caption for step in range(3) for caption in stream[step].captions]
+    assert sorted(drawn) == list(range(9))
+    assert sorted(texts[:9]) == sorted(texts[9:])
+    assert texts[:9] != texts[9:]
+    again = captions(image_sizes=(32,), scene_share=0.0, num_images=9)[2]
+    assert torch.equal(again.pixels, stream[2].pixels)
+
+
+def test_fewer_images_than_a_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match="5 different images are fewer than a batch of 6"):
+        captions(num_images=5)
+
+
 def test_captions_that_read_the_same_belong_together() -> None:
     same, ignored = caption_relations(["a cow", "a cow.", "a red cow", "a sun"])
     assert same.int().tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]

@@ -8,6 +8,7 @@ import torch
 from regionclip.concepts.class_names import builtin_names
 from regionclip.data.readers import open_dataset
 from regionclip.data.readers.coco import coco_dictionary, lvis_words, read_coco
+from regionclip.evaluation.naming import with_categories
 
 CONTENT: dict[str, Any] = {
     "images": [
@@ -114,6 +115,21 @@ def test_ids_of_annotations_need_not_be_numbers(path: Path) -> None:
     rows = [each | {"id": f"a{each['id']}"} for each in CONTENT["annotations"]]
     path.write_text(json.dumps(CONTENT | {"annotations": rows}))
     assert open_dataset(path).samples[0].objects.ids == ()
+
+
+def test_boxes_of_a_model_stay_told_from_those_of_people(path: Path) -> None:
+    assert read_coco(path)[0].objects.is_pseudo is None
+    crowd, box = CONTENT["annotations"][::-1]
+    path.write_text(json.dumps(CONTENT | {"annotations": [crowd, box | {"is_pseudo": True}]}))
+    dataset = read_coco(path)
+    objects = dataset[0].objects
+    assert objects.is_pseudo is not None
+    assert objects.is_pseudo.tolist() == [False, True]
+    left = with_categories(dataset, dataset.categories[1:])[0].objects
+    assert left.is_pseudo is not None
+    assert left.is_pseudo.tolist() == [True]
+    written = coco_dictionary(dataset)["annotations"]
+    assert [each.get("is_pseudo") for each in written] == [None, True]
 
 
 def test_annotations_of_unlisted_images_are_left_out_with_a_warning(

@@ -1,5 +1,6 @@
 """Released files of dense CLIPs: read whole, with what their towers compute with, or refused."""
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from regionclip.checkpoints import CheckpointError
 from regionclip.encoders.vit import ClipVit
 from regionclip.encoders.vit_weights import round_as_openai
-from regionclip.loading import load
+from regionclip.loading import LoadOptions, load
+from regionclip.methods import known_weights
 from regionclip.methods.clim import VARIANTS, Config, build
 from regionclip.methods.clim.reading import read_model, save_model
 from regionclip.methods.cora.reading import save_region_prompt
@@ -74,6 +76,56 @@ def test_shapes_tell_all_but_the_activation(released: Path) -> None:
     other = read_model(released).model
     images = torch.rand(1, 3, 32, 32)
     assert not torch.equal(own.encoder.encode_image(images), other.encoder.encode_image(images))
+
+
+def test_an_activation_that_nothing_tells_is_named_and_can_be_said(
+    released: Path, encoder: ClipVit, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def is_quick(path: Path, options: LoadOptions | None = None) -> bool:
+        tower = load(path, options=options).parts.dense_tower
+        assert isinstance(tower, ClipVit)
+        return tower.spec.quick_gelu
+
+    gelu = LoadOptions(activation="gelu")
+    with caplog.at_level(logging.WARNING):
+        assert is_quick(released)
+    assert "epoch_3.pt does not say" in caplog.text
+    assert "QuickGELU is taken" in caplog.text
+    caplog.clear()
+    assert not is_quick(released, gelu)
+    assert is_quick(released, LoadOptions(activation="quick_gelu"))
+    # our own files say what they compute with, and one may want it otherwise
+    save_model(tmp_path / "own.safetensors", read_model(released, activation="gelu").model)
+    assert not is_quick(tmp_path / "own.safetensors")
+    assert is_quick(tmp_path / "own.safetensors", LoadOptions(activation="quick_gelu"))
+    # OpenAI's archives say it
+    numbers = ("input_resolution", "context_length", "vocab_size")
+    extras = {name: torch.tensor(32) for name in numbers}
+    torch.save(encoder.clip.state_dict() | extras, tmp_path / "archive.pt")
+    assert is_quick(tmp_path / "archive.pt")
+    assert not caplog.records
+    with pytest.raises(CheckpointError, match="a ResNet, whose activations are known; leave out"):
+        load(resnet_file(tmp_path / "rn.pt"), regions="layer4", options=gelu)
+    with pytest.raises(ValueError, match=r"rn\.pt is none, so leave it out"):
+        load(tmp_path / "rn.pt", options=gelu)
+
+
+def test_a_known_name_says_whose_a_clip_with_a_resnet_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / ".cache" / "regionclip"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = resnet_file(folder / known_weights()["clim-cc3m-rn50x64"].file)
+    by_name = load("clim-cc3m-rn50x64")
+    assert isinstance(by_name.parts.regions, Layer4Regions)
+    assert isinstance(load("clim-cc3m-rn50x64", regions="dense").parts.regions, DenseRegions)
+    assert not isinstance(load(file).parts.regions, Layer4Regions)
+    # of a name, the activation is known too
+    vit = {"state_dict": tiny_dense(SPEC).clip.state_dict()}
+    torch.save(vit, folder / known_weights()["clim-coco-vitb16"].file)
+    load("clim-coco-vitb16")
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("name", ["visual.ln_post.bias", "token_embedding.weight", "visual.proj"])

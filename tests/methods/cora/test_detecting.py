@@ -146,7 +146,7 @@ def test_the_users_own_list_of_novel_names_is_favoured_by_the_users_factor(
     none = objectness()
     assert objectness("dog") != none
     assert objectness("traffic light") != objectness("dog")
-    assert objectness("traffic light") == objectness("Traffic Light", "a name nobody asked for")
+    assert objectness("traffic light") == objectness("Traffic Light")
     assert objectness("dog", factor=1.0) == none
 
     # left to the model, they are those that it has seen no box of, and its own factor
@@ -155,10 +155,19 @@ def test_the_users_own_list_of_novel_names_is_favoured_by_the_users_factor(
     assert found.objectness.tolist() == objectness("Traffic_Light", "d", factor=None)
     assert found.objectness.tolist() == objectness("Traffic_Light", "d", factor=8.0)
 
+    # misspelt, they would favour nothing
+    message = (
+        r"'tarffic light' is none of the 4 classes .*\(cat, dog, Traffic_Light, d\), and 1 oth"
+    )
+    with pytest.raises(ValueError, match=message):
+        objectness("tarffic light", "dog", "dgo")
+
 
 def test_novel_classes_are_for_models_whose_boxes_follow_the_classes(detector: Detector) -> None:
     with pytest.raises(ValueError, match="factor of novel classes must be positive, got 0"):
         NovelClasses(factor=0.0)
+    with pytest.raises(ValueError, match=r"got the text 'cat'; write \('cat',\)"):
+        NovelClasses(names="cat")
     options = replace(detector.defaults, novel=NovelClasses(names=("cat",)))
     with_grid = cora_detector_of(tiny_cora(), proposer=SlidingGrid())
     with pytest.raises(ValueError, match="novel ones cannot be favoured, as CORA can: leave out"):

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -86,8 +87,9 @@ def test_all_that_is_trained_has_a_gradient_and_the_towers_have_none() -> None:
         assert not learner.class_embeddings.requires_grad
 
 
-def test_one_decoder_layer_is_trained_whole() -> None:
-    model = cora_files.tiny_cora(replace(TINY_CORA, decoder_layers=1))
+@pytest.mark.parametrize("change", [{"decoder_layers": 1}, {"query_content": "none"}])
+def test_other_shapes_are_trained_whole(change: dict[str, Any]) -> None:
+    model = cora_files.tiny_cora(replace(TINY_CORA, **change))
     learner = CoraLearner(model, embeddings(), PLAIN).train()
     total_of(learner(batch_of())).backward()
     trained = dict(learner.named_parameters())

@@ -104,6 +104,19 @@ def test_the_smaller_image_of_a_batch_has_its_padding_marked() -> None:
     assert valid_sizes_wh(maps.layer4_padding).tolist() == [[4, 3], [3, 2]]
 
 
+def test_queries_may_be_told_nothing_of_their_class() -> None:
+    untold = tiny_cora(replace(TINY_CORA, query_content="none"))
+    assert not list(untold.text_proj.parameters())
+    for model, is_told in ((tiny_cora(), True), (untold, False)):
+        maps = model.maps([picture(96, 128)])
+        classes = torch.arange(40)[None] % 2
+        first, second = (
+            model.localize(maps, classes, rows) for rows in (class_rows(2), class_rows(2, seed=1))
+        )
+        assert torch.equal(first.classes, second.classes)
+        assert torch.equal(first.boxes, second.boxes) != is_told
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -116,6 +129,7 @@ def test_the_smaller_image_of_a_batch_has_its_padding_marked() -> None:
         ({"novel_factor": 0.0}, "novel_factor must be positive"),
         ({"shortest_side": 200}, r"shortest_side must be in \(0, longest_side = 160\], got 200"),
         ({"base_classes": "coco48"}, "give base_classes or own_base_classes, not both"),
+        ({"pseudo_classes": ("dog",)}, "'dog' is among own_base_classes too"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(

@@ -6,6 +6,9 @@ import torch
 
 import regionclip
 from regionclip.checkpoints import CheckpointError
+from regionclip.loading import LoadOptions
+from regionclip.methods.fvit.config import transfer_config
+from regionclip.methods.fvit.detecting import FvitScorer
 from regionclip.methods.fvit.model import carry_classes
 from regionclip.methods.fvit.reading import read_model, save_model, text_names
 from tests.cora_files import tiny_cora
@@ -46,6 +49,25 @@ def test_without_a_text_tower_none_is_written_and_one_can_be_lent(tmp_path: Path
     assert lent.encoder_id == regionclip.load(whole).encoder_id
     with pytest.raises(ValueError, match="runs with its own text tower; leave out text_weights"):
         regionclip.load(whole, text_weights=whole)
+
+
+def test_load_transfers_a_detector_to_a_benchmark_that_it_was_not_trained_for(
+    tmp_path: Path,
+) -> None:
+    model, path = tiny_fvit(), tmp_path / "own.safetensors"
+    carry_classes(model, ("a", "b"), torch.randn(2, 12))
+    save_model(path, model)
+    options = LoadOptions(transfer_to="voc")
+    detector = regionclip.load(path, options=options)
+    assert isinstance(detector.parts.scorer, FvitScorer)
+    assert detector.parts.scorer.model.config == transfer_config(model.config, "voc")
+    assert detector.parts.mask_head is None
+    assert detector.parts.class_vocabulary is None
+    assert detect_one(detector, torch.rand(3, 64, 64), ["c"]).class_names == ("c",)
+    with pytest.raises(ValueError, match="'voc' is for F-ViT's and F-VLM's detectors; icons is no"):
+        regionclip.load("icons", options=options)
+    with pytest.raises(ValueError, match="'voc' is for F-ViT's and F-VLM's detectors"):
+        regionclip.load("nowhere:ViT-X", options=options)
 
 
 def test_a_text_tower_of_another_width_is_refused(tmp_path: Path) -> None:

@@ -37,15 +37,21 @@ SENTENCES = (
 )
 
 
-def write_checkpoint(path: Path, name: str, *, wrapped: bool) -> None:
+def write_checkpoint(path: Path, name: str, *, wrapped: bool, zeros: str | None = None) -> None:
     """A file in the original's form, as a training run or a release leaves it.
 
     Args:
         path: To write.
         name: Of the manifest.
         wrapped: Whether the weights are beside optimizer and counters.
+        zeros: Beginning of the names of tensors that no number depends on.
     """
-    state: dict[str, Any] = stand_ins().build(manifest(name), seed())
+    tensors = manifest(name)
+    drawn = {key: own for key, own in tensors.items() if zeros is None or not key.startswith(zeros)}
+    state: dict[str, Any] = stand_ins().build(drawn, seed())
+    for key in tensors.keys() - drawn.keys():
+        shape, dtype = tensors[key]
+        state[key] = torch.zeros(shape, dtype=getattr(torch, dtype))
     if wrapped:
         state = {
             "epoch": 100,

@@ -9,12 +9,12 @@ from torch.nn import functional as F
 from torchvision.ops import box_iou
 
 from regionclip.concepts.class_names import builtin_names
-from regionclip.detections.box_coder import REGION_BOX_WEIGHTS, clip_boxes, decode_boxes
+from regionclip.detections.box_coder import REGION_BOX_WEIGHTS, bounded, clip_boxes, decode_boxes
 from regionclip.detections.select import Selection, select_detections
 from regionclip.losses import focal_scaled_cross_entropy
 from regionclip.methods.fvit.config import VARIANTS
 from regionclip.methods.fvit.detecting import FvitBatchView, FvitScorer
-from regionclip.methods.fvit.heads import ROI_GRID, RegionAnswers, bounded
+from regionclip.methods.fvit.heads import ROI_GRID, RegionAnswers
 from regionclip.methods.fvit.learner import FvitLearner
 from regionclip.methods.fvit.model import build
 from regionclip.methods.fvit.reading import text_names
@@ -22,6 +22,8 @@ from regionclip.methods.fvit.scores import are_base, detector_logits, fused_scor
 from regionclip.methods.fvit.training_config import FvitTraining
 from regionclip.methods.fvit.weights import map_weights
 from regionclip.proposals.rpn import RpnLevel
+from regionclip.scoring.regions import ScoredRegions
+from regionclip.structures import Proposals
 from regionclip.vocabulary import Vocabulary
 
 from .fvit_golden import FVIT, FVLM, Case, check_stats, detector, image
@@ -189,13 +191,43 @@ def test_boxes_are_moved_and_suppressed_per_class() -> None:
 
 
 @torch.no_grad()
-def all_detections(case: Case) -> Selection:
-    """From the image to detections, through the parts of the detector that users get."""
+def scored_by_all_parts(case: Case, proposals: Proposals) -> ScoredRegions:
+    """Proposals as the parts of the detector that users get name and move them."""
     model = detector(case)
-    [proposals] = view(case).propose()
     names = builtin_names(model.config.class_names)
     vocabulary = Vocabulary(names, model.class_embeddings, (), "")
-    scored = FvitScorer(model).score(view(case).of(0), proposals, vocabulary)
+    return FvitScorer(model).score(view(case).of(0), proposals, vocabulary)
+
+
+def test_what_is_made_of_given_proposals_is_kept_or_suppressed_as_in_the_original() -> None:
+    """The original's best hundred proposals are known, of hundreds that it detected with.
+
+    Each of our boxes from these is then one of its detections, number by number; or one of them,
+    of the same class, overlaps it and scores higher; or it scores lower than the last of a hundred.
+    """
+    expected, options = golden(FVIT), detector(FVIT).config.selection
+    side = int(expected["size"])
+    theirs = torch.from_numpy(expected["full_dets"]).float()
+    scored = scored_by_all_parts(FVIT, Proposals(torch.from_numpy(expected["proposals"])[:, :4]))
+    assert scored.deltas is not None
+    moved = decode_boxes(scored.deltas, scored.boxes, weights=REGION_BOX_WEIGHTS)
+    rows, labels = (scored.scores > theirs[-1, 4] + 1e-5).nonzero().unbind(1)
+    own = torch.cat([clip_boxes(moved, (side, side))[rows], scored.scores[rows, labels, None]], 1)
+    is_same_class = labels[:, None] == theirs[:, 5]
+    apart = (own[:, None] - theirs[None, :, :5]).abs()
+    is_kept = is_same_class & (apart[..., :4].amax(dim=2) < 5e-3) & (apart[..., 4] < 1e-5)
+    is_suppressed = is_same_class & (own[:, None, 4] < theirs[:, 4] + 1e-5)
+    is_suppressed &= box_iou(own[:, :4], theirs[:, :4]) > options.nms_iou - 1e-3
+    unexplained = ~(is_kept | is_suppressed).any(dim=1)
+    assert is_kept.any()
+    check(FVIT, "full_dets", unexplained.sum(), 0, rtol=0.0)
+
+
+@torch.no_grad()
+def all_detections(case: Case) -> Selection:
+    """From the image to detections, through the parts of the detector that users get."""
+    [proposals] = view(case).propose()
+    scored = scored_by_all_parts(case, proposals)
     assert scored.deltas is not None
     own = RegionAnswers(scored.features, scored.deltas)
     return selected(case, scored.boxes, own, scored.scores)

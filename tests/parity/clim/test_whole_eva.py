@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from regionclip.checkpoints.strict import WithoutRandomWeights
 from regionclip.encoders.eva import EVA_SPECS, EvaClip
 from regionclip.encoders.eva_weights import eva_tensors
 from regionclip.encoders.unlocking import logit_scale_of
@@ -29,7 +30,8 @@ def eva() -> EvaClip:
     path = parity_folder() / "clim" / "manifests" / "eva02_clip_b_psz16_s8b.json"
     if not path.is_file():
         pytest.skip(f"no manifest: {path} is not there")
-    encoder = EvaClip(EVA_SPECS["EVA02-B-16"]).eval()
+    with WithoutRandomWeights():
+        encoder = EvaClip(EVA_SPECS["EVA02-B-16"]).eval()
     state = eva_tensors(stand_ins().build(path, seed()), source=str(path))
     encoder.clip.load_state_dict({name: each.float() for name, each in state.items()})
     return encoder

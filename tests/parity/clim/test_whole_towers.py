@@ -13,7 +13,13 @@ from regionclip.encoders.unlocking import logit_scale_of
 from regionclip.encoders.vit import VIT_SPECS, ClipVit
 from regionclip.evaluation.class_means import asked_rows
 from regionclip.evaluation.finding import Search
-from regionclip.evaluation.naming_regions import box_vectors, crop_vectors, mask_vectors
+from regionclip.evaluation.naming_regions import (
+    as_it_is,
+    box_vectors,
+    crop_vectors,
+    in_a_square,
+    mask_vectors,
+)
 from regionclip.methods.clim.learner import ClimLearner
 from regionclip.methods.clim.training_config import ClimTraining
 from regionclip.regions.dense_regions import DenseRegions
@@ -35,8 +41,12 @@ FEATURES, LOSS, GRADIENTS = 2e-5, 1e-4, 1e-3
 """Relative: vectors pass through other attention kernels, gradients through all of the tower."""
 NAMES = 5e-5
 """Absolute, of cosines with names."""
-VECTORS = {"rois": box_vectors, "crops": crop_vectors, "maskpool": mask_vectors}
-"""By the original's names."""
+VECTORS = {
+    "rois": (box_vectors, in_a_square),
+    "crops": (crop_vectors, as_it_is),
+    "maskpool": (mask_vectors, in_a_square),
+}
+"""By the original's names: vectors of regions, and what of an image they are made from."""
 NOUNS = ("cat", "dog", "car", "tree", "boat", "bird", "chair", "horse")
 PROMPTS = ("a photo of a", "a picture with one", "there is a", "this shows the")
 
@@ -136,9 +146,14 @@ def test_true_regions_are_as_like_their_names_as_in_the_original(
         torch.from_numpy(np.load(embedding_file("coco_openai_vitb16_hand_craft.npy"))), dim=1
     )
     known = labels < len(rows)
-    for name, vectors_of in VECTORS.items():
+    for name, (vectors_of, prepare) in VECTORS.items():
         with torch.inference_mode():
-            vectors = torch.cat([vectors_of(search, each) for each in dataset])
+            vectors = torch.cat(
+                [
+                    vectors_of(search, each, prepare(search.detector, each.image, each.name))
+                    for each in dataset
+                ]
+            )
         unit = torch.nn.functional.normalize(vectors[known], dim=1)
         cosines = (unit * rows[labels[known]]).sum(dim=1)
         wanted = expected[f"eval_sim_{name}"][known.numpy()]

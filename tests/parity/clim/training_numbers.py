@@ -1,5 +1,6 @@
 """The numbers of CLIM, CLIPSelf and F-ViT, and the pictures and data that they were made on."""
 
+import json
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from torchvision.transforms.functional import resize
 from regionclip.data.transforms import pixels_of
 from regionclip.evaluation import naming_regions
 from tests.parity import comparing
-from tests.parity.comparing import module_at, parity_folder, seed
+from tests.parity.comparing import module_at, parity_folder, remembering, seed
 
 SYSTEM = "clim"
 golden = partial(comparing.golden, SYSTEM)
@@ -27,13 +28,26 @@ manifest = partial(comparing.manifest, SYSTEM)
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's."""
+SHARED = ("eva02_clip_b_psz16_s8b.json", "openai_vitb16.json")
+"""Files whose tensors trained CLIPs and detectors have too."""
 TOY_SIZES = ((120, 160), (150, 100), (96, 128))
 
 
 @cache
 def stand_ins() -> ModuleType:
     """The folder's ``synthetic_checkpoint.py``."""
-    return module_at("clim_synthetic_checkpoint", parity_folder() / "synthetic_checkpoint.py")
+    module: Any = module_at(
+        "clim_synthetic_checkpoint", parity_folder() / "synthetic_checkpoint.py"
+    )
+    folder = parity_folder() / SYSTEM / "manifests"
+    files = [path for path in map(folder.joinpath, SHARED) if path.is_file()]
+    tensors = {
+        (name, tuple(shape))
+        for path in files
+        for name, (shape, _) in json.loads(path.read_text()).items()
+    }
+    module.values_for = remembering(module.values_for, lambda name, shape: (name, shape) in tensors)
+    return module
 
 
 def embedding_file(name: str) -> Path:

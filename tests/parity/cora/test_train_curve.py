@@ -1,6 +1,6 @@
 """Twenty training steps of the localiser: every loss, gradients' norms, weights and averages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from regionclip.losses import LossSum
 from regionclip.methods.cora.learner import CoraLearner
+from regionclip.methods.cora.model import Cora, ImageMaps
 from regionclip.methods.cora.reading import read_model
 from regionclip.methods.cora.training_config import CoraTraining
 from regionclip.methods.cora.weights import our_name
@@ -93,9 +94,23 @@ def batch_of(step: int) -> DetectionBatch:
     return DetectionBatch(images, targets, (0, 0), step)
 
 
+def remember_maps(model: Cora) -> None:
+    """Encode each batch once, though it comes five times: the tower is frozen."""
+    plain, known = model.maps, dict[float, ImageMaps]()
+
+    def maps(images: Sequence[Tensor], *, dtype: torch.dtype = torch.float32) -> ImageMaps:
+        key = sum(image.double().sum().item() for image in images)
+        if key not in known:
+            known[key] = plain(images, dtype=dtype)
+        return known[key]
+
+    model.maps = maps  # type: ignore[method-assign]
+
+
 @cache
 def curve() -> Curve:
     learner = learner_of()
+    remember_maps(learner.model)
     stage = Stage(
         name="localizer",
         learner=learner,
@@ -112,6 +127,8 @@ def curve() -> Curve:
         for name, share in running.step(step, iter([batch_of(step)])).items():
             losses.setdefault(original_loss(name), []).append(share.item())
     final = weights_of(learner)
+    for name, own in final.items():
+        assert not name.startswith("encoder.") or torch.equal(own, start[name]), name
     with running.averaged():
         averages = weights_of(learner)
     return Curve(losses, running.matched, running.norms, start, final, averages)

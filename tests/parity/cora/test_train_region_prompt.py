@@ -48,11 +48,17 @@ class Steps:
 
 
 class RecordedLearner(RegionPromptLearner):
-    """Keeps the logits of its steps."""
+    """Keeps the logits of its steps; encodes the batch, the same in all of them, once."""
 
     def __init__(self, encoder: ClipResNet, class_embeddings: Tensor) -> None:
         super().__init__(encoder, class_embeddings)
         self.recorded: list[Tensor] = []
+        self.encoded: Tensor | None = None
+
+    def cells(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        if self.encoded is None:
+            self.encoded = super().cells(images, boxes)
+        return self.encoded
 
     def logits(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         logits = super().logits(images, boxes)
@@ -97,6 +103,9 @@ def steps_of(architecture: str) -> Steps:
         losses.append(running.step(step, iter([batch]))["loss"].item())
         prompts.append(learner.prompt.detach().clone())
     assert len(learner.recorded) == len(running.gradients) == NUM_STEPS
+    # what was encoded once would be the same in every step
+    (trained,) = [own for own in learner.parameters() if own.requires_grad]
+    assert trained is learner.prompt
     return Steps(before, losses, learner.recorded, running.gradients, prompts)
 
 

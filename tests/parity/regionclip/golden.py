@@ -1,6 +1,5 @@
 """RegionCLIP's numbers, and the weights and images that they were made with."""
 
-from collections.abc import Callable
 from functools import cache, partial
 from types import ModuleType
 from typing import Any
@@ -12,10 +11,10 @@ from torchvision.ops import box_iou
 
 from regionclip.structures import Detections
 from tests.parity import comparing
-from tests.parity.comparing import module_at, parity_folder, seed
+from tests.parity.comparing import module_at, parity_folder, remembering, seed
 
 SYSTEM = "regionclip"
-TOWER = "backbone."
+SHARED = ("backbone.", "lang_encoder.")
 golden = partial(comparing.golden, SYSTEM)
 """See :func:`tests.parity.comparing.golden`."""
 check = partial(comparing.check, SYSTEM)
@@ -26,7 +25,10 @@ check = partial(comparing.check, SYSTEM)
 def inputs() -> ModuleType:
     """The folder's ``golden_inputs.py``: builds checkpoints, boxes and embeddings."""
     module = module_at("golden_inputs", parity_folder() / "regionclip" / "golden_inputs.py")
-    module.sc.values_for = _sharing_towers(module.sc.values_for)
+    # every pretrained or fine-tuned file of an architecture has the same
+    module.sc.values_for = remembering(
+        module.sc.values_for, lambda name, shape: name.startswith(SHARED)
+    )
     return module
 
 
@@ -50,22 +52,6 @@ def stats(tensor: torch.Tensor) -> np.ndarray:
     """``*_stats`` arrays: mean, unbiased standard deviation, L2 norm, smallest, largest."""
     flat = tensor.detach().double().flatten()
     return np.array([flat.mean(), flat.std(), flat.norm(), flat.min(), flat.max()])
-
-
-def _sharing_towers(
-    values_for: Callable[[str, tuple[int, ...], int], np.ndarray],
-) -> Callable[[str, tuple[int, ...], int], np.ndarray]:
-    """The same, and once only for the image towers, of which every pretrained or fine-tuned file of
-    an architecture has the same: they are most of the time that a file takes.
-    """
-    kept = cache(values_for)
-
-    def shared(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-        if name.startswith(TOWER):
-            return kept(name, shape, seed).copy()
-        return values_for(name, shape, seed)
-
-    return shared
 
 
 def check_detections(

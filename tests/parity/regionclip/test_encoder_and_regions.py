@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from regionclip.checkpoints.strict import WithoutRandomWeights
 from regionclip.concepts.templates import TEMPLATES, fill_template
 from regionclip.data.transforms import resize_shortest_edge
 from regionclip.detections.box_coder import decode_boxes
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.slow
 def encoder(architecture: str) -> ClipResNet:
     prefixes = {"backbone.": "visual.", "lang_encoder.": ""}
     state = checkpoint(f"regionclip_pretrained-cc_{architecture.lower()}", only=tuple(prefixes))
-    built = ClipResNet(SPECS[architecture]).eval().requires_grad_(False)
+    with WithoutRandomWeights():
+        built = ClipResNet(SPECS[architecture]).eval().requires_grad_(False)
     renamed = {
         new + key.removeprefix(old): value
         for key, value in state.items()

@@ -2,7 +2,7 @@
 
 from .backgrounds import DOMAINS, Domain
 from .captions import names_in_caption
-from .coco import coco_annotations, write_coco
+from .coco import coco_annotations, write_close_ups, write_coco, write_panoptic
 from .glyphs import BASE_NAMES, CLASS_NAMES, NOVEL_NAMES
 from .scenes import SCENE_SIZE, Scene, draw_close_up, draw_scene
 
@@ -18,5 +18,7 @@ __all__ = [
     "draw_close_up",
     "draw_scene",
     "names_in_caption",
+    "write_close_ups",
     "write_coco",
+    "write_panoptic",
 ]

@@ -19,7 +19,8 @@ from .captions import names_in_caption
 from .glyphs import BASE_NAMES, CLASS_NAMES
 from .scenes import SCENE_SIZE, Scene, draw_close_up, draw_scene
 
-_DAY_SHARE = 0.7
+DAY_SHARE = 0.7
+"""Of the images that training sees; the others are in other weathers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,8 @@ class CaptionBatches(Dataset[CaptionBatch]):
         batch_size: int,
         image_sizes: Sequence[int],
         scene_share: float,
+        num_images: int | None = None,
+        day_share: float = DAY_SHARE,
     ) -> None:
         """Draw nothing yet.
 
@@ -76,9 +79,21 @@ class CaptionBatches(Dataset[CaptionBatch]):
             batch_size: Images per step.
             image_sizes: Pixels a side; steps take turns.
             scene_share: Fraction of a batch that are scenes.
+            num_images: Different images, which are drawn once, kept in memory, and come again in
+                another order; ``None`` never shows one twice.
+            day_share: Fraction of the images that are by day; the others are in other weathers.
+
+        Raises:
+            ValueError: ``num_images`` is smaller than a batch.
         """
+        if num_images is not None and num_images < batch_size:
+            raise ValueError(
+                f"{num_images} different images are fewer than a batch of {batch_size}"
+            )
         self.seed, self.num_batches, self.batch_size = seed, num_batches, batch_size
         self.image_sizes, self.scene_share = tuple(image_sizes), scene_share
+        self.num_images, self.day_share = num_images, day_share
+        self._kept: dict[tuple[int, int, bool], tuple[np.ndarray, str]] = {}
 
     def __len__(self) -> int:
         return self.num_batches
@@ -86,15 +101,36 @@ class CaptionBatches(Dataset[CaptionBatch]):
     def __getitem__(self, step: int) -> CaptionBatch:
         size = self.image_sizes[step % len(self.image_sizes)]
         num_scenes = round(self.scene_share * self.batch_size)
-        examples = []
-        for row in range(self.batch_size):
-            index = step * self.batch_size + row
-            domain = _domain(index)
-            draw = draw_scene if row < num_scenes else draw_close_up
-            examples.append(draw(self.seed, index, size=size, domain=domain, split="train"))
-        captions = tuple(example.caption for example in examples)
+        examples = [
+            self._drawn(index, size, is_scene=row < num_scenes)
+            for row, index in enumerate(self._indices(step))
+        ]
+        captions = tuple(caption for _, caption in examples)
         is_positive, is_ignored = caption_relations(captions)
-        return CaptionBatch(_stack(examples), captions, is_positive, is_ignored)
+        pixels = _stacked([own for own, _ in examples])
+        return CaptionBatch(pixels, captions, is_positive, is_ignored)
+
+    def _indices(self, step: int) -> list[int]:
+        """Which images a step shows; every one once before any comes again."""
+        places = range(step * self.batch_size, (step + 1) * self.batch_size)
+        if self.num_images is None:
+            return list(places)
+        orders = {
+            turn: np.random.default_rng((self.seed, turn)).permutation(self.num_images)
+            for turn in {place // self.num_images for place in places}
+        }
+        return [int(orders[place // self.num_images][place % self.num_images]) for place in places]
+
+    def _drawn(self, index: int, size: int, *, is_scene: bool) -> tuple[np.ndarray, str]:
+        key = index, size, is_scene
+        if key in self._kept:
+            return self._kept[key]
+        draw = draw_scene if is_scene else draw_close_up
+        domain = _domain(index, self.day_share)
+        scene = draw(self.seed, index, size=size, domain=domain, split="train")
+        if self.num_images is not None:
+            self._kept[key] = scene.pixels, scene.caption
+        return scene.pixels, scene.caption
 
 
 class BoxBatches(Dataset[BoxBatch]):
@@ -196,16 +232,20 @@ def caption_relations(
 
 
 def _stack(scenes: Sequence[Scene]) -> Tensor:
-    return torch.from_numpy(np.stack([scene.pixels for scene in scenes])).permute(0, 3, 1, 2)
+    return _stacked([scene.pixels for scene in scenes])
 
 
-def _domain(index: int) -> Domain:
+def _stacked(pixels: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+
+
+def _domain(index: int, day_share: float = DAY_SHARE) -> Domain:
     """Day mostly, the others in turn; fixed by the index."""
     chance = np.random.default_rng((7, index)).random()
-    if chance < _DAY_SHARE:
+    if chance < day_share:
         return "day"
     others = DOMAINS[1:]
-    return others[int((chance - _DAY_SHARE) / (1 - _DAY_SHARE) * len(others)) % len(others)]
+    return others[int((chance - day_share) / (1 - day_share) * len(others)) % len(others)]
 
 
 def _base_label(name: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Int64, UInt8
+from jaxtyping import Float32, Int16, Int64, UInt8
 from PIL import Image
 
 from .backgrounds import Domain, apply_weather, draw_background, pick_color
@@ -34,6 +34,7 @@ class Scene:
         labels: Index into ``CLASS_NAMES``.
         colors: The colour name of each icon.
         caption: One sentence about the image.
+        owner: Row of the icon that shows at each pixel, -1 where none does.
     """
 
     pixels: UInt8[np.ndarray, "H W 3"]
@@ -41,6 +42,7 @@ class Scene:
     labels: Int64[np.ndarray, " N"]
     colors: tuple[str, ...]
     caption: str
+    owner: Int16[np.ndarray, "H W"]
 
 
 class _Canvas:
@@ -146,6 +148,7 @@ def draw_scene(
         labels=np.array(labels, np.int64),
         colors=tuple(colors),
         caption=scene_caption(rng, names, colors, boxes, size),
+        owner=canvas.owner,
     )
 
 
@@ -187,6 +190,7 @@ def draw_close_up(
         labels=np.array([CLASS_NAMES.index(name)], np.int64),
         colors=(color_name,),
         caption=close_up_caption(rng, name, color_name),
+        owner=canvas.owner,
     )
 
 

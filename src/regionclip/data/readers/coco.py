@@ -12,7 +12,7 @@ from typing import Any
 from regionclip.data.datasets import LARGEST_COORDINATE, Category, Dataset, Kind, Sample
 from regionclip.data.sources import coco_file_name, find_image_root
 
-from .coco_objects import objects_by_image, warn_of_unlisted
+from .coco_objects import PSEUDO, objects_by_image, warn_of_unlisted
 from .panoptic import segment_maps, segment_rows, with_stuff
 
 Entry = Mapping[str, Any]
@@ -272,6 +272,8 @@ def _annotations_of(
         }
         if objects.is_difficult[index]:
             row["ignore"] = 1
+        if objects.is_pseudo is not None and objects.is_pseudo[index]:
+            row[PSEUDO] = True
         if objects.segmentations and objects.segmentations[index] is not None:
             row["segmentation"] = objects.segmentations[index]
         rows.append(row)

@@ -12,6 +12,8 @@ from torch import Tensor
 from regionclip.data.datasets import LARGEST_COORDINATE, Objects
 
 Entry = Mapping[str, Any]
+PSEUDO = "is_pseudo"
+"""What marks an annotation that a model made."""
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ def objects_by_image(
         torch.tensor([label_of[each["category_id"]] for each in rows]).split(counts),
         _flags(rows, "iscrowd").split(counts),
         _flags(rows, "ignore").split(counts),
+        _flags(rows, PSEUDO).split(counts),
         torch.from_numpy(areas).split(counts),
         strict=True,
     )
@@ -62,7 +65,7 @@ def objects_by_image(
     found = []
     nothing = Objects.empty()
     stop = 0
-    for count, boxes, labels, is_crowd, is_difficult, own_areas in columns:
+    for count, boxes, labels, is_crowd, is_difficult, is_pseudo, own_areas in columns:
         start, stop = stop, stop + count
         if count == 0:
             found.append(nothing)
@@ -77,6 +80,7 @@ def objects_by_image(
                 segmentations=own if any(own) else (),
                 ids=ids[start:stop],
                 areas=None if np.isnan(areas[start:stop]).any() else own_areas,
+                is_pseudo=is_pseudo if is_pseudo.any() else None,
             )
         )
     return found

@@ -1,6 +1,7 @@
 """From a checkpoint file, original or our own, to a filled model."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,13 +9,24 @@ from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError, is_native, read_checkpoint
 from regionclip.checkpoints.own_models import Filled, filled, own_config, own_method, save_own
-from regionclip.encoders.vit_weights import Activation, is_clip_vit, round_as_openai
+from regionclip.encoders.vit_weights import (
+    Activation,
+    is_clip_vit,
+    round_as_openai,
+    told_activation,
+)
 
 from .config import ClimConfig
 from .model import Clim, build
 from .weights import is_clip, map_weights
 
 METHOD = "clim"
+UNTOLD_ACTIVATION = (
+    "{path} does not say whether its towers were trained with QuickGELU or GELU; QuickGELU is "
+    "taken, OpenAI's and CLIM's. Say activation 'gelu' for weights of open_clip that have it, or "
+    "'quick_gelu' if this is right"
+)
+"""The note on a file whose activation nothing tells."""
 Rounding = Literal["none", "openai"]
 
 
@@ -34,7 +46,7 @@ def read_model(
     path: str | Path,
     state: Mapping[str, Tensor] | None = None,
     *,
-    activation: Activation = "quick_gelu",
+    activation: Activation | None = None,
     rounding: Rounding = "none",
 ) -> Filled[Clim]:
     """Read a model from a released file or our own; it loads whole or not at all.
@@ -45,30 +57,47 @@ def read_model(
     Args:
         path: The file.
         state: Its tensors, from a caller that has read them.
-        activation: What the towers of a released file with a vision transformer compute with,
-            which none says: OpenAI's and CLIM's QuickGELU, most of open_clip's GELU. CLIM's
-            published detectors run QuickGELU's weights with GELU.
+        activation: What the towers of a file with a vision transformer compute with, whatever it
+            says; ``None``: what it says. Our own files and OpenAI's archives say it, others do
+            not: CLIM's have QuickGELU, most of open_clip's GELU. Those are read with QuickGELU,
+            and a note in the report says so. CLIM's published detectors run QuickGELU's weights
+            with GELU.
         rounding: ``openai``: to what float16 holds, as OpenAI's loaders do to any file; see
             :func:`~regionclip.encoders.vit_weights.round_as_openai`.
 
     Raises:
-        CheckpointError: The file is unreadable, no CLIP with both towers, or incomplete.
+        CheckpointError: The file is unreadable, no CLIP with both towers, or incomplete, or an
+            activation was given for a ResNet.
     """
     path = Path(path)
     state = read_checkpoint(path) if state is None else state
+    told, notes = activation, ()
     if is_native(path):
         config = own_config(path, ClimConfig, method=METHOD, title="CLIM")
     elif is_clip(state):
-        config, state = map_weights(state, source=str(path), activation=activation)
+        told = told or told_activation(state)
+        config, state = map_weights(state, source=str(path), activation=told or "quick_gelu")
+        if told is None and config.vit is not None:
+            notes = (UNTOLD_ACTIVATION.format(path=path),)
     else:
         raise CheckpointError(
             f"{path} is no CLIP of OpenAI's layout with image and text tower: {len(state)} "
             f"tensors, the first named {next(iter(state))!r}"
         )
+    if activation is not None:
+        config = _with_activation(config, activation, path)
     read = filled(build, config, state, source=path, target=f"CLIP {config.encoder.name}")
     if rounding == "openai":
         round_as_openai(read.model)
-    return read
+    return replace(read, report=replace(read.report, notes=notes))
+
+
+def _with_activation(config: ClimConfig, activation: Activation, path: Path) -> ClimConfig:
+    if config.vit is None:
+        raise CheckpointError(
+            f"{path} is a CLIP with a ResNet, whose activations are known; leave out activation"
+        )
+    return replace(config, vit=replace(config.vit, quick_gelu=activation == "quick_gelu"))
 
 
 def save_model(path: str | Path, model: Clim, **extra: str) -> None:

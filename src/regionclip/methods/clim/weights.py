@@ -28,7 +28,7 @@ def map_weights(
     Args:
         state: As :func:`~regionclip.checkpoints.read_checkpoint` returns it.
         source: How errors call the file.
-        activation: What its towers were trained with; of ResNets it is always QuickGELU.
+        activation: What a transformer's towers compute with; of ResNets it is always QuickGELU.
 
     Raises:
         CheckpointError: A tensor that tells the architecture is missing.

@@ -1,6 +1,7 @@
 """What a CORA detector is made of, and how it selects its detections."""
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from regionclip.detections.select import SelectionOptions
 from regionclip.encoders.clip_resnet import SPECS, ClipResNetSpec
@@ -25,6 +26,10 @@ class CoraConfig:
     """Upstream ``--dec_layers``."""
     dropout: float = 0.1
     """While training; upstream ``--dropout``."""
+    query_content: Literal["class", "none"] = "class"
+    """What a query is told of its class: the embedding, or nothing, to see what that is worth;
+    classes then only say which objects it is paired with. ``none`` is upstream's decoder without
+    ``--condition_on_text``."""
     text_bottleneck: int = 128
     """Channels between class embedding and query; upstream ``--condition_bottleneck``."""
     text_length: int = 15
@@ -37,6 +42,9 @@ class CoraConfig:
     """Built-in list of the classes that the localiser was trained on boxes of; empty for none."""
     own_base_classes: tuple[str, ...] = ()
     """These classes themselves, where no built-in list has them."""
+    pseudo_classes: tuple[str, ...] = ()
+    """Classes that it was trained on a model's boxes of, and on none of people's, as CORA+ is:
+    novel ones all the same, which pre-matching favours."""
     novel_factor: float = 8.0
     """Pre-matching favours classes that are not base ones by this; upstream
     ``--target_class_factor``."""
@@ -76,6 +84,12 @@ class CoraConfig:
         if self.base_classes and self.own_base_classes:
             raise ValueError(
                 f"give base_classes or own_base_classes, not both ({self.base_classes!r})"
+            )
+        both = sorted(set(self.pseudo_classes) & set(self.own_base_classes))
+        if both:
+            raise ValueError(
+                f"pseudo_classes are those that people gave no boxes of, and {both[0]!r} is among "
+                "own_base_classes too"
             )
 
 

@@ -90,7 +90,12 @@ class CoraLocalizer:
     def localize(
         self, images: Sequence[PreparedImage], vocabulary: Vocabulary, novel: NovelClasses
     ) -> tuple[list[Proposals], CoraBatchView]:
-        """Boxes for each image, as many as the model has anchors, which may leave the image."""
+        """Boxes for each image, as many as the model has anchors, which may leave the image.
+
+        Raises:
+            ValueError: A novel name is not in the vocabulary.
+        """
+        novel.check_names(vocabulary.names)
         model = self._regions.model
         view = self._regions.view(images)
         embeddings = vocabulary.embeddings.to(model.anchors)

@@ -21,3 +21,16 @@ class Mlp(nn.Module):
         for layer in first:
             x = torch.relu(layer(x))
         return last(x)
+
+
+class Zeros(nn.Module):
+    """In the place of an :class:`Mlp`: zeros, whatever comes in."""
+
+    def __init__(self, width: int) -> None:
+        """Give ``width`` channels."""
+        super().__init__()
+        self.width = width
+
+    def forward(self, x: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
+        """As many rows as there are in ``x``."""
+        return x.new_zeros(*x.shape[:-1], self.width)

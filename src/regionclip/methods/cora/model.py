@@ -23,7 +23,7 @@ from regionclip.regions.valid_cells import map_padding, valid_sizes_wh
 from .config import CoraConfig
 from .decoder import BoxDecoder, DecodedQueries, Memory
 from .encoder import MapEncoder
-from .mlp import Mlp
+from .mlp import Mlp, Zeros
 from .positions import map_positions
 from .pre_matching import match_anchors
 
@@ -74,7 +74,7 @@ class Cora(nn.Module):
             region prompt.
         anchors: ``cxcywh`` before the sigmoid, shares of the image's sides.
         input_proj: layer3 cells to the localiser's width.
-        text_proj: Class embeddings to queries.
+        text_proj: Class embeddings to what queries are told of them.
         map_encoder: Cells see each other.
         decoder: Queries become boxes.
         objectness: Hidden queries to one logit, in every layer the same.
@@ -90,7 +90,11 @@ class Cora(nn.Module):
         self.encoder = ClipResNet(config.encoder).requires_grad_(False)
         self.anchors = nn.Parameter(torch.randn(config.num_queries, 4))
         self.input_proj = nn.Conv2d(config.encoder.map_channels, width, 1)
-        self.text_proj = Mlp(config.encoder.embed_dim, config.text_bottleneck, width)
+        self.text_proj = (
+            Mlp(config.encoder.embed_dim, config.text_bottleneck, width)
+            if config.query_content == "class"
+            else Zeros(width)
+        )
         self.map_encoder = MapEncoder(
             layers=config.encoder_layers,
             width=width,

@@ -79,7 +79,7 @@ def novel_factors(
         factor: What the probability of a novel class is multiplied by.
         base: Names that are not novel; all others are.
         novel: The novel classes themselves, by name or by place in ``class_names``; then ``base``
-            plays no role. A name that is not among ``class_names`` is one that nobody asked for.
+            plays no role. A name that is not among ``class_names`` says nothing.
 
     Raises:
         ValueError: ``novel`` has a place that is not in ``class_names``.

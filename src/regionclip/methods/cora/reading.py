@@ -1,6 +1,7 @@
 """From a checkpoint file, original or our own, to a filled model; region prompts in and out."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -110,6 +111,45 @@ def read_region_prompt(path: str | Path) -> Float[Tensor, "T F"]:
     raise CheckpointError(
         f"{path} holds no region prompt: expected one tensor {PROMPT_KEYS[0]!r}, a CORA "
         f"checkpoint, or what the region prompt's training leaves; got {holder}"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptConditions:
+    """How images and names were seen when a region prompt was trained.
+
+    Images were resized as DETR does, and boxes lay on the map by their share of the image's sides.
+
+    Attributes:
+        shortest_side: Pixels of an image's shorter side.
+        longest_side: Most pixels of its longer side.
+        templates: Built-in prompts that names were put into.
+        text_length: Tokens of a prompt, start and end included; ``None`` for all.
+    """
+
+    shortest_side: int
+    longest_side: int
+    templates: str
+    text_length: int | None
+
+
+def read_prompt_conditions(path: str | Path) -> PromptConditions | None:
+    """What a region prompt's file says of its training.
+
+    Args:
+        path: A file that :func:`read_region_prompt` reads.
+
+    Returns:
+        ``None`` for the original's forms, which say nothing.
+    """
+    if not is_native(path):
+        return None
+    config = read_native_metadata(path).config
+    return PromptConditions(
+        shortest_side=config["shortest_side"],
+        longest_side=config["longest_side"],
+        templates=config["templates"],
+        text_length=config["text_length"],
     )
 
 

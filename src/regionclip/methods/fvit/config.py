@@ -33,6 +33,10 @@ class FvitConfig:
     """Blocks of a ViT, counted from 0, whose tokens the pyramid is made of; four."""
     channels: int = 256
     """Of the pyramid's levels."""
+    neck: Literal["fpn", "nas-fpn"] = "fpn"
+    """The pyramid: the plain one, or NAS-FPN's, as CLIM's detector on LVIS with ViT-B/16 has it."""
+    neck_passes: int = 7
+    """How often NAS-FPN merges all levels; of no account to the plain pyramid."""
     head_width: int = 512
     """Of the box head's layers; without ``projection`` that of the texts."""
     projection: bool = False
@@ -79,7 +83,7 @@ class FvitConfig:
         given = [name for name in TOWERS if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"one CLIP is frozen, got {' and '.join(given)}")
-        for name in ("channels", "head_width", "image_size"):
+        for name in ("channels", "neck_passes", "head_width", "image_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if len(self.token_blocks) != 4 or list(self.token_blocks) != sorted(set(self.token_blocks)):

@@ -7,14 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from regionclip.detections.box_coder import REGION_BOX_WEIGHTS
+from regionclip.detections.box_coder import REGION_BOX_WEIGHTS, bounded
 from regionclip.proposals.proposer import NovelClasses
 from regionclip.regions.embedder import RegionView
 from regionclip.scoring.regions import ScoredRegions
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
 
-from .heads import bounded
 from .model import Fvit
 from .scores import are_base, detector_logits, fused_scores
 from .towers import MaskTower

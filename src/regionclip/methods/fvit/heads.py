@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops.misc import Conv2dNormActivation
 
-from regionclip.detections.box_coder import MAX_LOG_SCALE, BoxWeights
 from regionclip.encoders.shared_norms import SharedBatchNorm
 
 ROI_GRID, MASK_GRID = 7, 14
@@ -30,18 +29,6 @@ class RegionAnswers:
 
     embeddings: Float[Tensor, "R D"]
     deltas: Float[Tensor, "R 4"]
-
-
-def bounded(
-    deltas: Float[Tensor, "*R 4"], *, weights: BoxWeights = (1.0, 1.0, 1.0, 1.0)
-) -> Float[Tensor, "*R 4"]:
-    """Offsets that let a box shrink no further than :func:`decode_boxes` lets it grow: 62.5 times.
-
-    Source:
-        mmdetection's ``DeltaXYWHBBoxCoder`` (``wh_ratio_clip`` 16/1000) cuts at both ends.
-    """
-    least = deltas.new_tensor([-torch.inf, -torch.inf, -MAX_LOG_SCALE, -MAX_LOG_SCALE])
-    return torch.maximum(deltas, least * deltas.new_tensor(weights))
 
 
 def make_rpn_head(channels: int, num_anchors: int, *, norm: type[nn.Module] | None) -> RPNHead:

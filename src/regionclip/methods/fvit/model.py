@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regionclip.data.transforms import normalize_and_pad
+from regionclip.detections.box_coder import bounded
 from regionclip.encoders.shared_norms import SharedBatchNorm
 from regionclip.proposals.rpn import RpnLevel, judge_anchors, select_proposals
 from regionclip.regions.pyramid_align import pyramid_roi_align
 from regionclip.structures import Proposals
 
 from .config import Benchmark, FvitConfig, transfer_config
-from .heads import MASK_GRID, ROI_GRID, BoxHead, MaskHead, RegionAnswers, bounded, make_rpn_head
+from .heads import MASK_GRID, ROI_GRID, BoxHead, MaskHead, RegionAnswers, make_rpn_head
+from .nas_pyramid import NasNeck
 from .pyramid import Neck, TokenScales
 from .towers import FrozenMaps, FrozenTower, build_encoder, tower_of
 
@@ -64,7 +66,11 @@ class Fvit(nn.Module):
                 f"the frozen CLIP's texts, got {config.head_width}"
             )
         self.scales = TokenScales(tower.channels[0]) if tower.has_tokens else None
-        self.neck = Neck(tower.channels, config.channels)
+        self.neck: Neck | NasNeck
+        if config.neck == "fpn":
+            self.neck = Neck(tower.channels, config.channels)
+        else:
+            self.neck = NasNeck(tower.channels, config.channels, num_passes=config.neck_passes)
         norm = SharedBatchNorm if config.rpn_norm else None
         self.rpn_head = make_rpn_head(config.channels, len(ASPECT_RATIOS), norm=norm)
         self.box_head = BoxHead(

@@ -1,0 +1,138 @@
+"""``regionclip serve``: a model over HTTP."""
+
+import os
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from regionclip.cli.console import UsageError, console
+from regionclip.cli.devices import parse_bytes
+from regionclip.cli.listening import ending_well, listening
+from regionclip.cli.options import check_counts, optional, value
+from regionclip.cli.running import LoadingCommand
+
+if TYPE_CHECKING:
+    from regionclip.server.settings import ServiceSettings
+
+KEY_VARIABLE = "REGIONCLIP_API_KEYS"
+GRACE_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(LoadingCommand):
+    """Serve a model over HTTP: detect, encode regions and texts, keep vocabularies.
+
+    Needs the extra [serve]. GET /openapi.json describes it, /health, /ready and /metrics
+    (Prometheus) watch over it. Requests of one image size with the same names are computed
+    together. SIGTERM ends it when all that was taken is answered.
+
+    For example:
+
+        regionclip serve --model icons --classes icons
+
+        curl -F image=@photo.jpg -F classes="cat, remote control" localhost:8000/v1/detect
+    """
+
+    classes: Annotated[str | None, optional("NAMES|FILE|LIST")] = None
+    """Names for requests that give none: 'cat, remote control', a file with one name per line, or a
+    built-in list such as coco80. By default the classes that the model carries."""
+    host: Annotated[str, value("ADDRESS")] = "127.0.0.1"
+    """Where to listen; 0.0.0.0 lets other machines in."""
+    port: Annotated[int, value("N")] = 8000
+    """0 takes a free one."""
+    api_keys: Annotated[Path | None, optional("FILE")] = None
+    """One key per line, one of which must come with each request as X-API-Key or as Authorization:
+    Bearer. By default those in the environment's REGIONCLIP_API_KEYS, with commas; without any,
+    everybody is let in."""
+    allow_hosts: Annotated[str, value("HOSTS")] = ""
+    """Hosts, with commas, that requests may have images fetched from (image_url). By default none,
+    and nothing is fetched."""
+    max_body: Annotated[str, value("SIZE")] = "20MiB"
+    """Most bytes of a request."""
+    max_pixels: Annotated[int, value("N")] = 50_000_000
+    """Most pixels of an image."""
+    max_boxes: Annotated[int, value("N")] = 1000
+    """Most regions of a request."""
+    max_names: Annotated[int, value("N")] = 2000
+    """Most class names or texts of a request."""
+    max_in_flight: Annotated[int, value("N")] = 128
+    """Requests worked on at once; more are sent away with 429."""
+    timeout: Annotated[float, value("SECONDS")] = 60.0
+    """From a request's first byte to its answer."""
+    max_batch: Annotated[int, value("N")] = 8
+    """Most images computed at once; 1 computes each alone."""
+    batch_delay: Annotated[float, value("MS")] = 3.0
+    """Milliseconds that an image waits for others while nothing else is to be done."""
+
+    def run(self) -> int:
+        """Load the model, then serve until told to stop."""
+        try:
+            import uvicorn
+
+            from regionclip.server.app import create_app
+        except ImportError as error:
+            raise UsageError(
+                "serve needs FastAPI and uvicorn: pip install 'regionclip[serve]'"
+            ) from error
+        self._check()
+        settings = self.settings()
+        with closing(listening(self.host, self.port)) as own:
+            detector, _ = self.open_model()
+            config = uvicorn.Config(
+                create_app(detector, settings),
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+                server_header=False,
+            )
+            host, port = own.getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            console.print(f"serving {self.model} at http://{shown}:{port}", soft_wrap=True)
+            with ending_well():
+                uvicorn.Server(config).run(sockets=[own])
+        console.print("stopped; all that was taken is answered")
+        return 0
+
+    def settings(self) -> "ServiceSettings":
+        """Limits, keys and batching.
+
+        Raises:
+            ValueError: One is out of range.
+        """
+        from regionclip.cli.classes import parse_names
+        from regionclip.server.settings import Batching, Limits, ServiceSettings
+
+        limits = Limits(
+            max_body_bytes=parse_bytes(self.max_body),
+            max_pixels=self.max_pixels,
+            max_boxes=self.max_boxes,
+            max_names=self.max_names,
+            max_in_flight=self.max_in_flight,
+            timeout_seconds=self.timeout,
+        )
+        return ServiceSettings(
+            model_name=self.model,
+            classes=None if self.classes is None else parse_names(self.classes),
+            api_keys=_api_keys(self.api_keys),
+            url_hosts=tuple(host.strip() for host in self.allow_hosts.split(",") if host.strip()),
+            limits=limits,
+            batching=Batching(max_size=self.max_batch, max_delay_seconds=self.batch_delay / 1000),
+        )
+
+    def _check(self) -> None:
+        check_counts(self, "max_pixels", "max_boxes", "max_names", "max_in_flight", "max_batch")
+
+
+def _api_keys(path: Path | None) -> tuple[str, ...]:
+    """Keys from a file or from the environment, which other users of the machine cannot list."""
+    if path is None:
+        text, source = os.environ.get(KEY_VARIABLE, "").replace(",", "\n"), KEY_VARIABLE
+        if not text:
+            return ()
+    else:
+        text, source = path.read_text(encoding="utf-8"), str(path)
+    keys = tuple(line.strip() for line in text.splitlines() if line.strip())
+    if not keys:
+        raise UsageError(f"{source} holds no key; write one per line, or leave it out")
+    return keys

@@ -1,0 +1,4 @@
+"""The web demo: what ``regionclip demo`` shows in a browser.
+
+``actions.py`` computes, ``page.py`` lays out, ``serving.py`` serves; only the last two know Gradio.
+"""

@@ -1,0 +1,188 @@
+"""What the browser is given: plain data for ``browser/demo.js``, and small pieces of HTML.
+
+Whatever came from a visitor is escaped here, or set as text there.
+"""
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image, ImageOps
+
+from regionclip.data.images import read_image
+from regionclip.structures import Detections
+from regionclip.visualize import Color, class_color, text_color
+
+from .actions import Place
+from .heat_map import HeatMap
+from .inputs import Picture
+
+MAX_SIDE = 1280
+"""Pixels of a picture's longer side as it is shown."""
+THUMB_SIDE = 128
+CROP_SIDE = 160
+CROP_MARGIN = 0.1
+"""Shown around a region, in its own sides."""
+RESULT_SIDE = 320
+JPEG_QUALITY = 88
+Level = Literal["info", "warning", "error"]
+
+
+def picture_view(
+    picture: Picture,
+    *,
+    found: Detections | None = None,
+    drawn: Sequence[float | int] | None = None,
+    heat: HeatMap | None = None,
+    is_drawable: bool = False,
+) -> dict[str, Any]:
+    """A picture and what lies over it.
+
+    Args:
+        picture: Read anew.
+        found: Boxes with names.
+        drawn: A box drawn before, ``xyxy`` in pixels of the picture.
+        heat: Colours over it.
+        is_drawable: A box can be drawn.
+    """
+    height, width = picture.size_hw
+    return {
+        "image": data_uri(read_image(picture.path), MAX_SIDE),
+        "name": picture.name,
+        "width": width,
+        "height": height,
+        "boxes": [] if found is None else _boxes(found),
+        "drawn": None if drawn is None else list(drawn),
+        "is_drawable": is_drawable,
+        "heat": None if heat is None else _heat(heat),
+    }
+
+
+def _boxes(found: Detections) -> list[dict[str, Any]]:
+    return [
+        {
+            "box": [round(each, 2) for each in row["box"]],
+            "name": row["name"],
+            "score": row["score"],
+            "color": _css(class_color(row["label"])),
+            "ink": _css(text_color(class_color(row["label"]))),
+        }
+        for row in found.to_dict()
+    ]
+
+
+def _css(color: Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def _heat(heat: HeatMap) -> dict[str, Any]:
+    rows, columns = heat.cells.shape
+    return {
+        "rows": rows,
+        "columns": columns,
+        "cells": [round(each, 4) for each in heat.cells.flatten().tolist()],
+        "low": float(heat.cells.min()),
+        "high": float(heat.cells.max()),
+    }
+
+
+def strip_view(pictures: Sequence[Picture], current: int) -> dict[str, Any]:
+    """Thumbnails to choose from."""
+    return {
+        "pictures": [{"name": each.name, "image": _thumbnail(each.path)} for each in pictures],
+        "current": current,
+    }
+
+
+@lru_cache(maxsize=1024)
+def _thumbnail(path: Path) -> str:
+    """A file of the demo's own never changes."""
+    return data_uri(read_image(path), THUMB_SIDE)
+
+
+def notice(text: str, level: Level = "info") -> str:
+    """One sentence to the visitor; nothing for no text."""
+    if not text:
+        return ""
+    role = "alert" if level == "error" else "status"
+    return f'<div class="rc-notice rc-{level}" role="{role}">{escape(text)}</div>'
+
+
+def bars(scores: Sequence[tuple[str, float]]) -> str:
+    """Names with a bar each, as long as its score in [0, 1]."""
+    rows = "".join(
+        f'<span>{escape(name)}</span><i style="width:{100 * score:.1f}%"></i><b>{score:.3f}</b>'
+        for name, score in scores
+    )
+    return f'<div class="rc-bars">{rows}</div>'
+
+
+def crops(pictures: Sequence[Picture], places: Sequence[Place]) -> str:
+    """Regions cut out, each with its similarity and where it comes from."""
+    figures = "".join(
+        f'<figure><img class="rc-crop" alt="" src="{_crop(pictures[place.picture], place)}">'
+        f"{place.similarity:.3f} &middot; {escape(pictures[place.picture].name)}</figure>"
+        for place in places
+    )
+    return f'<div class="rc-grid">{figures}</div>'
+
+
+def _crop(picture: Picture, place: Place) -> str:
+    image = read_image(picture.path)
+    x0, y0, x1, y1 = place.box
+    dx, dy = CROP_MARGIN * (x1 - x0), CROP_MARGIN * (y1 - y0)
+    left, top = max(0, int(x0 - dx)), max(0, int(y0 - dy))
+    right, bottom = min(image.width, round(x1 + dx)), min(image.height, round(y1 + dy))
+    box = (left, top, max(right, left + 1), max(bottom, top + 1))
+    return data_uri(image.crop(box), CROP_SIDE)
+
+
+def pictures_with_places(
+    pictures: Sequence[Picture], places: Sequence[Place], *, best_of: Sequence[Place]
+) -> str:
+    """Every picture with the places in it, those with the best first.
+
+    Args:
+        pictures: All that were looked through.
+        places: What is marked.
+        best_of: Places of all pictures, best first: what a picture without marks came nearest to.
+    """
+    best = {place.picture: place.similarity for place in reversed(best_of)}
+    order = sorted(best, key=lambda number: -best[number])
+    figures = "".join(
+        _with_places(
+            pictures[number], [each for each in places if each.picture == number], best[number]
+        )
+        for number in order
+    )
+    return f'<div class="rc-grid rc-wide">{figures}</div>'
+
+
+def _with_places(picture: Picture, places: Sequence[Place], best: float) -> str:
+    height, width = picture.size_hw
+    image = data_uri(read_image(picture.path), RESULT_SIDE)
+    shapes = "".join(
+        f'<rect x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" '
+        f'vector-effect="non-scaling-stroke"><title>{place.similarity:.3f}</title></rect>'
+        for place in places
+        for x0, y0, x1, y1 in [place.box]
+    )
+    said = f"{len(places)} found, best {best:.3f}" if places else f"none, best {best:.3f}"
+    return (
+        f'<figure class="{"" if places else "rc-without"}"><svg viewBox="0 0 {width} {height}">'
+        f'<image href="{image}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
+        f"{shapes}</svg>{escape(picture.name)}: {said}</figure>"
+    )
+
+
+def data_uri(image: Image.Image, max_side: int) -> str:
+    """The picture itself, scaled down, as an address that asks no server."""
+    if max(image.size) > max_side:
+        image = ImageOps.contain(image, (max_side, max_side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, format="JPEG", quality=JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,146 @@
+"""What every request passes: the count of those in flight, the key, the clock and the scale."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from regionclip.server.metrics import Metrics
+from regionclip.server.problems import RequestError, TooLargeError
+from regionclip.server.settings import Limits
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GUARDED = "/v1/"
+"""What needs a key and is counted as work; health, metrics and the description are open."""
+
+
+class Gate:
+    """An ASGI middleware; answers with one sentence what it does not let in."""
+
+    def __init__(
+        self, app: App, *, limits: Limits, metrics: Metrics, api_keys: Sequence[str]
+    ) -> None:
+        """Guard ``app``."""
+        self._app = app
+        self._limits = limits
+        self._metrics = metrics
+        self._keys = [key.encode() for key in api_keys]
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        answer = _Answer(send)
+        try:
+            if scope["path"].startswith(GUARDED):
+                await self._guarded(scope, receive, answer)
+            else:
+                await self._app(scope, receive, answer)
+        finally:
+            # the route's pattern, not the path, which anybody can make up
+            route = getattr(scope.get("route"), "path", "other")
+            status = str(answer.status or "none")
+            self._metrics.requests.labels(_known_method(scope["method"]), route, status).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
+
+    async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        body = _Body(receive, self._limits.max_body_bytes)
+        if self._in_flight >= self._limits.max_in_flight:
+            await _refuse(scope, body, answer, self._busy())
+            return
+        self._in_flight += 1
+        self._metrics.in_flight.set(self._in_flight)
+        try:
+            self._check(Headers(scope=scope))
+            async with asyncio.timeout(self._limits.timeout_seconds):
+                await self._app(scope, body, answer)
+        except RequestError as error:
+            await _refuse(scope, body, answer, error)
+        except TimeoutError:
+            await _refuse(scope, body, answer, self._too_slow(body))
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.set(self._in_flight)
+
+    def _check(self, headers: Headers) -> None:
+        """Refuse before a byte of the body is read."""
+        if self._keys:
+            given = headers.get("x-api-key") or headers.get("authorization", "")
+            given = given.removeprefix("Bearer ").strip().encode()
+            if not any(hmac.compare_digest(given, key) for key in self._keys):
+                raise RequestError(
+                    401, "this service needs a key: send it as 'X-API-Key' or 'Authorization'"
+                )
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._limits.max_body_bytes:
+            raise TooLargeError(self._limits.max_body_bytes)
+
+    def _busy(self) -> RequestError:
+        return RequestError(
+            429, f"{self._in_flight} requests are being worked on; ask again in a moment"
+        )
+
+    def _too_slow(self, body: "_Body") -> RequestError:
+        seconds = f"{self._limits.timeout_seconds:g} s"
+        if not body.is_whole:
+            return RequestError(408, f"the request did not arrive within {seconds}; send it again")
+        return RequestError(503, f"the answer took longer than {seconds}; ask again in a moment")
+
+
+class _Body:
+    """Hands on a request's body as long as it is not too long."""
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self.is_whole = False
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._num_bytes += len(message.get("body", b""))
+            if self._num_bytes > self._max_bytes:
+                raise TooLargeError(self._max_bytes)
+            self.is_whole = not message.get("more_body", False)
+        return message
+
+
+class _Answer:
+    """Hands on an answer and remembers its status."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status: int | None = None
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def error_response(error: HTTPException) -> JSONResponse:
+    """An error as JSON: ``{"detail": sentence}``."""
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+async def _refuse(scope: Scope, body: _Body, answer: _Answer, error: HTTPException) -> None:
+    if answer.status is None:  # nothing can be taken back of an answer that is on its way
+        await error_response(error)(scope, body, answer)
+
+
+def _known_method(method: str) -> str:
+    return method if method in ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT") else "other"

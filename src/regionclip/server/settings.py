@@ -1,0 +1,67 @@
+"""What a service takes, and how long it waits for company."""
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What is refused before it costs anything."""
+
+    max_body_bytes: int = 20 * 2**20
+    """Of a request, image and fields together."""
+    max_pixels: int = 50_000_000
+    """Of an image; larger ones are refused by their header, not decoded."""
+    max_boxes: int = 1000
+    """Regions of one request."""
+    max_names: int = 2000
+    """Class names, or texts, of one request."""
+    max_prompts: int = 200_000
+    """Class names times prompt templates of one vocabulary."""
+    max_text_length: int = 500
+    """Characters of a name, a prompt template or a text."""
+    max_vocabularies: int = 1000
+    """That are kept until somebody deletes them."""
+    max_in_flight: int = 128
+    """Requests taken and not answered yet; more are sent away with 429."""
+    timeout_seconds: float = 60.0
+    """From the first byte of a request to its answer."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be positive, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batching:
+    """Which requests are computed together: those of one size, with the same names and options."""
+
+    max_size: int = 8
+    """Images at once; 1 computes each alone."""
+    max_delay_seconds: float = 0.003
+    """How long an image waits for company while nothing else is to be done."""
+
+    def __post_init__(self) -> None:
+        if self.max_size < 1:
+            raise ValueError(f"max_size must be at least 1, got {self.max_size}")
+        if not (math.isfinite(self.max_delay_seconds) and self.max_delay_seconds >= 0):
+            raise ValueError(f"max_delay_seconds must be at least 0, got {self.max_delay_seconds}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceSettings:
+    """All that :func:`~regionclip.server.app.create_app` may be told beside the model."""
+
+    model_name: str = "model"
+    """How answers call the model."""
+    classes: tuple[str, ...] | None = None
+    """Names for requests that give none; ``None`` takes those that the model carries."""
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    """One of them must come with every request under ``/v1``; none lets everybody in."""
+    url_hosts: tuple[str, ...] = ()
+    """Hosts, with ``:port`` where it is not the usual one, that images are fetched from; nothing is
+    fetched from any other."""
+    limits: Limits = field(default_factory=Limits)
+    batching: Batching = field(default_factory=Batching)

@@ -1,0 +1,142 @@
+"""Class names that were encoded once and are used by their id."""
+
+import asyncio
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regionclip.detect import Detector
+from regionclip.server.batching import MicroBatcher
+from regionclip.server.problems import RequestError
+from regionclip.server.settings import Limits
+from regionclip.vocabulary import Vocabulary
+
+REMEMBERED = 64
+"""Vocabularies of requests that bring their names along; the longest unused is forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVocabulary:
+    """A vocabulary with its name in requests."""
+
+    id: str
+    vocabulary: Vocabulary
+
+
+class VocabularyStore:
+    """Encodes names in a thread of its own; used from one event loop.
+
+    An id is made of names and prompts, so that the same ones have the same id in every service.
+    """
+
+    def __init__(self, detector: Detector, words: MicroBatcher, limits: Limits) -> None:
+        """Encode with ``detector``'s text tower in the thread of ``words``."""
+        self._detector = detector
+        self._words = words
+        self._limits = limits
+        self._kept: dict[str, StoredVocabulary] = {}
+        self._remembered: OrderedDict[str, StoredVocabulary] = OrderedDict()
+        self._encoding: dict[str, asyncio.Future[Vocabulary]] = {}
+
+    async def encoded(self, names: tuple[str, ...], templates: tuple[str, ...]) -> StoredVocabulary:
+        """The vocabulary of some names, which is remembered for a while.
+
+        If the caller gives up, the encoding goes on, and the next one who asks has it.
+
+        Raises:
+            RequestError: There are too many prompts, or the model has no text tower.
+        """
+        own_id = vocabulary_id(names, templates)
+        found = self._kept.get(own_id) or self._remembered.get(own_id)
+        if found is None:
+            found = StoredVocabulary(own_id, await self._encode(own_id, names, templates))
+            self._remembered[own_id] = found
+        if own_id in self._remembered:
+            self._remembered.move_to_end(own_id)
+        while len(self._remembered) > REMEMBERED:
+            self._remembered.popitem(last=False)
+        return found
+
+    async def keep(self, names: tuple[str, ...], templates: tuple[str, ...]) -> StoredVocabulary:
+        """As :meth:`encoded`, until it is deleted.
+
+        Raises:
+            RequestError: As :meth:`encoded`; or as many are kept as there may be.
+        """
+        own_id = vocabulary_id(names, templates)
+        self._check_room(own_id)
+        found = await self.encoded(names, templates)
+        self._check_room(own_id)
+        self._remembered.pop(own_id, None)
+        return self._kept.setdefault(own_id, found)
+
+    def get(self, own_id: str) -> StoredVocabulary:
+        """A vocabulary that is kept.
+
+        Raises:
+            RequestError: There is none with that id.
+        """
+        found = self._kept.get(own_id)
+        if found is None:
+            raise RequestError(
+                404, f"there is no vocabulary {own_id!r}; create it by POST /v1/vocabularies"
+            )
+        return found
+
+    def delete(self, own_id: str) -> None:
+        """Forget a vocabulary.
+
+        Raises:
+            RequestError: There is none with that id.
+        """
+        self.get(own_id)
+        del self._kept[own_id]
+
+    def all(self) -> list[StoredVocabulary]:
+        """What is kept, the oldest first."""
+        return list(self._kept.values())
+
+    def _check_room(self, own_id: str) -> None:
+        most = self._limits.max_vocabularies
+        if own_id not in self._kept and len(self._kept) >= most:
+            raise RequestError(409, f"{most} vocabularies are kept; delete one that is not needed")
+
+    async def _encode(
+        self, own_id: str, names: tuple[str, ...], templates: tuple[str, ...]
+    ) -> Vocabulary:
+        prompts = len(names) * len(templates)
+        if prompts > self._limits.max_prompts:
+            raise RequestError(
+                400,
+                f"{len(names)} names in {len(templates)} prompts each are {prompts} texts, and "
+                f"{self._limits.max_prompts} are taken; send fewer names or fewer templates",
+            )
+        if own_id not in self._encoding:
+            future = self._words.submit(self._vocabulary, (names, templates))
+            self._encoding[own_id] = asyncio.wrap_future(future)
+            self._encoding[own_id].add_done_callback(lambda _: self._encoding.pop(own_id, None))
+        try:
+            return await asyncio.shield(self._encoding[own_id])
+        except ValueError as error:
+            raise RequestError(400, str(error)) from error
+
+    def _vocabulary(
+        self, asked: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]
+    ) -> list[Vocabulary]:
+        return [
+            Vocabulary.from_names(
+                names,
+                self._detector.parts.encoder,
+                templates=templates,
+                encoder_id=self._detector.encoder_id,
+            )
+            for names, templates in asked
+        ]
+
+
+def vocabulary_id(names: Sequence[str], templates: Sequence[str]) -> str:
+    """16 hexadecimal digits of what the vocabulary is made of."""
+    content = json.dumps([list(names), list(templates)]).encode()
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,114 @@
+"""``regionclip serve`` as a process, and what it refuses to start with."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+
+from regionclip.cli import main
+from tests.server.pictures import scene
+
+BOXES = json.dumps([[0, 0, 100, 100]] * 300)
+
+
+@contextmanager
+def serving(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The process and its port."""
+    command = (sys.executable, "-m", "regionclip", "serve", "--model", "icons", "--port", "0")
+    with subprocess.Popen((*command, *options), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"serving icons at http://127.0.0.1:(\d+)", line)
+            assert found, line
+            yield process, int(found[1])
+        finally:
+            process.kill()
+
+
+def asked(port: int, method: str, path: str, body: bytes = b"", kind: str = "") -> tuple[int, str]:
+    headers = {"Content-Type": kind} if kind else {}
+    with closing(HTTPConnection("127.0.0.1", port, timeout=100)) as connection:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def form(picture: bytes, **fields: str) -> bytes:
+    parts = [
+        f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+    return b"".join((*parts, head, picture, b"\r\n--x--\r\n"))
+
+
+def wait_for(port: int, text: str) -> None:
+    until = time.monotonic() + 60
+    while text not in asked(port, "GET", "/metrics")[1]:
+        assert time.monotonic() < until, asked(port, "GET", "/metrics")[1]
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_all_that_was_taken_is_answered_before_the_end() -> None:
+    body = form(scene(), boxes=BOXES, classes="star, heart")
+    with serving() as (process, port), ThreadPoolExecutor(8) as threads:
+        assert asked(port, "GET", "/ready")[0] == 200
+        kind = "multipart/form-data; boundary=x"
+        answers = [threads.submit(asked, port, "POST", "/v1/regions", body, kind) for _ in range(8)]
+        wait_for(port, "regionclip_requests_in_flight 8.0")
+        process.send_signal(signal.SIGTERM)
+        for answer in answers:
+            status, text = answer.result(100)
+            assert status == 200
+            assert len(json.loads(text)["regions"]) == 300
+        assert process.wait(60) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == "stopped; all that was taken is answered\n"
+        with pytest.raises(ConnectionRefusedError):
+            asked(port, "GET", "/ready")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--port", "70000"), "must be from 0 to 65535"),
+        (("--max-batch", "0"), "--max-batch must be at least 1"),
+        (("--max-body", "much"), "no size of memory"),
+        (("--timeout", "-1"), "timeout_seconds must be positive"),
+        (("--batch-delay", "-1"), "max_delay_seconds must be at least 0"),
+        (("--host", "nowhere.invalid"), "cannot be listened on"),
+        (("--api-keys", "absent.txt"), "absent.txt"),
+        (("--classes", "cat, cat"), "cat"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    options: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--model", "icons", *options]) == 2
+    assert sentence in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_port_in_use_and_a_file_without_keys_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", "--model", "icons", "--port", str(port)]) == 2
+    assert "--port 0 takes a free one" in capsys.readouterr().err.replace("\n", " ")
+    (tmp_path / "keys").write_text("\n \n")
+    assert main(["serve", "--model", "icons", "--api-keys", str(tmp_path / "keys")]) == 2
+    assert "holds no key" in capsys.readouterr().err.replace("\n", " ")

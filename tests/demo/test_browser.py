@@ -1,0 +1,385 @@
+"""The demo in a real browser, tab by tab, without any host but its own.
+
+``make test-browser`` runs it and keeps pictures of the page in ``demo/screenshots``. It takes
+Chromium (Debian: ``apt-get install chromium``) and ``pip install "regionclip[browser]"``.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from regionclip.data.icons import CLASS_NAMES, draw_scene
+from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE, NUM_EXAMPLES
+
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason='needs Playwright: pip install "regionclip[browser]"'
+)
+Page = Any
+Browser = Any
+"""Both are Playwright's; their types are not there to check where it is not installed."""
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    pytest.mark.timeout(1800),
+]
+ARGUMENTS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--disable-quic",
+    # no name leads anywhere: as on a machine without a network
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+COPY_A_PICTURE = """async () => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 64, height: 48 });
+    canvas.getContext("2d").fillRect(8, 8, 20, 20);
+    const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
+    await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+}"""
+PATIENCE = 300_000
+"""Milliseconds: a machine may be busy."""
+STARTED_OFFLINE = """
+import socket, sys
+
+def refuse(own, address):
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        with open(sys.argv[1], "a") as log:
+            print(address, file=log)
+        raise OSError("no network here")
+    return connect(own, address)
+
+connect = socket.socket.connect
+socket.socket.connect = refuse
+from regionclip.cli import main
+sys.exit(main(["demo", "--no-browser", "--port", "0"]))
+"""
+
+
+def shot(page: Page, name: str) -> None:
+    """Keep a picture of the page where ``REGIONCLIP_SCREENSHOTS`` says, if it does."""
+    folder = os.environ.get("REGIONCLIP_SCREENSHOTS")
+    if folder is not None:
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A demo of its own that would be caught asking any other machine."""
+    asked = tmp_path_factory.mktemp("network") / "asked.txt"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", STARTED_OFFLINE, str(asked)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            line = demo.stdout.readline()
+            assert "http://127.0.0.1:" in line
+            yield line.split("demo is at ")[1].split(" ")[0]
+        finally:
+            demo.terminate()
+            demo.wait(60)
+    assert not asked.exists(), asked.read_text()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A page, the hosts it asked, and what it complained of."""
+
+    page: Page
+    hosts: set[str]
+    complaints: list[str]
+
+
+def visit(browser: Browser, address: str) -> Visit:
+    """Open the page as a visitor of its own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=address)
+    context.set_default_timeout(PATIENCE)
+    visited = Visit(context.new_page(), set(), [])
+    page = visited.page
+    page.on("request", lambda request: visited.hosts.add(urlsplit(request.url).netloc))
+    page.on("console", lambda message: visited.complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: visited.complaints.append(f"error: {error}"))
+    page.goto(address)
+    page.wait_for_selector("#strip .rc-thumb")
+    page.wait_for_selector("#detect-picture img")
+    return visited
+
+
+@pytest.fixture(scope="module")
+def first(browser: Browser, address: str) -> Visit:
+    """The visitor whom the tests follow from tab to tab."""
+    return visit(browser, address)
+
+
+@pytest.fixture
+def page(first: Visit) -> Page:
+    """The first visitor's, at the first tab and picture."""
+    page = first.page
+    page.click("button[role=tab]:has-text('Detect')")
+    pick(page, 1)
+    return page
+
+
+def said(page: Page, tab: str, text: str) -> str:
+    """The tab's notice, once it has ``text``."""
+    page.locator(f"#{tab}-notice", has_text=text).wait_for()
+    return page.inner_text(f"#{tab}-notice")
+
+
+def type_names(page: Page, tab: str, names: str) -> None:
+    page.fill(f"#{tab}-names textarea", names)
+
+
+def choose_prompts(page: Page, prompts: str) -> None:
+    page.click("#detect-prompts input")
+    page.get_by_role("option", name=prompts, exact=True).click()
+
+
+def set_lowest_score(page: Page, score: float) -> None:
+    number = page.locator("#detect-min-score input[type=number]")
+    number.fill(str(score))
+    number.press("Enter")
+
+
+def detect(page: Page) -> None:
+    page.click("#detect-button")
+
+
+def found_names(page: Page) -> list[str]:
+    """Names in the table of detections, row by row."""
+    return page.locator("#detect-picture tbody tr td:first-child").all_inner_texts()
+
+
+def pick(page: Page, number: int) -> None:
+    """Choose a picture by its place, from 1 on."""
+    page.locator("#strip .rc-thumb").nth(number - 1).click()
+    page.wait_for_selector(f"#strip .rc-thumb:nth-child({number})[aria-pressed=true]")
+
+
+def upload(page: Page, path: Path) -> None:
+    page.set_input_files("#upload input[type=file]", path)
+
+
+def draw(page: Page, tab: str, box: list[float]) -> None:
+    """Draw ``xyxy``, in pixels of an example."""
+    stage = page.locator(f"#{tab}-picture .rc-stage")
+    stage.scroll_into_view_if_needed()
+    frame = stage.bounding_box()
+    assert frame is not None
+    scale = frame["width"] / EXAMPLE_SIDE
+    x0, y0, x1, y1 = (each * scale for each in box)
+    page.mouse.move(frame["x"] + x0, frame["y"] + y0)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + (x0 + x1) / 2, frame["y"] + (y0 + y1) / 2)
+    page.mouse.move(frame["x"] + x1, frame["y"] + y1)
+    page.mouse.up()
+
+
+def truth(number: int) -> tuple[list[list[float]], list[str]]:
+    """Boxes and names of an example, by its place from 1 on."""
+    scene = draw_scene(EXAMPLE_SEED, number - 1, size=EXAMPLE_SIDE)
+    return scene.boxes.tolist(), [CLASS_NAMES[label] for label in scene.labels]
+
+
+def test_detect(page: Page, tmp_path: Path) -> None:
+    shot(page, "1-begin")
+    detect(page)
+    said(page, "detect", "boxes found, of 48 names")
+    names = found_names(page)
+    assert set(truth(1)[1]) <= set(names)
+    shot(page, "2-detected")
+
+    page.locator("#detect-picture .rc-box").last.hover(force=True)
+    assert page.locator("#detect-picture tr.rc-lit").count() == 1
+    assert page.locator("#detect-picture .rc-label.rc-lit").count() == 1
+    shot(page, "3-hovered")
+
+    page.click("#detect-picture th:first-child button")
+    assert found_names(page) == sorted(names)
+    page.locator("#detect-picture .rc-chip").first.click()
+    shown = page.locator("#detect-picture .rc-box:not(.rc-off)").count()
+    assert 0 < shown < len(names)
+    assert page.inner_text("#detect-picture .rc-count").startswith(f"{shown} of {len(names)}")
+    shot(page, "4-filtered")
+
+    files = {}
+    for kind in ("coco", "png", "parquet"):
+        with page.expect_download() as started:
+            page.click(f"#download-{kind}")
+        files[kind] = tmp_path / started.value.suggested_filename
+        started.value.save_as(files[kind])
+    assert len(json.loads(files["coco"].read_text())["annotations"]) == len(names)
+    with Image.open(files["png"]) as drawn:
+        assert drawn.format == "PNG"
+    assert parquet.read_table(files["parquet"]).num_rows == len(names)
+
+
+def test_the_threshold(page: Page) -> None:
+    set_lowest_score(page, 1)
+    detect(page)
+    said(page, "detect", "nothing found of 48 names")
+    shot(page, "5-nothing-found")
+    set_lowest_score(page, 0.9)
+
+
+def test_bad_uploads(page: Page, tmp_path: Path) -> None:
+    Image.fromarray(draw_scene(5, 0, size=400).pixels).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "notes.png").write_text("no image at all")
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "huge.png")
+    upload(page, tmp_path / "cut.jpg")
+    assert "download it again" in said(page, "bar", "cut.jpg: is damaged or cut off")
+    shot(page, "6-truncated")
+    upload(page, tmp_path / "huge.png")
+    assert "shrink it" in said(page, "bar", "huge.png has 10000 x 10000 = 100 megapixels")
+    shot(page, "7-100-megapixels")
+    upload(page, tmp_path / "notes.png")
+    assert "convert it" in said(page, "bar", "notes.png: is not an image")
+    assert page.locator("#strip .rc-thumb").count() == NUM_EXAMPLES
+
+
+def test_no_names(page: Page) -> None:
+    type_names(page, "detect", " , ")
+    detect(page)
+    assert "type some" in said(page, "detect", "no names to look for")
+    shot(page, "8-no-names")
+
+
+def test_500_names(page: Page) -> None:
+    type_names(page, "detect", ", ".join(f"thing {number}" for number in range(500)))
+    choose_prompts(page, "imagenet80")
+    detect(page)
+    said(page, "detect", "500 names in 81 prompts each are 40500 texts")
+    shot(page, "9-500-names")
+    choose_prompts(page, "photo")
+    detect(page)
+    said(page, "detect", "of 500 names in ")
+
+
+def test_a_chinese_name_and_one_with_markup(page: Page) -> None:
+    names = truth(1)[1]
+    type_names(page, "detect", f"雨伞, {', '.join(names)}, <b>bold</b>")
+    choose_prompts(page, "photo")
+    detect(page)
+    said(page, "detect", "雨伞: not written in Latin letters")
+    assert set(names) <= set(found_names(page))
+    shot(page, "10-chinese-name")
+
+
+def test_a_negative_name(page: Page) -> None:
+    """What was found loses its place to the right name, which is not shown."""
+    name = truth(1)[1][0]
+    choose_prompts(page, "photo")
+    page.fill("#detect-negatives textarea, #detect-negatives input", name)
+    type_names(page, "detect", ", ".join(each for each in CLASS_NAMES if each != name))
+    detect(page)
+    said(page, "detect", "47 names and 1 negative")
+    assert name not in found_names(page)
+    page.fill("#detect-negatives textarea, #detect-negatives input", "")
+
+
+def test_name_a_region(page: Page) -> None:
+    boxes, names = truth(1)
+    page.click("button[role=tab]:has-text('Name a region')")
+    draw(page, "name", boxes[0])
+    page.wait_for_selector("#name-results .rc-bars")
+    assert page.inner_text("#name-results .rc-bars span:first-child") == names[0]
+    assert page.locator("#name-results .rc-grid figure").count() == 12
+    assert page.locator("#name-picture .rc-drawn").count() == 1
+    shot(page, "11-named")
+    draw(page, "name", [5, 5, 6, 6])
+    said(page, "name", "that box is too small")
+
+
+def test_find_alike(page: Page) -> None:
+    page.click("button[role=tab]:has-text('Find alike')")
+    boxes, names = truth(1)
+    draw(page, "find", boxes[names.index("balance")])
+    said(page, "find", "regions in ")
+    # another scene with a balance comes first
+    captions = page.locator("#find-results figure").all_inner_texts()
+    assert captions[0].strip().startswith("scene 3: ")
+    assert page.locator("#find-results figure").count() == NUM_EXAMPLES - 1
+    shot(page, "12-found-alike")
+
+
+def test_heat_map(page: Page) -> None:
+    page.click("button[role=tab]:has-text('Heat map')")
+    page.click("#heat-button")
+    said(page, "heat", "no phrase to look for")
+    page.fill("#phrase textarea, #phrase input", f"a red {truth(1)[1][0]}")
+    page.click("#heat-button")
+    said(page, "heat", "cosine similarity")
+    page.locator("#heat-picture .rc-stage").hover()
+    assert "similarity here" in page.inner_text("#heat-picture .rc-reading")
+    shot(page, "13-heat")
+
+
+def test_another_picture_empties_what_was_found(page: Page) -> None:
+    pick(page, 3)
+    page.wait_for_function("!document.querySelector('#heat-picture .rc-heat')")
+    assert page.locator("#find-results figure").count() == 0
+    assert page.locator("#detect-picture .rc-box").count() == 0
+
+
+def test_two_visitors_at_once(page: Page, browser: Browser, address: str, tmp_path: Path) -> None:
+    """Each has pictures of their own; the first one's are uploaded and pasted."""
+    second = visit(browser, address)
+    other = second.page
+    Image.fromarray(draw_scene(6, 0, size=200).pixels).save(tmp_path / "private.png")
+    upload(page, tmp_path / "private.png")
+    page.wait_for_selector(f"#strip .rc-thumb:nth-child({NUM_EXAMPLES + 1})")
+    assert page.inner_text("#bar-notice").strip() == ""
+    assert page.inner_text("#strip .rc-thumb[aria-pressed=true]") == "private.png"
+    page.bring_to_front()
+    page.evaluate(COPY_A_PICTURE)
+    page.click('#upload button[aria-label="Paste from clipboard"]')
+    page.wait_for_selector(f"#strip .rc-thumb:nth-child({NUM_EXAMPLES + 2})")
+    shot(page, "14-uploaded-and-pasted")
+
+    pick(page, 2)
+    pick(other, 4)
+    for own in (page, other):
+        type_names(own, "detect", "icons")
+        detect(own)
+    for own, number in ((page, 2), (other, 4)):
+        said(own, "detect", "boxes found, of 48 names")
+        assert set(truth(number)[1]) <= set(found_names(own))
+    assert other.locator("#strip .rc-thumb").count() == NUM_EXAMPLES
+    check_it_asked_no_other_host(second, address)
+
+
+def test_no_host_was_asked_but_its_own(first: Visit, address: str) -> None:
+    assert first.hosts
+    check_it_asked_no_other_host(first, address)
+
+
+def check_it_asked_no_other_host(visited: Visit, address: str) -> None:
+    # what is inside an address itself ("data:", "blob:") has no host
+    assert visited.hosts - {""} == {urlsplit(address).netloc}
+    # a host that the page's policy forbids would be in the console
+    assert [each for each in visited.complaints if each.startswith("error")] == []

@@ -1,0 +1,198 @@
+import re
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from regionclip.data.icons import CLASS_NAMES, draw_scene
+from regionclip.demo import handlers as handling
+from regionclip.demo.handlers import Handlers, Setting, Shown
+from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE
+
+SETTING = Setting(model="icons", proposals="the model's own", num_regions=50)
+ICONS = ("icons", "", "photo")
+
+
+def nothing(share: float, text: str) -> None:
+    """Tell nobody how far things are."""
+
+
+def detected(
+    handlers: Handlers, texts: tuple[str, str, str] = ICONS, *, min_score: float = 0.9
+) -> Shown:
+    return handlers.detect(
+        "me",
+        SETTING,
+        texts=texts,
+        min_score=min_score,
+        nms_iou=0.5,
+        max_detections=100,
+        one_name_per_place=True,
+    )
+
+
+def words(html: str) -> str:
+    return unescape(re.sub(r"<[^>]*>", " ", html))
+
+
+def first_box() -> list[float]:
+    return draw_scene(EXAMPLE_SEED, 0, size=EXAMPLE_SIDE).boxes[0].tolist()
+
+
+def view_of(shown: Shown) -> dict[str, Any]:
+    assert shown.picture is not None
+    return shown.picture
+
+
+def test_a_visitor_begins_with_the_examples(handlers: Handlers) -> None:
+    shown = handlers.begin("me")
+    assert shown.strip is not None
+    assert [each["name"] for each in shown.strip["pictures"]] == ["scene 1", "scene 2", "scene 3"]
+    assert view_of(shown)["boxes"] == []
+    assert view_of(shown)["image"].startswith("data:image/jpeg;base64,")
+    assert shown.notice == ""
+
+
+def test_an_upload_is_looked_at_at_once(handlers: Handlers, tmp_path: Path) -> None:
+    path = tmp_path / "<i>mine.png"
+    Image.new("RGB", (2600, 1300), "white").save(path)
+    shown = handlers.upload("me", str(path))
+    assert shown.strip is not None
+    assert shown.strip["current"] == 3
+    # shown smaller, its boxes still in its own pixels
+    assert (view_of(shown)["width"], view_of(shown)["height"]) == (2600, 1300)
+    assert len(handlers.begin("you").strip["pictures"]) == 3  # type: ignore[index]
+
+
+def test_a_bad_upload_changes_nothing_and_says_why(handlers: Handlers, tmp_path: Path) -> None:
+    path = tmp_path / "notes.png"
+    path.write_text("x")
+    shown = handlers.upload("me", str(path))
+    assert shown.picture is None
+    assert 'role="alert"' in shown.notice
+    assert "notes.png: is not an image" in words(shown.notice)
+    assert str(tmp_path) not in shown.notice
+    assert "nothing has arrived" in words(handlers.upload("me", None).notice)
+
+
+def test_detect_shows_boxes_a_sentence_and_three_files(handlers: Handlers) -> None:
+    shown = detected(handlers)
+    boxes = view_of(shown)["boxes"]
+    assert words(shown.notice).strip() == f"{len(boxes)} boxes found, of 48 names in 20 regions"
+    assert {"box", "name", "score", "color", "ink"} == set(boxes[0])
+    assert re.fullmatch("#[0-9a-f]{6}", boxes[0]["color"])
+    assert shown.files is not None
+    assert [each.name for each in shown.files] == [
+        "detections.json",
+        "detections.png",
+        "regions.parquet",
+    ]
+
+
+def test_nothing_found_names_the_way_out(handlers: Handlers) -> None:
+    shown = detected(handlers, min_score=1.0)
+    assert view_of(shown)["boxes"] == []
+    assert "nothing found of 48 names" in words(shown.notice)
+    assert "lower the score threshold" in words(shown.notice)
+
+
+def test_a_chinese_name_is_taken_with_a_warning(handlers: Handlers) -> None:
+    shown = detected(handlers, ("伞, umbrella", "wolf", "photo"), min_score=0.0)
+    assert "伞: not written in Latin letters" in words(shown.notice)
+    assert "2 names and 1 negative" in words(shown.notice)
+    assert {each["name"] for each in view_of(shown)["boxes"]} <= {"伞", "umbrella"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ((" ", "", "photo"), "no names to look for"),
+        ((", ".join(map(str, range(500))), "", "imagenet80"), "500 names in 81 prompts each"),
+        (("cat", "", "fotos"), "the prompts 'fotos' cannot be used"),
+    ],
+)
+def test_bad_texts_become_a_notice(
+    handlers: Handlers, texts: tuple[str, str, str], message: str
+) -> None:
+    shown = detected(handlers, texts)
+    assert message in words(shown.notice)
+    assert (shown.picture, shown.files) == (None, None)
+
+
+def test_a_model_that_is_not_offered_becomes_a_notice(handlers: Handlers) -> None:
+    setting = replace(SETTING, model="/etc/passwd")
+    shown = handlers.heat("me", setting, phrase="cat", templates="photo", step=nothing)
+    assert "does not offer the model '/etc/passwd'" in words(shown.notice)
+
+
+def test_what_nobody_foresaw_is_logged_and_said_in_general(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("secret path")
+
+    monkeypatch.setattr(handling, "detect", broken)
+    shown = detected(handlers)
+    assert "something went wrong" in words(shown.notice)
+    assert "secret path" not in shown.notice
+    assert "secret path" in caplog.text
+
+
+def test_a_drawn_box_is_named_and_its_like_is_shown(handlers: Handlers) -> None:
+    shown = handlers.name("me", SETTING, box=first_box(), texts=ICONS, num_nearest=5, step=nothing)
+    names = re.findall(r"<span>(.*?)</span>", shown.results)
+    assert names[0] == CLASS_NAMES[draw_scene(EXAMPLE_SEED, 0, size=EXAMPLE_SIDE).labels[0]]
+    assert names[-1] == "none of these"
+    assert shown.results.count("<figure>") == 5
+    assert view_of(shown)["drawn"] == pytest.approx(first_box())
+    # the names change, the box stays
+    again = handlers.name(
+        "me", SETTING, box=None, texts=("<b>x", "", "none"), num_nearest=5, step=nothing
+    )
+    assert "&lt;b&gt;x" in again.results
+    assert "<b>x" not in again.results
+
+
+def test_without_a_box_there_is_nothing_to_find(handlers: Handlers) -> None:
+    shown = handlers.find("me", SETTING, box=None, min_similarity=0.8, step=nothing)
+    assert "no box yet" in words(shown.notice)
+
+
+def test_find_marks_what_is_alike_in_the_other_pictures(handlers: Handlers) -> None:
+    steps: list[str] = []
+    shown = handlers.find(
+        "me",
+        SETTING,
+        box=first_box(),
+        min_similarity=-1.0,
+        step=lambda share, text: steps.append(text),
+    )
+    assert len(steps) == 3
+    assert re.search(r"regions in 2 of 2 other pictures are alike", words(shown.notice))
+    assert shown.results.count("<figure") == 2
+    assert shown.results.count("<rect") == int(words(shown.notice).split()[0])
+    none = handlers.find("me", SETTING, box=None, min_similarity=1.0, step=nothing)
+    assert "0 regions in 0 of 2 other pictures" in words(none.notice)
+    assert "lower the threshold" in words(none.notice)
+    assert none.results.count("rc-without") == 2
+
+
+def test_a_heat_map_covers_the_picture(handlers: Handlers) -> None:
+    shown = handlers.heat("me", SETTING, phrase=" anchor ", templates="photo", step=nothing)
+    heat = view_of(shown)["heat"]
+    assert len(heat["cells"]) == heat["rows"] * heat["columns"]
+    assert heat["low"] == pytest.approx(min(heat["cells"]), abs=1e-4)
+    assert "cosine similarity of 'anchor'" in words(shown.notice)
+
+
+def test_another_picture_is_shown_without_what_was_drawn(handlers: Handlers) -> None:
+    handlers.find("me", SETTING, box=first_box(), min_similarity=0.8, step=nothing)
+    shown = handlers.pick("me", 1)
+    assert view_of(shown)["name"] == "scene 2"
+    assert "no box yet" in words(
+        handlers.find("me", SETTING, box=None, min_similarity=0.8, step=nothing).notice
+    )
+    assert "no picture number 9" in words(handlers.pick("me", 8).notice)

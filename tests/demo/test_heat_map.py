@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from regionclip.data.icons import CLASS_NAMES, draw_scene
+from regionclip.demo.heat_map import CELLS, cell_means, heat_map
+from regionclip.demo.inputs import InputError, Picture
+from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE
+from regionclip.detect import Detector
+
+
+def test_a_cell_takes_the_mean_of_the_windows_around_it_weighted_by_nearness() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 4.0, 1.0], [2.0, 0.0, 6.0, 1.0]])
+    found = cell_means(boxes, torch.tensor([0.0, 1.0]), (1, 6))
+    # nearness at cells 0.5 .. 5.5: 1/4, 3/4, 3/4, 1/4, 0, 0 and 0, 0, 1/4, 3/4, 3/4, 1/4
+    assert found[0].tolist() == pytest.approx([0, 0, 0.25, 0.75, 1, 1])
+
+
+def test_cells_outside_all_windows_take_the_mean() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]])
+    assert cell_means(boxes, torch.tensor([0.2, 0.4]), (2, 2)).flatten().tolist() == pytest.approx(
+        [0.3, 0.3, 0.3, 0.3]
+    )
+    assert cell_means(torch.zeros(0, 4), torch.zeros(0), (2, 3)).tolist() == [[0, 0, 0]] * 2
+
+
+def test_the_map_is_warmer_on_what_the_phrase_names(icons: Detector, scenes: list[Picture]) -> None:
+    scene = draw_scene(EXAMPLE_SEED, 0, size=EXAMPLE_SIDE)
+    steps: list[float] = []
+    found = heat_map(
+        icons, scenes[0], CLASS_NAMES[scene.labels[0]], step=lambda share, _: steps.append(share)
+    )
+    assert found.cells.shape == (CELLS, CELLS)
+    assert steps[0] == 0
+    assert steps == sorted(steps)
+    x0, y0, x1, y1 = (round(each * CELLS / EXAMPLE_SIDE) for each in scene.boxes[0].tolist())
+    inside = found.cells[y0:y1, x0:x1].mean()
+    assert inside > found.cells.mean() + found.cells.std()
+
+
+def test_no_phrase_is_refused(icons: Detector, scenes: list[Picture]) -> None:
+    with pytest.raises(InputError, match="no phrase to look for"):
+        heat_map(icons, scenes[0], "  ")

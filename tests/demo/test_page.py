@@ -1,0 +1,128 @@
+"""The page's layout and its server; what they look like is seen in ``test_browser.py``."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from regionclip.demo.handlers import Handlers
+from regionclip.demo.models import Models
+from regionclip.demo.sessions import Sessions
+
+gradio = pytest.importorskip("gradio", reason='needs Gradio: pip install "regionclip[demo]"')
+OUTSIDE = re.compile(r"(?:src|href)=[\"']?(?:https?:)?//|url\([\"']?(?:https?:)?//|@import")
+
+
+@pytest.fixture(scope="module")
+def handlers(tmp_path_factory: pytest.TempPathFactory) -> Handlers:
+    return Handlers(Models(), Sessions(tmp_path_factory.mktemp("visitors"), []))
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    own = asyncio.new_event_loop()
+    yield own
+    own.close()
+
+
+def running(loop: asyncio.AbstractEventLoop, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns; where no loop runs, Gradio makes some, and leaves them open."""
+
+    async def made() -> Any:
+        return make()
+
+    return loop.run_until_complete(made())
+
+
+@pytest.fixture(scope="module")
+def page_parts() -> Any:
+    from regionclip.demo import page
+
+    return page
+
+
+@pytest.fixture(scope="module")
+def page(handlers: Handlers, page_parts: Any, loop: asyncio.AbstractEventLoop) -> Any:
+    return running(loop, lambda: page_parts.build_page(handlers))
+
+
+@pytest.fixture(scope="module")
+def served(handlers: Handlers, loop: asyncio.AbstractEventLoop) -> Any:
+    from regionclip.demo.serving import application
+
+    return running(loop, lambda: application(handlers))
+
+
+def test_tabs_and_fonts(page: Any, page_parts: Any) -> None:
+    tabs = [each.label for each in page.blocks.values() if isinstance(each, gradio.Tab)]
+    assert tabs == ["Detect", "Name a region", "Find alike", "Heat map"]
+    assert not page.analytics_enabled
+    theme = page_parts.page_theme()
+    assert theme._get_theme_css().count("https://") == 0
+    assert theme._stylesheets == []
+
+
+def test_script_and_style_ask_no_other_host(page_parts: Any) -> None:
+    head = page_parts.page_head()
+    assert "regionclipDemo" in head
+    assert OUTSIDE.search(head) is None
+    assert OUTSIDE.search('<script src="//cdn.example.org/a.js">') is not None
+
+
+def test_model_events_wait_in_one_line_and_none_is_an_open_interface(
+    page: Any, page_parts: Any
+) -> None:
+    events = list(page.fns.values())
+    waiting = [each for each in events if each.concurrency_id == page_parts.MODEL]
+    assert len(waiting) == 8
+    assert {each.concurrency_limit for each in waiting} == {1}
+    assert {each.api_visibility for each in events} == {"private"}
+
+
+def test_every_answer_tells_the_browser_to_ask_no_other_host(
+    served: Any, loop: asyncio.AbstractEventLoop
+) -> None:
+    from regionclip.demo.serving import POLICY
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/theme.css",
+        "raw_path": b"/theme.css",
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")],
+        "http_version": "1.1",
+        "scheme": "http",
+        "server": ("127.0.0.1", 80),
+        "client": ("127.0.0.1", 1),
+        "root_path": "",
+    }
+    loop.run_until_complete(served(scope, receive, send))
+    headers = dict(sent[0]["headers"])
+    assert sent[0]["status"] == 200
+    assert headers[b"content-security-policy"].decode() == POLICY
+    assert "http" not in POLICY
+
+
+@pytest.mark.usefixtures("served")
+def test_the_address_of_a_file_is_not_fetched(loop: asyncio.AbstractEventLoop) -> None:
+    """Gradio would download what a crafted request names."""
+    block = gradio.Textbox()
+    named = {"path": "https://example.org/a.png", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(gradio.Error, match="fetches nothing from other hosts"):
+        loop.run_until_complete(
+            gradio.processing_utils.async_move_files_to_cache(
+                json.loads(json.dumps(named)), block, check_in_upload_folder=True
+            )
+        )

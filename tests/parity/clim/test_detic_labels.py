@@ -1,0 +1,116 @@
+"""Groups of tiles, what captions and tags cost, and the queue, against CLIM's Detic on OV-COCO."""
+
+import json
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from regionclip.encoders.text import MissingTextTower
+from regionclip.losses import CaptionLossOptions, TagLossOptions
+from regionclip.pairs import tile_boxes
+from regionclip.structures import Proposals, Tiles
+from regionclip.training.image_labels import (
+    CaptionTeacher,
+    EncodedCaptions,
+    TagTeacher,
+    TileRegions,
+)
+
+from .training_numbers import check, embedding_file, golden, seed
+
+CASE = "detic_clim_c4"
+BIAS = -20.0
+RTOL = 1e-5
+
+
+def numbers(name: str) -> Tensor:
+    return torch.from_numpy(golden(CASE)[name])
+
+
+def meta(name: str) -> Any:
+    return json.loads(str(golden(CASE)[name]))
+
+
+def teacher() -> CaptionTeacher:
+    return CaptionTeacher(MissingTextTower("ViT-B-32"), CaptionLossOptions())
+
+
+def tiles(ids: Sequence[int], tags: Sequence[Sequence[int]]) -> Tiles:
+    side = round(len(ids) ** 0.5)
+    return Tiles(
+        boxes=tile_boxes(side) * int(golden(CASE)["size"]),
+        side=side,
+        image_ids=torch.tensor(ids),
+        captions=("",) * len(ids),
+        tags=tuple(map(tuple, tags)),
+    )
+
+
+def pictures() -> tuple[Tiles, Tiles]:
+    """A mosaic of four images, and an image."""
+    mosaic, single = meta("detic_caption_meta")["tags"]
+    return tiles((101, 102, 103, 104), mosaic), tiles((201,), single)
+
+
+def chances() -> list[Random]:
+    return [Random(seed()), Random(seed())]
+
+
+def check_members(regions: TileRegions, ids: Sequence[int], expected: Sequence[Any]) -> None:
+    wanted = [each if isinstance(each, list) else [each] for each in expected]
+    found = [[own for own, of in zip(ids, row, strict=True) if of] for row in regions.contains]
+    assert found == wanted
+
+
+def caption_regions() -> TileRegions:
+    return teacher().regions(pictures(), chances(), device=torch.device("cpu"))
+
+
+def test_groups_of_tiles_are_those_of_the_original() -> None:
+    regions = caption_regions()
+    check(CASE, "detic_caption_boxes", torch.cat(regions.boxes), numbers("detic_caption_boxes"))
+    expected = [each for own in meta("detic_caption_meta")["image_ids"] for each in own]
+    check_members(regions, (101, 102, 103, 104, 201), expected)
+
+
+def test_captions_cost_what_they_cost_the_original_and_wait_for_the_next_batch() -> None:
+    own = teacher()
+    vectors = F.normalize(numbers("cap_features"), dim=1)
+    ids = torch.tensor([101, 102, 103, 104, 201])
+    captions = EncodedCaptions(vectors, ids)
+    embeddings = numbers("detic_caption_region_embeddings")
+    loss = own.loss(embeddings, caption_regions(), captions, bias=BIAS)
+    check(CASE, "first_loss_caption", loss.mean(), golden(CASE)["first_loss_caption"], rtol=RTOL)
+    own.remember(captions)
+    queue = torch.cat([own.queue.vectors, own.queue.image_ids[:, None].expand(-1, 16)], dim=1)
+    check(CASE, "queue_after", queue, numbers("queue_after"), rtol=1e-6)
+    # the first mosaic once more, three of its images under other numbers
+    second = tiles((301, 302, 303, 101), ((),) * 4)
+    regions = own.regions([second], chances()[:1], device=torch.device("cpu"))
+    check(CASE, "second_boxes", regions.boxes[0], numbers("second_boxes"))
+    captions = EncodedCaptions(vectors[:4], second.image_ids)
+    loss = own.loss(numbers("second_region_embeddings"), regions, captions, bias=BIAS)
+    check(CASE, "second_loss_caption", loss.mean(), golden(CASE)["second_loss_caption"], rtol=RTOL)
+    own.remember(captions)
+    after = own.queue.image_ids[:, None].expand(-1, 16)
+    check(CASE, "queue_after2_ids", after, numbers("queue_after2_ids"))
+
+
+def test_tags_cost_what_they_cost_the_original() -> None:
+    rows = np.load(embedding_file("coco_clip_hand_craft.npy")).astype(np.float32)
+    own = TagTeacher(torch.from_numpy(rows), TagLossOptions())
+    found = numbers("rpn_top")[:, :4]
+    # both images: the largest proposal of the second is the image, as the mosaic's is
+    proposals = [Proposals(found), Proposals(found)]
+    regions = own.regions(pictures(), proposals, chances())
+    check(CASE, "detic_tags_boxes", torch.cat(regions.boxes), numbers("detic_tags_boxes"))
+    expected = [each for own in meta("detic_tags_meta")["image_ids"] for each in own]
+    check_members(regions, (101, 102, 103, 104, 201), expected)
+    embeddings = numbers("detic_tags_region_embeddings")
+    loss = own.loss(embeddings, regions, pictures(), bias=BIAS)
+    check(CASE, "first_loss_tags", loss.mean(), golden(CASE)["first_loss_tags"], rtol=RTOL)

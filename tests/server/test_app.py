@@ -1,0 +1,281 @@
+"""What each route answers, against the detector itself; and every kind of bad request."""
+
+import argparse
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from regionclip.concepts.class_names import builtin_names
+from regionclip.detect import Detector
+from regionclip.server.app import create_app
+from regionclip.server.settings import Limits, ServiceSettings
+from regionclip.structures import Detections
+from tests.file_server import file_server
+from tests.server.pictures import png
+
+
+def post(client: TestClient, path: str, picture: bytes | None, **fields: Any) -> tuple[int, Any]:
+    """Status and JSON of a form with an image."""
+    files = None if picture is None else {"image": picture}
+    answer = client.post(f"/v1/{path}", files=files, data=fields)
+    return answer.status_code, answer.json()
+
+
+def opened(picture: bytes) -> Image.Image:
+    return Image.open(BytesIO(picture))
+
+
+def expected_in(icons: Detector, picture: bytes) -> list[dict[str, Any]]:
+    found = icons.detect(opened(picture), "icons")
+    assert isinstance(found, Detections)
+    return found.to_dict()
+
+
+def assert_same(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert [row["name"] for row in rows] == [row["name"] for row in expected]
+    for field in ("box", "score", "objectness"):
+        found = torch.tensor([row[field] for row in rows])
+        torch.testing.assert_close(found, torch.tensor([row[field] for row in expected]))
+
+
+def test_detect_gives_what_the_detector_gives(
+    client: TestClient, icons: Detector, picture: bytes
+) -> None:
+    status, found = post(client, "detect", picture)
+    expected = expected_in(icons, picture)
+    assert status == 200
+    assert len(expected) > 0
+    assert_same(found["detections"], expected)
+    assert found["model"] == "icons"
+    assert found["image"] == {"width": 160, "height": 160}
+    assert all(row["vector"] is None for row in found["detections"])
+
+
+def test_options_of_a_request_are_taken(
+    client: TestClient, icons: Detector, picture: bytes
+) -> None:
+    fields = {"classes": "star, heart", "min_score": "0", "max_detections": "3", "vectors": "true"}
+    status, found = post(client, "detect", picture, **fields)
+    assert status == 200
+    assert len(found["detections"]) == 3
+    assert {row["name"] for row in found["detections"]} <= {"star", "heart"}
+    width = icons.encode_text(["a"]).shape[1]
+    assert [len(row["vector"]) for row in found["detections"]] == [width] * 3
+    _, strict = post(client, "detect", picture, min_score="1")
+    assert strict["detections"] == []
+
+
+def test_regions_give_vectors_and_names(
+    client: TestClient, icons: Detector, picture: bytes
+) -> None:
+    boxes = [[0.0, 0.0, 80.0, 80.0], [40.0, 20.0, 160.0, 150.0]]
+    fields = {"boxes": json.dumps(boxes), "classes": "star, heart, skull", "top_k": "2"}
+    status, found = post(client, "regions", picture, **fields)
+    assert status == 200
+    expected = icons.encode_regions(opened(picture), torch.tensor(boxes))
+    vectors = torch.tensor([region["vector"] for region in found["regions"]])
+    torch.testing.assert_close(vectors, expected)
+    scores = icons.classify_regions(
+        opened(picture), torch.tensor(boxes), ["star", "heart", "skull"]
+    )
+    for region, row in zip(found["regions"], scores, strict=True):
+        best = row.topk(2)
+        names = [("star", "heart", "skull")[label] for label in best.indices]
+        assert [each["name"] for each in region["names"]] == names
+        given = torch.tensor([each["score"] for each in region["names"]])
+        torch.testing.assert_close(given, best.values)
+
+
+def test_no_regions_and_no_names_are_fine(client: TestClient, picture: bytes) -> None:
+    assert post(client, "regions", picture, boxes="[]")[1]["regions"] == []
+    _, found = post(client, "regions", picture, boxes="[[1, 2, 30, 40]]")
+    assert found["regions"][0]["names"] == []
+
+
+def test_texts_are_encoded_as_they_are(client: TestClient, icons: Detector) -> None:
+    found = client.post("/v1/texts", json={"texts": ["a cup", "杯子"]}).json()
+    torch.testing.assert_close(
+        torch.tensor(found["vectors"]), icons.encode_text(["a cup", "杯子"]).cpu()
+    )
+    assert found["encoder_id"] == icons.encoder_id
+
+
+def test_a_vocabulary_is_created_once_and_used_by_its_id(
+    client: TestClient, picture: bytes
+) -> None:
+    asked = {"names": ["star", "a, b"], "templates": ["a photo of a {}."]}
+    made = client.post("/v1/vocabularies", json=asked)
+    own_id = made.json()["id"]
+    assert made.status_code == 201
+    assert client.post("/v1/vocabularies", json=asked).json()["id"] == own_id
+    assert made.json()["names"] == ["star", "a, b"]
+    listed = client.get("/v1/vocabularies").json()["vocabularies"]
+    assert [each["id"] for each in listed] == [own_id]
+    assert client.get(f"/v1/vocabularies/{own_id}").json() == made.json()
+    _, found = post(client, "detect", picture, vocabulary=own_id, min_score="0")
+    assert {row["name"] for row in found["detections"]} == {"star", "a, b"}
+    assert client.delete(f"/v1/vocabularies/{own_id}").status_code == 204
+    for answer in (
+        client.delete(f"/v1/vocabularies/{own_id}"),
+        client.get(f"/v1/vocabularies/{own_id}"),
+    ):
+        assert answer.status_code == 404
+        assert own_id in answer.json()["detail"]
+    assert post(client, "detect", picture, vocabulary=own_id)[0] == 404
+
+
+def test_a_model_says_what_it_is(client: TestClient, icons: Detector) -> None:
+    found = client.get("/v1/model").json()
+    assert found["encoder_id"] == icons.encoder_id
+    assert len(found["classes"]) == 48
+    assert found["limits"]["max_boxes"] == 1000
+    assert client.get("/health").json() == {"status": "alive"}
+    assert client.get("/ready").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "sentence"),
+    [
+        ({"classes": " , "}, 400, "the class names are empty"),
+        ({"classes": "cat, cat"}, 400, "'cat'"),
+        ({"classes": "x" * 501}, 400, "501 characters"),
+        ({"classes": ",".join(map(str, range(2001)))}, 400, "2001 of them"),
+        ({"classes": "cat", "vocabulary": "abc"}, 400, "leave one out"),
+        ({"min_score": "nan"}, 422, "min_score"),
+        ({"min_score": "2"}, 422, "min_score"),
+        ({"nms_iou": "-1"}, 422, "nms_iou"),
+        ({"max_detections": "0"}, 422, "max_detections"),
+        ({"max_detections": "many"}, 422, "max_detections"),
+        ({"colour": "red"}, 422, "colour"),
+        ({"image_url": "http://a.test/x.png"}, 400, "one image"),
+    ],
+)
+def test_bad_fields_get_a_sentence(
+    client: TestClient, picture: bytes, fields: Mapping[str, str], status: int, sentence: str
+) -> None:
+    found, answer = post(client, "detect", picture, **fields)
+    assert (found, sentence in answer["detail"]) == (status, True), answer
+
+
+@pytest.mark.parametrize(
+    ("boxes", "sentence"),
+    [
+        ("{", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("{}", "must be a list"),
+        ("[[1, 2, 3]]", "number 0"),
+        ("[[0, 0, 1, 1], [5, 5, 4, 6]]", "number 1"),
+        ("[[0, 0, 1, NaN]]", "number 0"),
+        ("[[0, 0, 1, Infinity]]", "number 0"),
+        ("[[0, 0, 1, true]]", "number 0"),
+        ('[[0, 0, 1, "2"]]', "number 0"),
+        (f"[[0, 0, 1, {'9' * 400}]]", "number 0"),
+        (json.dumps([[0, 0, 1, 1]] * 1001), "1001 of them"),
+    ],
+)
+def test_bad_boxes_get_a_sentence(
+    client: TestClient, picture: bytes, boxes: str, sentence: str
+) -> None:
+    status, answer = post(client, "regions", picture, boxes=boxes)
+    assert (status, sentence in answer["detail"]) == (400, True), answer
+
+
+def bad_images(picture: bytes) -> Iterator[tuple[bytes | None, str]]:
+    yield None, "send one image"
+    yield b"", "empty"
+    yield b"no image", "not an image"
+    yield picture[: len(picture) // 2], "damaged or cut off"
+    yield png(Image.new("1", (10_001, 10_000))), "too large to decode"
+
+
+def test_bad_images_get_a_sentence(client: TestClient, picture: bytes) -> None:
+    for content, sentence in bad_images(picture):
+        status, answer = post(client, "detect", content, classes="cat")
+        assert (status, sentence in answer["detail"]) == (400, True), answer
+
+
+def test_bodies_that_are_no_form_or_no_json_get_a_sentence(client: TestClient) -> None:
+    broken = {"content-type": "multipart/form-data; boundary=x"}
+    for answer in (
+        client.post("/v1/detect", content=b"zz", headers=broken),
+        client.post("/v1/texts", content=b"{", headers={"content-type": "application/json"}),
+        client.post("/v1/texts", content=b"\xff", headers={"content-type": "application/json"}),
+        client.post("/v1/texts", json={"texts": "a"}),
+        client.post("/v1/texts", json={"texts": []}),
+        client.post("/v1/texts", json={"texts": ["a" * 501]}),
+        client.post("/v1/vocabularies", json={"names": ["a"], "templates": "without a place"}),
+        client.post("/v1/vocabularies", json={"names": [" "]}),
+        client.get("/v1/nothing"),
+        client.put("/v1/detect"),
+    ):
+        assert 400 <= answer.status_code < 500
+        assert isinstance(answer.json()["detail"], str)
+
+
+def test_images_come_from_allowed_hosts_only(
+    client: TestClient, icons: Detector, picture: bytes
+) -> None:
+    with file_server("scene.png", picture) as server:
+        status, answer = post(client, "detect", None, image_url=server.url)
+        assert (status, "fetches nothing" in answer["detail"]) == (400, True)
+        assert server.ranges == []
+        allowed = ServiceSettings(
+            classes=builtin_names("icons"), url_hosts=(urlsplit(server.url).netloc,)
+        )
+        with TestClient(create_app(icons, allowed)) as other:
+            _, found = post(other, "detect", None, image_url=server.url)
+    assert_same(found["detections"], expected_in(icons, picture))
+
+
+def test_a_model_without_classes_asks_for_some(icons: Detector, picture: bytes) -> None:
+    with TestClient(create_app(icons)) as client:
+        status, answer = post(client, "detect", picture)
+    assert (status, "name some" in answer["detail"]) == (400, True)
+
+
+def test_there_is_room_for_so_many_vocabularies(icons: Detector) -> None:
+    limits = Limits(max_vocabularies=1, max_prompts=100)
+    with TestClient(create_app(icons, ServiceSettings(limits=limits))) as client:
+
+        def made(*names: str, templates: Any = "photo") -> int:
+            asked = {"names": names, "templates": templates}
+            return client.post("/v1/vocabularies", json=asked).status_code
+
+        assert made("a", "b", templates="imagenet80") == 400
+        assert [made("a"), made("a"), made("b")] == [201, 201, 409]
+
+
+def documented() -> list[list[str]]:
+    """Every curl of docs/serving.md, in words."""
+    page = Path(__file__).parents[2] / "docs" / "serving.md"
+    return [shlex.split(line) for line in page.read_text().splitlines() if line.startswith("curl")]
+
+
+@pytest.mark.parametrize("words", documented(), ids=" ".join)
+def test_the_requests_of_the_documentation_are_answered(
+    client: TestClient, picture: bytes, words: list[str]
+) -> None:
+    curl = argparse.ArgumentParser()
+    curl.add_argument("-F", dest="fields", action="append", default=[])
+    curl.add_argument("-H", dest="header")
+    curl.add_argument("-d", dest="body")
+    curl.add_argument("url")
+    asked = curl.parse_args(words[1:])
+    path = asked.url.removeprefix("localhost:8000")
+    if asked.body is not None:
+        name, _, value = asked.header.partition(": ")
+        answer = client.post(path, content=asked.body, headers={name: value})
+    else:
+        fields = dict(field.split("=", 1) for field in asked.fields)
+        assert fields.pop("image") == "@scene.png"
+        answer = client.post(path, files={"image": picture}, data=fields)
+    assert answer.status_code in (200, 201), answer.text

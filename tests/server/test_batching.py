@@ -1,0 +1,127 @@
+"""Work from many threads, computed in one."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from regionclip.server.batching import MicroBatcher, NotRunningError
+from regionclip.server.settings import Batching
+
+
+def batcher(max_size: int = 4, max_delay_seconds: float = 0.0) -> tuple[MicroBatcher, list[int]]:
+    sizes: list[int] = []
+    batching = Batching(max_size=max_size, max_delay_seconds=max_delay_seconds)
+    found = MicroBatcher(batching, on_batch=sizes.append)
+    found.start()
+    return found, sizes
+
+
+class Held:
+    """Holds the thread until it is let go, so that work piles up."""
+
+    def __init__(self, batcher: MicroBatcher) -> None:
+        self.may_go = threading.Event()
+        begun = threading.Event()
+
+        def hold(items: Sequence[int]) -> Sequence[int]:
+            begun.set()
+            assert self.may_go.wait(30)
+            return items
+
+        batcher.submit(hold, 0)
+        assert begun.wait(30)
+
+
+def doubled(items: Sequence[int]) -> list[int]:
+    return [2 * item for item in items]
+
+
+def test_equal_groups_go_together_in_the_order_they_came_and_others_do_not() -> None:
+    seen: list[list[int]] = []
+
+    def compute(items: Sequence[int]) -> list[int]:
+        seen.append(list(items))
+        return doubled(items)
+
+    found, sizes = batcher()
+    held = Held(found)
+    asked = [(1, "a"), (2, "b"), (3, "a"), (4, None), (5, "a"), (6, "a"), (7, "a"), (8, None)]
+    futures = [found.submit(compute, item, group=group) for item, group in asked]
+    assert len(found) == 8
+    held.may_go.set()
+    assert [future.result(30) for future in futures] == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert seen == [[1, 3, 5, 6], [2], [4], [7], [8]]
+    assert sizes == [1, 4, 1, 1, 1, 1]
+    found.close()
+
+
+def test_work_waits_for_company_while_nothing_else_is_to_be_done() -> None:
+    found, sizes = batcher(max_size=2, max_delay_seconds=30.0)
+    first = found.submit(doubled, 1, group="a")
+    time.sleep(0.05)
+    assert not first.done()
+    second = found.submit(doubled, 2, group="a")
+    assert (first.result(10), second.result(10)) == (2, 4)
+    assert sizes == [2]
+    # other work does not wait behind one that could have company
+    third = found.submit(doubled, 3, group="a")
+    found.submit(doubled, 4)
+    assert third.result(10) == 6
+    found.close()
+
+
+def test_one_that_fails_does_not_spoil_the_others() -> None:
+    def compute(items: Sequence[int]) -> list[int]:
+        if 2 in items:
+            raise ValueError("two is bad")
+        return doubled(items)
+
+    found, _ = batcher()
+    held = Held(found)
+    futures = [found.submit(compute, item, group="a") for item in (1, 2, 3)]
+    held.may_go.set()
+    assert [futures[0].result(30), futures[2].result(30)] == [2, 6]
+    with pytest.raises(ValueError, match="two is bad"):
+        futures[1].result(30)
+    found.close()
+
+
+def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
+    computed: list[int] = []
+
+    def compute(items: Sequence[int]) -> Sequence[int]:
+        computed.extend(items)
+        return items
+
+    found, _ = batcher()
+    held = Held(found)
+    futures = [found.submit(compute, item, group="a") for item in (1, 2)]
+    assert futures[0].cancel()
+    held.may_go.set()
+    assert futures[1].result(30) == 2
+    assert computed == [2]
+    found.close()
+
+
+def test_closing_computes_what_was_taken_and_takes_no_more() -> None:
+    found, _ = batcher(max_delay_seconds=30.0)
+    held = Held(found)
+    futures = [found.submit(doubled, item, group="a") for item in range(6)]
+    threading.Timer(0.05, held.may_go.set).start()
+    found.close()
+    assert [future.result(0) for future in futures] == [0, 2, 4, 6, 8, 10]
+    assert not found.is_running
+    with pytest.raises(NotRunningError, match="shutting down"):
+        found.submit(doubled, 1)
+    found.start()
+    assert found.submit(doubled, 1).result(30) == 2
+    found.close()
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="max_size must be at least 1, got 0"):
+        Batching(max_size=0)
+    with pytest.raises(ValueError, match="max_delay_seconds must be at least 0"):
+        Batching(max_delay_seconds=-1.0)
