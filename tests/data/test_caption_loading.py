@@ -178,8 +178,8 @@ def test_the_next_sample_takes_a_bad_ones_place(
     assert after.seeds == before.seeds
     assert {each.reason for each in after.left_out} == {"no caption", "unreadable image"}
     assert str(counts) in (
-        "1 no caption, 1 unreadable image",
-        "1 unreadable image, 1 no caption",
+        "left out: 1 no caption, 1 unreadable image",
+        "left out: 1 unreadable image, 1 no caption",
     )
     assert "0.tar/a1.png has no caption" in caplog.text
 
@@ -193,7 +193,9 @@ def test_the_first_few_of_a_kind_are_named_and_all_are_counted(
         for number in range(9):
             counts.add(LeftOut("no caption", f"number {number}"))
             counts.add(LeftOut("damaged shard", f"shard {number // 5}"))
-    assert counts.by_reason == {"no caption": 9, "damaged shard": 2}
+    assert counts.by_reason == {"no caption": 9}
+    assert counts.shards == {"shard 0", "shard 1"}
+    assert str(counts) == "left out: 9 no caption, 2 damaged shard"
     told = [record.message for record in caplog.records]
     assert [each for each in told if "shard" in each] == ["shard 0", "shard 1"]
     assert [each for each in told if "number" in each] == [
@@ -212,7 +214,7 @@ def test_a_run_goes_on_without_shards_that_cannot_be_read(
         batches = list(caption_batches(shards, LOADING, left_out=counts)(0))
     assert len(batches) == 6
     assert {name.partition("/")[0] for name in names(batches)} == {"0.tar"}
-    assert counts.by_reason == {"damaged shard": 2}
+    assert str(counts) == "left out: 2 damaged shard"
     assert len(caplog.records) == 2
     assert "1.tar cannot be read as an uncompressed tar archive" in caplog.text
 
