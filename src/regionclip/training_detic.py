@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from regionclip.checkpoints import load_strict
 from regionclip.concepts.class_names import builtin_names
 from regionclip.concepts.mentions import ClassMentions
-from regionclip.data.caption_loading import LeftOutCounts
 from regionclip.data.caption_sources import open_captions
 from regionclip.data.datasets import Dataset
+from regionclip.data.left_out import LeftOutCounts
 from regionclip.data.sampling import images_per_class
 from regionclip.detect import Detector
 from regionclip.detic_cascade_loading import cascade_detector_of
@@ -144,6 +144,7 @@ def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
         batches=_together(boxes, _picture_batches(recipe, run, tagged, left_out)),
         optimization=recipe.optimization,
         evaluation=run.evaluation(data.val, recipe.measuring, figures, keep_best),
+        tally=left_out,
     )
     try:
         run.trainer.run(stage)
