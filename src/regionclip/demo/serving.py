@@ -9,6 +9,7 @@ import fastapi
 import gradio as gr
 import uvicorn
 from gradio import processing_utils
+from starlette.responses import PlainTextResponse
 
 from .handlers import Handlers
 from .looks import page_head, page_theme
@@ -39,6 +40,9 @@ class OwnHostOnly:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer as ASGI asks for it."""
+        if "file=http" in scope.get("path", ""):  # Gradio would fetch it and hand it on
+            await PlainTextResponse("nothing is fetched here", 403)(scope, receive, send)
+            return
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -62,9 +66,11 @@ def application(handlers: Handlers, *, root_path: str | None = None) -> OwnHostO
     """
     # whoever sends the address of a file instead of a file would have Gradio download it
     processing_utils.async_ssrf_protected_download = _fetch_nothing
+    page = build_page(handlers)
+    page.has_launched = True  # else Gradio lets a request name any file of this machine
     app = gr.mount_gradio_app(
         fastapi.FastAPI(openapi_url=None),
-        build_page(handlers),
+        page,
         path="/",
         root_path=root_path,
         theme=page_theme(),

@@ -20,8 +20,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-GUARDED = "/v1/"
-"""What needs a key and is counted as work; health, metrics and the description are open."""
+OPEN = ("/health", "/ready", "/metrics", "/openapi.json")
+"""What needs no key and is not counted as work, wherever the service is mounted."""
 
 
 class Gate:
@@ -45,10 +45,10 @@ class Gate:
         begun = time.perf_counter()
         answer = _Answer(send)
         try:
-            if scope["path"].startswith(GUARDED):
-                await self._guarded(scope, receive, answer)
-            else:
+            if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN:
                 await self._app(scope, receive, answer)
+            else:
+                await self._guarded(scope, receive, answer)
         finally:
             # the route's pattern, not the path, which anybody can make up
             route = getattr(scope.get("route"), "path", "other")

@@ -38,7 +38,7 @@ MERGES = (
     Merge("sum", 0, 6, level=0),
     Merge("sum", 6, 7, level=1),
     Merge("gate", 7, 8, level=2, adds_level=True),
-    Merge("gate", 8, 9, level=4, adds_level=True),
+    Merge("gate", 6, 9, level=4, adds_level=True),
     Merge("gate", 9, 10, level=3),
 )
 """The seven merges that the search found; NAS-FPN (arXiv:1904.07392), fig. 7."""
