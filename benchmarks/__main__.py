@@ -16,6 +16,7 @@ from . import (
     end_to_end,
     objectness,
     region_head,
+    serving,
     text,
     training_step,
 )
@@ -31,6 +32,7 @@ Name = Literal[
     "training_step",
     "text",
     "text_all",
+    "serving",
 ]
 
 
@@ -61,6 +63,10 @@ class Options:
     """Photographs that the training step's loading is timed on, in each pass."""
     num_names: int = 4
     """Class names that the text comparisons' loop encodes, with 81 prompts each."""
+    serving_seconds: float = 60.0
+    """How long each of the two services is asked."""
+    connections: int = 32
+    """To a service at once."""
 
 
 @torch.inference_mode()
@@ -99,6 +105,9 @@ def main(options: Options) -> int:
             device=device,
         ),
         "text": lambda: text.run(num_names=options.num_names, repeats=repeats, device=device),
+        "serving": lambda: serving.run(
+            seconds=options.serving_seconds, connections=options.connections, device=device
+        ),
         "text_all": lambda: text.run_all(num_names=options.num_names, device=device),
     }
     command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
