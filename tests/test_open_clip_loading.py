@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 import regionclip
 from regionclip.checkpoints import CheckpointError, read_native_metadata, save_native
-from regionclip.open_clip_loading import METHOD, in_dense_form, names_resnet, read_dense
+from regionclip.encoders.crop_encoder import OpenClipEncoder
+from regionclip.open_clip_loading import METHOD, in_dense_form, names_resnet, read_dense, save_dense
 from regionclip.regionclip_loading import resnet_of
 from tests.tiny_open_clip import TINY_CONVNEXT, TINY_RESNET, tiny_named, write_convnext
 
@@ -27,6 +28,15 @@ def test_a_file_gives_the_model_that_was_written(weights: Path) -> None:
     written = load_file(weights)
     for name, own in read.weights.model.state_dict().items():
         assert torch.equal(own, written[name]), name
+
+
+def test_a_file_keeps_how_pixels_were_normalised(weights: Path, tmp_path: Path) -> None:
+    half = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.5, 0.75)}
+    model = in_dense_form(OpenClipEncoder.create(TINY_CONVNEXT, pixels=half), "a tower")
+    save_dense(tmp_path / "half.safetensors", model)
+    read = read_dense(tmp_path / "half.safetensors")
+    for own in (read.weights, read.encoder):
+        assert (tuple(own.mean), tuple(own.std)) == (half["mean"], half["std"])
 
 
 def test_a_file_is_a_detector_of_given_boxes(weights: Path) -> None:

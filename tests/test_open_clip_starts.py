@@ -6,12 +6,13 @@ import pytest
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, set_model_preprocess_cfg
 
+import regionclip
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.tokenizer import clip_tokenizer
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.open_clip_starts import trainable_model_of
-from regionclip.training_towers import frozen_clip, open_tower
+from regionclip.training_towers import frozen_clip, open_tower, open_tower_as_named
 
 
 def encoder_of(*, quick: bool = False, pool: str = "tok") -> OpenClipEncoder:
@@ -62,5 +63,13 @@ def test_other_towers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     other = encoder_of()
     other.model.register_module("visual", torch.nn.Linear(2, 2))
     monkeypatch.setattr(OpenClipEncoder, "create", lambda *_: other)
-    with pytest.raises(ValueError, match="nowhere:ViT-X cannot be trained here: starts have"):
+    with pytest.raises(ValueError, match="nowhere:ViT-X has no form of ours: those have"):
         trainable_model_of("nowhere:ViT-X")
+
+
+def test_a_named_tower_has_the_id_that_its_concept_pools_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(OpenClipEncoder, "create", lambda *_: encoder_of())
+    tower = open_tower_as_named("nowhere:ViT-X", torch.device("cpu"))
+    assert tower.encoder.encoder_id == regionclip.load("nowhere:ViT-X").encoder_id

@@ -29,6 +29,8 @@ from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 LOGGER = logging.getLogger(__name__)
 RESNET_SOURCES = ("dense", "layer4")
 """Regions that tell whom the file of a ResNet is for: it could be RegionCLIP's."""
+DENSE_TEMPLATES = "vild63"
+"""Built-in prompts of towers with a map: the 63 of CLIM's and CLIPSelf's vocabularies."""
 
 
 def _is_for_clim(file: OpenFile, request: LoadRequest) -> bool:
@@ -132,7 +134,7 @@ def dense_parts(
         encoder=UnitPrompts(encoder),
         regions=regions,
         proposer=proposer,
-        templates="vild63",
+        templates=DENSE_TEMPLATES,
         shortest_side=longest_side,
         longest_side=longest_side,
         size_rule="longest",

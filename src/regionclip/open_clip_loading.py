@@ -14,13 +14,19 @@ from regionclip.checkpoints.own_models import own_config, own_method
 from regionclip.data.transforms import Padding
 from regionclip.dense_loading import dense_parts
 from regionclip.detect import Detector, DetectorParts
+from regionclip.encoders.clip_towers import OPENAI_MEAN, OPENAI_STD
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.dense import DenseEncoder, usual_longest_side
 from regionclip.encoders.dense_open_clip import DenseOpenClipVit, dense_form_of
 from regionclip.loading_request import FileKind, LoadRequest, OpenFile
 from regionclip.methods import known_entry
 from regionclip.methods.regionclip.model import RegionClip
-from regionclip.regionclip_loading import detector_of, resnet_of, use_region_prompt
+from regionclip.regionclip_loading import (
+    detector_of,
+    resnet_of,
+    take_region_prompt,
+    text_tower_of,
+)
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.dense_regions import DenseRegions
 from regionclip.regions.embedder import RegionEmbedder
@@ -29,8 +35,7 @@ from regionclip.settings import settings_to_dict
 
 METHOD = "open_clip"
 """In our own files, beside the methods' names."""
-TEMPLATES = "vild63"
-"""Built-in prompts, as of all dense towers."""
+OWN_WORDS = "runs with its own text tower"
 PADDING: Padding = "square"
 """How images are filled up, as CLIM and CLIPSelf do."""
 
@@ -43,6 +48,9 @@ class OpenClipConfig:
     """open_clip's name."""
     quick_gelu: bool = False
     """Whether it has QuickGELU, which its name may not tell."""
+    mean: tuple[float, float, float] = OPENAI_MEAN
+    """Per channel, of RGB in [0, 1]; those of the weights, which the name does not tell."""
+    std: tuple[float, float, float] = OPENAI_STD
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +85,12 @@ def open_named(request: LoadRequest) -> Detector:
     Raises:
         ValueError: open_clip does not know the name, or the options do not go with it.
     """
+    request.refuse_text_weights(OWN_WORDS)
     return _detector(create_named(request.name), request)
 
 
 def _open_file(file: OpenFile, request: LoadRequest) -> Detector:
+    request.refuse_text_weights(OWN_WORDS)
     return _detector(_read(file.path, file.state), request)
 
 
@@ -151,7 +161,9 @@ def in_dense_form(encoder: OpenClipEncoder, source: str) -> DenseOpenClip:
             "map of vectors are trained here; docs/dense_encoders.md lists them"
         )
     quick = any(isinstance(each, QuickGELU) for each in encoder.modules())
-    config = OpenClipConfig(architecture=encoder.name, quick_gelu=quick)
+    config = OpenClipConfig(
+        architecture=encoder.name, quick_gelu=quick, mean=encoder.mean, std=encoder.std
+    )
     return DenseOpenClip(config, dense, encoder)
 
 
@@ -175,7 +187,6 @@ def open_clip_detector_of(encoder: DenseEncoder) -> Detector:
 
 
 def _detector(encoder: OpenClipEncoder, request: LoadRequest) -> Detector:
-    request.refuse_text_weights("runs with its own text tower")
     if isinstance(encoder.model.get_submodule("visual"), ModifiedResNet):
         return _resnet_detector(resnet_of(encoder, source=request.name), request)
     request.refuse_region_prompt()
@@ -193,17 +204,20 @@ def _detector(encoder: OpenClipEncoder, request: LoadRequest) -> Detector:
 
 def _read(path: Path, state: Mapping[str, Tensor]) -> OpenClipEncoder:
     config = own_config(path, OpenClipConfig, method=METHOD, title="open_clip")
-    encoder = OpenClipEncoder.create(config.architecture, quick_gelu=config.quick_gelu)
+    pixels = {"mean": config.mean, "std": config.std}
+    encoder = OpenClipEncoder.create(
+        config.architecture, quick_gelu=config.quick_gelu, pixels=pixels
+    )
     load_strict(encoder.model, state, source=str(path), target=f"open_clip's {config.architecture}")
     return encoder
 
 
 def _resnet_detector(model: RegionClip, request: LoadRequest) -> Detector:
     model.to(request.device).requires_grad_(False)
-    use_region_prompt(model.encoder, request.region_prompt)
+    take_region_prompt(model, request.region_prompt)
     return detector_of(
         model,
-        model.encoder,
+        text_tower_of(model),
         proposer=request.proposer,
         regions=request.regions,
         dtype=request.dtype,

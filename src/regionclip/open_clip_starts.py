@@ -58,7 +58,7 @@ def own_form_of(encoder: OpenClipEncoder, name: str) -> Clim | ClipSelf:
         model = filled(clim_model.build, config, tensors, source=name, target=name).model
     else:
         raise ValueError(
-            f"{name} cannot be trained here: starts have OpenAI's vision transformer, such as "
+            f"{name} has no form of ours: those have OpenAI's vision transformer, such as "
             "laion2b_s34b_b88k:ViT-B-16, or EVA-02, such as merged2b_s8b_b131k:EVA02-B-16"
         )
     _check_same(encoder, model, name)

@@ -35,8 +35,7 @@ from regionclip.weights import Progress
 def _open(file: OpenFile, request: LoadRequest) -> Detector:
     read = read_model(file.path, file.state)
     read.model.to(request.device).requires_grad_(False)
-    use_region_prompt(read.model.encoder, request.region_prompt)
-    read.model.config = _as_prompted(read.model.config, request.region_prompt)
+    take_region_prompt(read.model, request.region_prompt)
     return detector_of(
         read.model,
         text_encoder_of(read, request.text_weights, progress=request.progress),
@@ -142,6 +141,20 @@ def region_embedder(
     raise ValueError(
         f"a RegionCLIP model has no regions {regions!r}; use 'map', or 'crops' for whole crops"
     )
+
+
+def take_region_prompt(model: RegionClip, path: str | Path | None) -> None:
+    """Let a model, in place, see regions, images and names as a region prompt's file says.
+
+    Args:
+        model: Any CLIP with a ResNet of the prompt's size.
+        path: The file; ``None`` changes nothing.
+
+    Raises:
+        CheckpointError: It is no prompt, or does not suit the model.
+    """
+    use_region_prompt(model.encoder, path)
+    model.config = _as_prompted(model.config, path)
 
 
 def use_region_prompt(encoder: ClipResNet, path: str | Path | None) -> None:

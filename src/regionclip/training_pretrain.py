@@ -35,7 +35,7 @@ from regionclip.training.checkpoints import BEST, MODEL
 from regionclip.training_data import open_val
 from regionclip.training_models import clip_with_text, own_proposer, selecting, take_network
 from regionclip.training_run import Run
-from regionclip.training_towers import is_tower, open_tower
+from regionclip.training_towers import is_tower, open_tower_as_named
 
 LOGGER = logging.getLogger(__name__)
 TaughtBy = tuple[RegionEmbedder, str]
@@ -153,7 +153,7 @@ def tower_start(recipe: PretrainRecipe, device: torch.device) -> Start:
     Raises:
         ValueError: Settings are for another kind of tower.
     """
-    tower = open_tower(recipe.start, device)
+    tower = open_tower_as_named(recipe.start, device)
 
     def proposer() -> Proposer:
         if recipe.proposals is None:

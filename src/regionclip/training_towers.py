@@ -8,7 +8,7 @@ import torch
 
 from regionclip.checkpoints import read_checkpoint
 from regionclip.data.transforms import Padding
-from regionclip.dense_loading import dense_detector_of, read_clim
+from regionclip.dense_loading import DENSE_TEMPLATES, dense_detector_of, read_clim
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import UnitPrompts
@@ -22,8 +22,8 @@ from regionclip.methods.clipself.model import ClipSelf
 from regionclip.methods.fvit.towers import FrozenClip
 from regionclip.open_clip_loading import (
     PADDING,
-    TEMPLATES,
     DenseOpenClip,
+    create_dense,
     create_named,
     in_dense_form,
     is_open_clip_file,
@@ -127,6 +127,25 @@ def open_tower(source: str, device: torch.device, *, activation: Activation | No
     return _tower(model, lambda to: clim.save_model(to, model))
 
 
+def open_tower_as_named(source: str, device: torch.device) -> Tower:
+    """As :func:`open_tower`, but open_clip's by name stay open_clip's.
+
+    Their text towers then have the id that :func:`regionclip.load` gives the name, and with it the
+    concept pools that were made by it.
+
+    Args:
+        source: As :func:`open_tower` takes it.
+        device: To train on.
+
+    Raises:
+        CheckpointError: It is no model with a dense map and a text tower.
+        ValueError: No sound dense form of it is known.
+    """
+    if is_open_clip_name(source):
+        return _open_clip_tower(create_dense(source), device)
+    return open_tower(source, device)
+
+
 def refuse_activation(source: str, activation: Activation | None) -> None:
     """Raise for a tower whose activation is known.
 
@@ -162,6 +181,8 @@ def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenC
     """
     if is_open_clip_name(source):
         refuse_activation(source, activation)
+        if names_resnet(source):
+            return clip_with_text(source).encoder
         return trainable_model_of(source).float().encoder
     path = find_weights(source)
     state = read_checkpoint(path)
@@ -178,7 +199,7 @@ def _open_clip_tower(model: DenseOpenClip, device: torch.device) -> Tower:
     model.weights.to(device)
     return Tower(
         encoder=model.encoder,
-        templates=TEMPLATES,
+        templates=DENSE_TEMPLATES,
         padding=PADDING,
         detect=lambda: open_clip_detector_of(model.encoder),
         save=lambda to: save_dense(to, model),

@@ -1,6 +1,6 @@
 """Any open_clip model as an encoder of whole crops."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import open_clip
@@ -81,7 +81,12 @@ class OpenClipEncoder(nn.Module):
 
     @classmethod
     def create(
-        cls, architecture: str, pretrained: str | None = None, *, quick_gelu: bool = False
+        cls,
+        architecture: str,
+        pretrained: str | None = None,
+        *,
+        quick_gelu: bool = False,
+        pixels: Mapping[str, Sequence[float]] | None = None,
     ) -> "OpenClipEncoder":
         """Build an architecture by open_clip's names, with its released weights if named.
 
@@ -89,6 +94,8 @@ class OpenClipEncoder(nn.Module):
             architecture: open_clip's name.
             pretrained: Tag of released weights; ``None`` begins with random ones.
             quick_gelu: Take QuickGELU also where neither the architecture nor the weights say so.
+            pixels: ``mean`` and ``std``, per channel of RGB in [0, 1]; ``None`` takes those of the
+                released weights, or OpenAI's.
 
         Raises:
             ValueError: open_clip does not know the architecture, or not with those weights.
@@ -112,6 +119,7 @@ class OpenClipEncoder(nn.Module):
             architecture,
             pretrained=pretrained,
             force_quick_gelu=quick_gelu or bool(released.get("quick_gelu", False)),
+            force_preprocess_cfg=None if pixels is None else dict(pixels),
         )
         return cls(model.eval(), name=architecture, tokenize=open_clip.get_tokenizer(architecture))
 
