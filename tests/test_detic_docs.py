@@ -52,9 +52,13 @@ CASCADE = "detic_lvis_clim_centernet2.pth"
 def made_small(words: list[str]) -> list[str]:
     command, name = words[:2]
     if command == "train":
-        settings = (*SMALL, *(NEW if name.endswith("base") else CAPTIONED))
+        is_base = name.endswith("base")
+        settings = (*SMALL, *(() if is_base else CAPTIONED))
         if "lvis" in name:
-            settings = (*settings, f"start={CASCADE}")
+            new = ("text_weights=none", "backbone_weights=none") if is_base else ()
+            settings = (*settings, *new, f"start={CASCADE}")
+        elif is_base:
+            settings = (*settings, *NEW)
         return [*words, "--device", "cpu", *(f"--set={each}" for each in settings)]
     if command == "evaluate":
         # six icons are none of COCO's classes

@@ -279,6 +279,17 @@ def test_f_vlm_on_the_large_resnet_follows_the_published_settings() -> None:
     assert recipe.measuring.metric == "mask_ap_rare"
 
 
+def test_detics_start_on_lvis_is_its_recipe_without_captions() -> None:
+    base, recipe = read_recipe("detic-ov-lvis-r50-base"), read_recipe("detic-ov-lvis-r50")
+    assert isinstance(base, CascadeRecipe)
+    assert isinstance(recipe, CascadeRecipe)
+    assert recipe.start == "runs/detic-ov-lvis-r50-base/model.safetensors"
+    assert not base.learner.reads_captions
+    assert base.learner.train_masks
+    assert base.optimization == recipe.optimization
+    assert base.data == recipe.data
+
+
 def test_detics_recipes_are_the_published_runs() -> None:
     base, recipe = read_recipe("detic-ov-coco-r50-base"), read_recipe("detic-ov-coco-r50")
     assert isinstance(base, DeticRecipe)
@@ -297,7 +308,7 @@ def test_detics_recipes_are_the_published_runs() -> None:
     captions, tags = recipe.learner.captions, recipe.learner.tags
     assert captions is not None
     assert tags is not None
-    assert (captions.weight, captions.scale, captions.regions_per_process) == (0.1, 25, 4)
+    assert (captions.weight, captions.scale, captions.regions_per_picture) == (0.1, 25, 2)
     assert (captions.negative_weight, captions.queue_size, captions.num_groups) == (0.125, 256, 4)
     assert (tags.weight, tags.scale, tags.num_groups) == (pytest.approx(0.1 / 3), 25, 4)
     assert recipe.images is not None

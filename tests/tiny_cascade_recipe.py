@@ -29,7 +29,7 @@ classes_per_step = 3
 proposals = {{ pre_nms_topk = 60, post_nms_topk = 20 }}
 
 [learner.captions]
-regions_per_process = "none"
+regions_per_picture = "none"
 
 [learner.tags]
 weight = 0.1

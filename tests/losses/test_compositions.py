@@ -11,7 +11,7 @@ from regionclip.losses import (
     tag_region_loss,
 )
 
-CAPTIONS = CaptionLossOptions(weight=1.0, scale=2.0, regions_per_process=None)
+CAPTIONS = CaptionLossOptions(weight=1.0, scale=2.0, regions_per_picture=None)
 TAGS = TagLossOptions(weight=1.0, scale=2.0)
 EYE = torch.eye(3)
 
@@ -31,11 +31,11 @@ def test_own_captions_share_a_weight_of_one_and_others_have_an_eighth() -> None:
     assert float(loss.count) == 2
 
 
-def test_the_sum_is_divided_by_a_constant_where_one_is_given() -> None:
+def test_the_sum_is_divided_by_a_number_per_picture_where_one_is_given() -> None:
     is_own = torch.eye(3, dtype=torch.bool)
     loss = caption_region_loss(EYE, EYE, is_own, bias=0.0, options=CAPTIONS)
-    fixed = replace(CAPTIONS, regions_per_process=6.0, weight=0.1)
-    other = caption_region_loss(EYE, EYE, is_own, bias=0.0, options=fixed)
+    fixed = replace(CAPTIONS, regions_per_picture=3.0, weight=0.1)
+    other = caption_region_loss(EYE, EYE, is_own, bias=0.0, options=fixed, num_pictures=2)
     assert float(other.mean()) == pytest.approx(0.1 * float(loss.mean()) / 2)
 
 
@@ -75,7 +75,7 @@ def test_impossible_options_are_refused() -> None:
             replace(options, weight=-1.0)
         with pytest.raises(ValueError, match="scale must be positive, got 0"):
             replace(options, scale=0.0)
-    with pytest.raises(ValueError, match="regions_per_process must be positive"):
-        replace(CAPTIONS, regions_per_process=0.0)
+    with pytest.raises(ValueError, match="regions_per_picture must be positive"):
+        replace(CAPTIONS, regions_per_picture=0.0)
     with pytest.raises(ValueError, match="queue_size must not be negative"):
         replace(CAPTIONS, queue_size=-1)

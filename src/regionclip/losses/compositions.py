@@ -31,9 +31,9 @@ class CaptionLossOptions:
     negative_weight: float = 0.125
     """Factor on pairs of a region and a caption that is not its own; a region's own captions share
     a weight of 1."""
-    regions_per_process: float | None = 4.0
-    """What the sum over a process's regions is divided by; ``None``: by their number, as on
-    OV-LVIS."""
+    regions_per_picture: float | None = 2.0
+    """What the sum over regions is divided by, for each picture: the original divides by 4 where a
+    process has 2 pictures; ``None``: by the number of regions, as on OV-LVIS."""
     num_groups: int = 4
     """Groups of tiles of each mosaic that are regions too; OV-LVIS: 2."""
     queue_size: int = 256
@@ -41,7 +41,7 @@ class CaptionLossOptions:
 
     def __post_init__(self) -> None:
         _check_not_negative(self, ("weight", "negative_weight", "num_groups", "queue_size"))
-        _check_positive(self, ("scale", "regions_per_process"))
+        _check_positive(self, ("scale", "regions_per_picture"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +75,7 @@ def caption_region_loss(
     *,
     bias: Float[Tensor, ""] | float,
     options: CaptionLossOptions,
+    num_pictures: int = 1,
 ) -> LossSum:
     """Each region against each caption, summed over captions.
 
@@ -84,6 +85,7 @@ def caption_region_loss(
         is_own: Captions that are true of a region: those of its images.
         bias: Added to all logits; learned or fixed.
         options: Weights; the factor on the loss is applied here.
+        num_pictures: That the regions are of.
 
     Returns:
         The sum over regions, and what it is to be divided by.
@@ -92,10 +94,10 @@ def caption_region_loss(
     losses = F.binary_cross_entropy_with_logits(logits, is_own.float(), reduction="none")
     num_own = is_own.sum(dim=1, keepdim=True).clamp(min=1)
     weights = torch.where(is_own, 1 / num_own, options.negative_weight)
-    divisor = options.regions_per_process
+    per_picture = options.regions_per_picture
     return LossSum(
         options.weight * (weights * losses).sum(),
-        logits.new_tensor(len(logits) if divisor is None else divisor),
+        logits.new_tensor(len(logits) if per_picture is None else per_picture * num_pictures),
     )
 
 

@@ -120,7 +120,14 @@ class CaptionTeacher:
         others, other_ids = self.queue.before(captions.vectors, captions.image_ids)
         is_same = captions.image_ids[:, None] == other_ids[None]
         is_own = _any_of(regions.contains, is_same)
-        return caption_region_loss(vectors, others, is_own, bias=bias, options=self.options)
+        return caption_region_loss(
+            vectors,
+            others,
+            is_own,
+            bias=bias,
+            options=self.options,
+            num_pictures=len(regions.boxes),
+        )
 
     def remember(self, captions: EncodedCaptions) -> None:
         """Let further batches be compared with these captions; after the loss."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -94,6 +95,8 @@ def test_captions_cost_what_they_cost_the_original_and_wait_for_the_next_batch()
     regions = own.regions([second], chances()[:1], device=torch.device("cpu"))
     check(CASE, "second_boxes", regions.boxes[0], numbers("second_boxes"))
     captions = EncodedCaptions(vectors[:4], second.image_ids)
+    # the original divides by 4 for any number of pictures, and here is one
+    own.options = replace(own.options, regions_per_picture=4.0)
     loss = own.loss(numbers("second_region_embeddings"), regions, captions, bias=BIAS)
     check(CASE, "second_loss_caption", loss.mean(), golden(CASE)["second_loss_caption"], rtol=RTOL)
     own.remember(captions)

@@ -9,7 +9,7 @@ from regionclip.proposals.centernet import CenterSelection
 
 def lvis_captions() -> CaptionLossOptions:
     """How regions learn from captions on OV-LVIS."""
-    return CaptionLossOptions(weight=1.0, scale=50.0, regions_per_process=None, num_groups=2)
+    return CaptionLossOptions(weight=1.0, scale=50.0, regions_per_picture=None, num_groups=2)
 
 
 def lvis_tags() -> TagLossOptions:
