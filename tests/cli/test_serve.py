@@ -112,3 +112,11 @@ def test_a_port_in_use_and_a_file_without_keys_are_refused(
     (tmp_path / "keys").write_text("\n \n")
     assert main(["serve", "--model", "icons", "--api-keys", str(tmp_path / "keys")]) == 2
     assert "holds no key" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_an_empty_variable_of_keys_lets_nobody_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REGIONCLIP_API_KEYS", "")
+    assert main(["serve", "--model", "icons"]) == 2
+    assert "REGIONCLIP_API_KEYS holds no key" in capsys.readouterr().err

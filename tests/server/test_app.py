@@ -22,6 +22,8 @@ from regionclip.structures import Detections
 from tests.file_server import file_server
 from tests.server.pictures import png
 
+OF_JSON = {"content-type": "application/json"}
+
 
 def post(client: TestClient, path: str, picture: bytes | None, **fields: Any) -> tuple[int, Any]:
     """Status and JSON of a form with an image."""
@@ -193,6 +195,8 @@ def bad_images(picture: bytes) -> Iterator[tuple[bytes | None, str]]:
     yield None, "send one image"
     yield b"", "empty"
     yield b"no image", "not an image"
+    # Pillow would start Ghostscript
+    yield b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"
     yield picture[: len(picture) // 2], "damaged or cut off"
     yield png(Image.new("1", (10_001, 10_000))), "too large to decode"
 
@@ -214,6 +218,8 @@ def test_bodies_that_are_no_form_or_no_json_get_a_sentence(client: TestClient) -
         client.post("/v1/texts", json={"texts": ["a" * 501]}),
         client.post("/v1/vocabularies", json={"names": ["a"], "templates": "without a place"}),
         client.post("/v1/vocabularies", json={"names": [" "]}),
+        client.post("/v1/vocabularies", json={"names": ["a"], "templates": "{} and {}"}),
+        client.post("/v1/texts", content=b'{"texts": ["a"], "\\ud800": 1}', headers=OF_JSON),
         client.get("/v1/nothing"),
         client.put("/v1/detect"),
     ):

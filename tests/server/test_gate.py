@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from regionclip.detect import Detector
@@ -31,10 +32,23 @@ def test_work_needs_a_key_and_watching_does_not(icons: Detector) -> None:
         assert client.post("/v1/texts", json=TEXTS, headers=foreign).status_code == 401
         assert status(**{"X-API-Key": "first"}) == 200
         assert status(Authorization="Bearer second") == 200
+        assert status(Authorization="bearer second") == 200
         assert status(Authorization="Bearer third") == 401
         assert client.get("/v1/model").status_code == 401
         for path in ("/health", "/ready", "/metrics", "/openapi.json"):
             assert client.get(path).status_code == 200
+
+
+def test_a_key_is_needed_wherever_the_service_is_mounted(icons: Detector) -> None:
+    app = create_app(icons, ServiceSettings(api_keys=("first",)))
+    with TestClient(app, root_path="/clip") as client:
+        assert client.get("/v1/model").status_code == 401
+        assert client.get("/health").status_code == 200
+    outer = FastAPI()
+    outer.mount("/clip", app)
+    mounted = TestClient(outer)
+    assert mounted.get("/clip/v1/model").status_code == 401
+    assert mounted.get("/clip/v1/model", headers={"X-API-Key": "first"}).status_code == 200
 
 
 def test_a_body_that_is_too_long_is_not_read(icons: Detector) -> None:
@@ -129,6 +143,21 @@ def test_time_is_limited_for_those_who_send_and_for_those_who_compute() -> None:
         slow_answer.may_arrive.set()
         assert await slow_answer.status() == 503
         assert "longer than 0.05 s" in slow_answer.sentence
+
+    asyncio.run(ask())
+
+
+def test_what_goes_wrong_inside_is_answered_and_counted() -> None:
+    async def failing(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise ZeroDivisionError
+
+    async def ask() -> None:
+        gate, metrics = gated(failing)
+        asked = Asked(gate)
+        asked.may_arrive.set()
+        assert await asked.status() == 500
+        assert b'status="500"' in metrics.text()
 
     asyncio.run(ask())
 

@@ -59,7 +59,7 @@ class Serve(LoadingCommand):
     max_in_flight: Annotated[int, value("N")] = 128
     """Requests worked on at once; more are sent away with 429."""
     timeout: Annotated[float, value("SECONDS")] = 60.0
-    """From a request's first byte to its answer."""
+    """From the end of a request's headers to its answer."""
     max_batch: Annotated[int, value("N")] = 8
     """Most images computed at once; 1 computes each alone."""
     batch_delay: Annotated[float, value("MS")] = 3.0
@@ -127,11 +127,11 @@ class Serve(LoadingCommand):
 def _api_keys(path: Path | None) -> tuple[str, ...]:
     """Keys from a file or from the environment, which other users of the machine cannot list."""
     if path is None:
-        text, source = os.environ.get(KEY_VARIABLE, "").replace(",", "\n"), KEY_VARIABLE
-        if not text:
+        if KEY_VARIABLE not in os.environ:
             return ()
+        text, source = os.environ[KEY_VARIABLE].replace(",", "\n"), KEY_VARIABLE
     else:
-        text, source = path.read_text(encoding="utf-8"), str(path)
+        text, source = path.read_text(encoding="utf-8-sig"), str(path)
     keys = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not keys:
         raise UsageError(f"{source} holds no key; write one per line, or leave it out")

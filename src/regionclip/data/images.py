@@ -4,7 +4,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +77,12 @@ def read_image(
     )
 
 
+UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
+"""What is decoded of strangers' bytes: none of these starts another program, as EPS does."""
+
+
 def decode_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read the bytes of an image file, as :func:`read_image` reads the file.
+    """Read the bytes of an image file of a usual format, as :func:`read_image` reads the file.
 
     Args:
         content: The whole file.
@@ -90,7 +94,7 @@ def decode_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> 
     """
     if not content:
         raise ImageReadError(f"{name}: is empty (0 bytes); send it again")
-    with _opened(io.BytesIO(content), max_pixels, name) as image:
+    with _opened(io.BytesIO(content), max_pixels, name, UPLOAD_FORMATS) as image:
         return _upright_rgb(image, name)
 
 
@@ -148,7 +152,10 @@ def _ends_with_pixels(image: PngImageFile) -> bool:
 
 @contextmanager
 def _opened(
-    source: str | Path | Member | io.BytesIO, max_pixels: int, name: str | None = None
+    source: str | Path | Member | io.BytesIO,
+    max_pixels: int,
+    name: str | None = None,
+    formats: Sequence[str] | None = None,
 ) -> Iterator[Image.Image]:
     """An image whose header is read; whatever its decoder raises becomes one sentence."""
     name = str(source) if name is None else name
@@ -160,7 +167,7 @@ def _opened(
     else:
         _check_file(name)
         file = name
-    with _decoding(name), Image.open(file) as image:
+    with _decoding(name), Image.open(file, formats=formats) as image:
         if image.width * image.height > max_pixels:
             raise _too_large(name, f"{image.width}x{image.height} is", max_pixels)
         yield image

@@ -52,7 +52,7 @@ def fetch(url: str, *, hosts: Collection[str], max_bytes: int, timeout_seconds: 
         raise RequestError(
             400, f"image_url: {url} is answered with '{error.code} {error.reason}'; no image there"
         ) from error
-    except (URLError, HTTPException, OSError) as error:
+    except (URLError, HTTPException, OSError, UnicodeError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise RequestError(
             400, f"image_url: {url} is out of reach ({reason}); send the image"

@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -22,6 +23,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/health", "/ready", "/metrics", "/openapi.json")
 """What needs no key and is not counted as work, wherever the service is mounted."""
+
+
+_log = logging.getLogger(__name__)
 
 
 class Gate:
@@ -71,6 +75,11 @@ class Gate:
             await _refuse(scope, body, answer, error)
         except TimeoutError:
             await _refuse(scope, body, answer, self._too_slow(body))
+        except Exception:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            await _refuse(
+                scope, body, answer, RequestError(500, "the service failed; tell its owner")
+            )
         finally:
             self._in_flight -= 1
             self._metrics.in_flight.set(self._in_flight)
@@ -79,7 +88,9 @@ class Gate:
         """Refuse before a byte of the body is read."""
         if self._keys:
             given = headers.get("x-api-key") or headers.get("authorization", "")
-            given = given.removeprefix("Bearer ").strip().encode()
+            if given[:7].lower() == "bearer ":
+                given = given[7:]
+            given = given.strip().encode()
             if not any(hmac.compare_digest(given, key) for key in self._keys):
                 raise RequestError(
                     401, "this service needs a key: send it as 'X-API-Key' or 'Authorization'"
@@ -134,7 +145,9 @@ class _Answer:
 
 def error_response(error: HTTPException) -> JSONResponse:
     """An error as JSON: ``{"detail": sentence}``."""
-    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+    # half a character that a request brought cannot be sent back
+    detail = str(error.detail).encode("utf-8", "replace").decode()
+    return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
 
 async def _refuse(scope: Scope, body: _Body, answer: _Answer, error: HTTPException) -> None:

@@ -20,7 +20,7 @@ class Metrics:
         )
         self.seconds = Histogram(
             "regionclip_request_seconds",
-            "From the first byte to the answer's last",
+            "From the end of the headers to the answer's last byte",
             ("route",),
             buckets=SECONDS,
             registry=self.registry,

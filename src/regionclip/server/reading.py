@@ -91,7 +91,10 @@ def read_templates(templates: str | Sequence[str], limits: Limits) -> tuple[str,
     Raises:
         RequestError: They are not known, or hold no ``{}``.
     """
-    check_texts("templates", [templates] if isinstance(templates, str) else templates, limits)
+    asked = [templates] if isinstance(templates, str) else templates
+    check_texts("templates", asked, limits)
+    if any(template.count("{}") > 1 for template in asked):
+        raise RequestError(400, "templates: the name goes into one place of each; write one {}")
     try:
         return prompt_templates(templates)
     except ValueError as error:

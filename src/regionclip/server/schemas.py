@@ -26,7 +26,7 @@ class ImageForm(BaseModel):
     classes: str | None = Field(
         None,
         description="What to look for, with commas: 'cat, remote control'; or a built-in list such "
-        "as coco80. By default what the service was started with.",
+        "as coco80. By default, to detect, what the service was started with; for regions, none.",
     )
     vocabulary: str | None = Field(
         None, description="Instead of classes, the id of a vocabulary that was created before."
@@ -117,7 +117,7 @@ class TextsInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    texts: list[str] = Field(min_length=1, examples=[["a cup", "a mug"]])
+    texts: list[str] = Field(min_length=1, fail_fast=True, examples=[["a cup", "a mug"]])
 
 
 class TextsAnswer(BaseModel):
@@ -133,7 +133,7 @@ class VocabularyInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    names: list[str] = Field(min_length=1, examples=[["cat", "remote control"]])
+    names: list[str] = Field(min_length=1, fail_fast=True, examples=[["cat", "remote control"]])
     templates: str | list[str] | None = Field(
         None,
         description="A built-in set of prompts such as imagenet80, one prompt with {} for the "

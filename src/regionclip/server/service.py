@@ -181,7 +181,9 @@ class Service:
             )
             content = await to_thread.run_sync(fetched)
         read = partial(read_upload, content, self.detector, limits)
-        return await to_thread.run_sync(read, limiter=self._readers)
+        # who gives up frees its place among the readers when the thread is done, not before
+        reading = asyncio.ensure_future(to_thread.run_sync(read, limiter=self._readers))
+        return await asyncio.shield(reading)
 
 
 def _best(scores: Tensor, names: Sequence[str], count: int) -> list[list[tuple[str, float]]]:

@@ -25,7 +25,7 @@ class Limits:
     max_in_flight: int = 128
     """Requests taken and not answered yet; more are sent away with 429."""
     timeout_seconds: float = 60.0
-    """From the first byte of a request to its answer."""
+    """From the end of a request's headers to its answer."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
