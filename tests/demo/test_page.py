@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -88,11 +89,8 @@ def test_model_events_wait_in_one_line_and_none_is_an_open_interface(
     assert {each.api_visibility for each in events} == {"private"}
 
 
-def test_every_answer_tells_the_browser_to_ask_no_other_host(
-    served: Any, loop: asyncio.AbstractEventLoop
-) -> None:
-    from regionclip.demo.serving import POLICY
-
+def answer_to(path: str, served: Any, loop: asyncio.AbstractEventLoop) -> list[Any]:
+    """What the demo sends for a path."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -104,8 +102,8 @@ def test_every_answer_tells_the_browser_to_ask_no_other_host(
     scope = {
         "type": "http",
         "method": "GET",
-        "path": "/theme.css",
-        "raw_path": b"/theme.css",
+        "path": path,
+        "raw_path": path.encode(),
         "query_string": b"",
         "headers": [(b"host", b"127.0.0.1")],
         "http_version": "1.1",
@@ -115,6 +113,15 @@ def test_every_answer_tells_the_browser_to_ask_no_other_host(
         "root_path": "",
     }
     loop.run_until_complete(served(scope, receive, send))
+    return sent
+
+
+def test_every_answer_tells_the_browser_to_ask_no_other_host(
+    served: Any, loop: asyncio.AbstractEventLoop
+) -> None:
+    from regionclip.demo.serving import POLICY
+
+    sent = answer_to("/theme.css", served, loop)
     headers = dict(sent[0]["headers"])
     assert sent[0]["status"] == 200
     assert headers[b"content-security-policy"].decode() == POLICY
@@ -132,3 +139,26 @@ def test_the_address_of_a_file_is_not_fetched(loop: asyncio.AbstractEventLoop) -
                 json.loads(json.dumps(named)), block, check_in_upload_folder=True
             )
         )
+
+
+@pytest.mark.parametrize("route", ["file=", "file/"])
+def test_no_page_of_another_host_is_handed_on(
+    route: str, served: Any, loop: asyncio.AbstractEventLoop
+) -> None:
+    sent = answer_to(f"/gradio_api/{route}https://example.org/a.png", served, loop)
+    assert sent[0]["status"] == 403
+
+
+def test_a_request_cannot_name_a_file_of_this_machine(served: Any, tmp_path: Path) -> None:
+    """Gradio hands files to anybody who names them until it is told that the page is there."""
+    from gradio.context import LocalContext
+
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    (mounted,) = (each.app for each in served._application.routes if hasattr(each, "app"))
+    token = LocalContext.blocks.set(mounted.get_blocks())
+    try:
+        with pytest.raises(ValueError, match="not uploaded"):
+            gradio.processing_utils._check_allowed(secret, check_in_upload_folder=True)
+    finally:
+        LocalContext.blocks.reset(token)
