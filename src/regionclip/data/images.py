@@ -4,7 +4,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +155,7 @@ def _opened(
     source: str | Path | Member | io.BytesIO,
     max_pixels: int,
     name: str | None = None,
-    formats: Sequence[str] | None = None,
+    formats: tuple[str, ...] | None = None,
 ) -> Iterator[Image.Image]:
     """An image whose header is read; whatever its decoder raises becomes one sentence."""
     name = str(source) if name is None else name
