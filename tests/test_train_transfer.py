@@ -217,7 +217,7 @@ def test_boxes_of_a_novel_class_are_refused(recipe: Path) -> None:
     categories = json.loads(path.read_text())["categories"]
     categories[0]["split"] = "novel"
     changed(recipe, "train", {"categories": categories})
-    refused(recipe, "is marked novel and has .* boxes, which training must not see")
+    refused(recipe, "is marked novel and has .* boxes from people .*, which training must not see")
 
 
 def test_class_vectors_of_the_wrong_width_or_number_are_refused(recipe: Path) -> None:

@@ -2,9 +2,9 @@
 
 import torch
 
-from regionclip.detect import DetectOptions, Detector
+from regionclip.detect import Detector
 from regionclip.detector_parts import DetectorParts
-from regionclip.detic_loading import own_classes, requested_text
+from regionclip.detic_loading import ready, requested_text
 from regionclip.encoders.text import TextEncoder, UnitPrompts
 from regionclip.loading_request import FileKind, LoadRequest, OpenFile
 from regionclip.methods.detic.cascade_detecting import (
@@ -42,7 +42,6 @@ def cascade_detector_of(
         proposer: Where boxes come from; ``None`` takes the model's own heatmap.
         dtype: What the networks compute in.
     """
-    config = model.config
     regions = CascadeRegions(model, dtype=dtype)
     parts = DetectorParts(
         encoder=UnitPrompts(text),
@@ -51,13 +50,5 @@ def cascade_detector_of(
         localizer=CascadeLocalizer(regions),
         scorer=CascadeScorer(model),
         mask_head=model.mask_head,
-        class_vocabulary=own_classes(model, text.encoder_id),
-        templates=config.templates,
-        temperature=1 / config.similarity_scale,
-        shortest_side=config.shortest_side,
-        longest_side=config.longest_side,
     )
-    options = DetectOptions(
-        selection=config.selection, objectness_fusion="none", use_box_deltas=True
-    )
-    return Detector(parts, options)
+    return ready(model, parts, text)

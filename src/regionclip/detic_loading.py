@@ -1,5 +1,7 @@
 """Detic models as detectors that are ready for use."""
 
+from dataclasses import replace
+
 import torch
 
 from regionclip.detect import DetectOptions, Detector
@@ -63,7 +65,6 @@ def detic_detector_of(
         proposer: Where boxes come from; ``None`` takes the model's own network.
         dtype: What the networks compute in.
     """
-    config = model.config
     regions = DeticRegions(model, dtype=dtype)
     parts = DetectorParts(
         encoder=UnitPrompts(text),
@@ -71,6 +72,15 @@ def detic_detector_of(
         proposer=proposer,
         localizer=DeticLocalizer(regions),
         scorer=DeticScorer(model),
+    )
+    return ready(model, parts, text)
+
+
+def ready(model: Detic | CascadeDetic, parts: DetectorParts, text: TextEncoder) -> Detector:
+    """A detector of a model's parts that prepares images and selects as its configuration says."""
+    config = model.config
+    parts = replace(
+        parts,
         class_vocabulary=own_classes(model, text.encoder_id),
         templates=config.templates,
         temperature=1 / config.similarity_scale,

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
 from regionclip.checkpoints import load_strict
+from regionclip.checkpoints.own_models import ReadWithText
 from regionclip.concepts.class_names import builtin_names
 from regionclip.concepts.mentions import ClassMentions
 from regionclip.data.caption_sources import open_captions
@@ -168,22 +169,7 @@ def cascade_of_recipe(recipe: CascadeRecipe) -> CascadeDetic:
         model.encoder.load_state_dict(tower.state_dict())
         load_backbone(model, find_weights(str(recipe.backbone_weights)))
         return model
-    read = read_cascade(find_weights(recipe.start))
-    if read.has_text_tower:
-        if recipe.text_weights is not None:
-            raise ValueError(f"{recipe.start} has its own text tower; leave out text_weights")
-        return read.model
-    if recipe.text_weights is None:
-        raise ValueError(
-            f"{recipe.start} carries no text tower to read captions and names with; set "
-            "text_weights, such as openai:ViT-B-32"
-        )
-    tower = lent_text_tower(recipe.text_weights)
-    model = build_cascade(replace(read.model.config, text=tower.spec))
-    own = {name: each for name, each in read.model.state_dict().items() if "encoder." not in name}
-    load_strict(model, own, source=recipe.start, target="Detic", allowed_missing=("encoder.",))
-    model.encoder.load_state_dict(tower.state_dict())
-    return model
+    return _with_words(read_cascade(find_weights(recipe.start)), recipe, build_cascade)
 
 
 def detector_of_recipe(recipe: DeticRecipe) -> Detic:
@@ -199,7 +185,13 @@ def detector_of_recipe(recipe: DeticRecipe) -> Detic:
         model.encoder.load_state_dict(tower.state_dict())
         load_resnet(model, find_weights(str(recipe.backbone_weights)))
         return model
-    read = read_model(find_weights(recipe.start))
+    return _with_words(read_model(find_weights(recipe.start)), recipe, build)
+
+
+def _with_words(
+    read: ReadWithText[Model], recipe: DeticRecipe | CascadeRecipe, built: Callable[[Any], Model]
+) -> Model:
+    """A detector that was read, with its own text tower or the one that it is lent."""
     if read.has_text_tower and recipe.text_weights is not None:
         raise ValueError(f"{recipe.start} has its own text tower; leave out text_weights")
     if read.has_text_tower:
@@ -210,9 +202,10 @@ def detector_of_recipe(recipe: DeticRecipe) -> Detic:
             "text_weights, such as openai:ViT-B-32"
         )
     tower = lent_text_tower(recipe.text_weights)
-    model = build(replace(read.model.config, text=tower.spec))
+    model = built(replace(read.model.config, text=tower.spec))
     own = {name: each for name, each in read.model.state_dict().items() if "encoder." not in name}
-    load_strict(model, own, source=recipe.start, target="Detic", allowed_missing=("encoder.",))
+    source = str(recipe.start)
+    load_strict(model, own, source=source, target="Detic", allowed_missing=("encoder.",))
     model.encoder.load_state_dict(tower.state_dict())
     return model
 

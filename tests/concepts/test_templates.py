@@ -55,7 +55,9 @@ def test_prompt_templates_takes_a_list_of_ones_own() -> None:
 
 
 def test_prompt_templates_names_the_known_sets() -> None:
-    with pytest.raises(ValueError, match="unknown prompt templates 'vild'; expected one of image"):
+    with pytest.raises(
+        ValueError, match="unknown prompt templates 'vild'; expected one of a-name, image"
+    ):
         prompt_templates("vild")
 
 

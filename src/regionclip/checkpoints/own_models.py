@@ -1,6 +1,6 @@
 """Whole models in the project's own files: what every method does with them in the same way."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
@@ -27,6 +27,22 @@ class Filled(Generic[Model]):
     """
 
     model: Model
+    report: LoadReport
+
+
+@dataclass(frozen=True, slots=True)
+class ReadWithText(Generic[Model]):
+    """A model whose file may lack the text tower, and what became of the file.
+
+    Attributes:
+        model: Filled, in ``eval`` mode.
+        has_text_tower: Whether the file carried one; if not, what the model has in its place means
+            nothing.
+        report: What was loaded.
+    """
+
+    model: Model
+    has_text_tower: bool
     report: LoadReport
 
 
@@ -115,5 +131,33 @@ def save_own(path: str | Path, model: OwnModel, *, method: str, extra: Mapping[s
         method=method,
         config=settings_to_dict(model.config),
         encoder_id=model.encoder.encoder_id,
+        extra=extra,
+    )
+
+
+def save_with_text(
+    path: str | Path,
+    model: OwnModel,
+    *,
+    method: str,
+    left_out: Collection[str] = (),
+    extra: Mapping[str, str],
+) -> None:
+    """As :func:`save_own`, for models whose text tower may mean nothing.
+
+    Args:
+        path: A ``.safetensors`` file.
+        model: The model.
+        method: Whose ``build`` takes it.
+        left_out: Names of tensors that mean nothing: those of such a tower.
+        extra: Further metadata, such as ``licence``.
+    """
+    state = model.state_dict()
+    save_native(
+        path,
+        {name: own for name, own in state.items() if name not in left_out},
+        method=method,
+        config=settings_to_dict(model.config),
+        encoder_id=None if left_out else model.encoder.encoder_id,
         extra=extra,
     )

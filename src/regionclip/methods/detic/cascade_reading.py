@@ -1,21 +1,17 @@
 """From a checkpoint file of a cascade, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from regionclip.checkpoints import (
-    LoadReport,
     WithoutRandomWeights,
     is_native,
     load_strict,
     read_checkpoint,
-    save_native,
 )
-from regionclip.checkpoints.own_models import own_config, own_method
-from regionclip.settings import settings_to_dict
+from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
 
 from .cascade_config import CascadeConfig
 from .cascade_model import CascadeDetic, build_cascade
@@ -25,20 +21,7 @@ METHOD = "detic-cascade"
 _TEXT = "encoder.clip."
 
 
-@dataclass(frozen=True, slots=True)
-class ReadCascade:
-    """A model and what became of its file.
-
-    Attributes:
-        model: Filled, in ``eval`` mode.
-        has_text_tower: Whether the file carried one; if not, what the model has in its place means
-            nothing.
-        report: What was loaded.
-    """
-
-    model: CascadeDetic
-    has_text_tower: bool
-    report: LoadReport
+ReadCascade = ReadWithText[CascadeDetic]
 
 
 def is_cascade_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
@@ -78,7 +61,7 @@ def read_cascade(path: str | Path, state: Mapping[str, Tensor] | None = None) ->
         allowed_missing=() if has_text_tower else (_TEXT,),
         allowed_left_over=[name for name in state if is_training_only(name)],
     )
-    return ReadCascade(model, has_text_tower, report)
+    return ReadWithText(model, has_text_tower, report)
 
 
 def save_cascade(
@@ -92,15 +75,8 @@ def save_cascade(
         has_text_tower: Whether its text tower is one; else what stands there is left out.
         **extra: Further metadata, such as ``licence``.
     """
-    state = model.state_dict()
-    save_native(
-        path,
-        {name: own for name, own in state.items() if has_text_tower or not name.startswith(_TEXT)},
-        method=METHOD,
-        config=settings_to_dict(model.config),
-        encoder_id=model.encoder.encoder_id if has_text_tower else None,
-        extra=extra,
-    )
+    left_out = () if has_text_tower else text_names(model)
+    save_with_text(path, model, method=METHOD, left_out=left_out, extra=extra)
 
 
 def load_backbone(model: CascadeDetic, path: str | Path) -> None:
@@ -116,3 +92,8 @@ def load_backbone(model: CascadeDetic, path: str | Path) -> None:
     state = read_checkpoint(path)
     target = "the ResNet of a Detic with a cascade"
     load_strict(model.backbone, state, source=str(path), target=target, allowed_left_over=("fc.",))
+
+
+def text_names(model: CascadeDetic) -> tuple[str, ...]:
+    """Names of the tensors of the text tower."""
+    return tuple(name for name in model.state_dict() if name.startswith(_TEXT))

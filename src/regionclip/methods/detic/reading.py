@@ -1,23 +1,19 @@
 """From a checkpoint file, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from regionclip.checkpoints import (
-    LoadReport,
     WithoutRandomWeights,
     is_native,
     load_strict,
     read_checkpoint,
-    save_native,
 )
-from regionclip.checkpoints.own_models import own_config, own_method
+from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
 from regionclip.encoders.clip_weights import complete_clip
 from regionclip.proposals.rpn_files import load_trunk
-from regionclip.settings import settings_to_dict
 
 from .config import DeticConfig
 from .model import Detic, build
@@ -30,20 +26,7 @@ _OF_CAPTIONS = ("caption_bias", "tag_bias")
 """Tensors that detectors trained without captions or without tags do not have."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadDetic:
-    """A model and what became of its file.
-
-    Attributes:
-        model: Filled, in ``eval`` mode.
-        has_text_tower: Whether the file carried one; if not, what the model has in its place means
-            nothing.
-        report: What was loaded.
-    """
-
-    model: Detic
-    has_text_tower: bool
-    report: LoadReport
+ReadDetic = ReadWithText[Detic]
 
 
 def is_detic_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
@@ -85,7 +68,7 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         allowed_missing=_OF_CAPTIONS if has_text_tower else (*_OF_CAPTIONS, *text),
         allowed_left_over=(TAG_ROWS,),
     )
-    return ReadDetic(model, has_text_tower, report)
+    return ReadWithText(model, has_text_tower, report)
 
 
 def save_model(
@@ -99,15 +82,8 @@ def save_model(
         has_text_tower: Whether its text tower is one; else what stands there is left out.
         **extra: Further metadata, such as ``licence``.
     """
-    text = set() if has_text_tower else set(text_names(model))
-    save_native(
-        path,
-        {name: each for name, each in model.state_dict().items() if name not in text},
-        method=METHOD,
-        config=settings_to_dict(model.config),
-        encoder_id=model.encoder.encoder_id if has_text_tower else None,
-        extra=extra,
-    )
+    left_out = () if has_text_tower else text_names(model)
+    save_with_text(path, model, method=METHOD, left_out=left_out, extra=extra)
 
 
 def text_names(model: Detic) -> tuple[str, ...]:

@@ -1,21 +1,17 @@
 """From a checkpoint file, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from regionclip.checkpoints import (
-    LoadReport,
     WithoutRandomWeights,
     is_native,
     load_strict,
     read_checkpoint,
-    save_native,
 )
-from regionclip.checkpoints.own_models import own_config, own_method
-from regionclip.settings import settings_to_dict
+from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
 
 from .config import FvitConfig
 from .model import Fvit, build
@@ -24,20 +20,7 @@ from .weights import is_original, map_weights
 METHOD = "fvit"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFvit:
-    """A model and what became of its file.
-
-    Attributes:
-        model: Filled, in ``eval`` mode.
-        has_text_tower: Whether the file carried one; the originals' do not, and what the model
-            has in its place means nothing.
-        report: What was loaded.
-    """
-
-    model: Fvit
-    has_text_tower: bool
-    report: LoadReport
+ReadFvit = ReadWithText[Fvit]
 
 
 def is_fvit_file(path: str | Path, state: Mapping[str, Tensor]) -> bool:
@@ -77,7 +60,7 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         target=f"F-ViT on {model.tower.name}",
         allowed_missing=() if has_text_tower else text,
     )
-    return ReadFvit(model, has_text_tower, report)
+    return ReadWithText(model, has_text_tower, report)
 
 
 def save_model(path: str | Path, model: Fvit, *, has_text_tower: bool = True, **extra: str) -> None:
@@ -89,15 +72,8 @@ def save_model(path: str | Path, model: Fvit, *, has_text_tower: bool = True, **
         has_text_tower: Whether its text tower is one; else what stands there is left out.
         **extra: Further metadata, such as ``licence``.
     """
-    text = set() if has_text_tower else set(text_names(model))
-    save_native(
-        path,
-        {name: each for name, each in model.state_dict().items() if name not in text},
-        method=METHOD,
-        config=settings_to_dict(model.config),
-        encoder_id=model.encoder.encoder_id if has_text_tower else None,
-        extra=extra,
-    )
+    left_out = () if has_text_tower else text_names(model)
+    save_with_text(path, model, method=METHOD, left_out=left_out, extra=extra)
 
 
 def text_names(model: Fvit) -> tuple[str, ...]:
