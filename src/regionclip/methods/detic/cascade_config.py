@@ -73,7 +73,3 @@ class CascadeConfig:
             raise ValueError(
                 f"own_class_names are {len(self.own_class_names)}, num_classes {self.num_classes}"
             )
-
-
-CASCADES = {"detic-ov-lvis-r50": CascadeConfig(class_names="lvis1203", num_classes=1203)}
-"""The published detectors."""
