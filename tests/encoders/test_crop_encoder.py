@@ -77,4 +77,8 @@ def test_released_weights_run_with_the_activation_that_they_were_trained_with(
 
     monkeypatch.setattr(open_clip, "create_model", without_weights)
     OpenClipEncoder.create("ViT-B-16", tag)
-    assert asked == {"pretrained": tag, "force_quick_gelu": is_quick}
+    assert asked == {
+        "pretrained": tag,
+        "force_quick_gelu": is_quick,
+        "force_preprocess_cfg": None,
+    }
