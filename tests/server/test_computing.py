@@ -1,5 +1,7 @@
 """What is computed together is what is computed alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
@@ -9,6 +11,7 @@ from regionclip.data.icons.scenes import draw_scene
 from regionclip.detect import Detector
 from regionclip.server.computing import DetectWork, RegionWork, detecting, encoding
 from regionclip.structures import PreparedImage
+from regionclip.vocabulary import Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,20 @@ def test_different_scenes_in_one_batch_get_their_own_detections(
         # as near as sums in another order can be
         torch.testing.assert_close(found.boxes, own.boxes, atol=1e-3, rtol=0)
         torch.testing.assert_close(found.scores, own.scores, atol=1e-5, rtol=0)
+
+
+def test_any_number_of_names_without_a_threshold_gives_no_more_than_is_asked_for(
+    icons: Detector, images: list[PreparedImage]
+) -> None:
+    names = tuple(f"thing {number}" for number in range(1203))
+    width = icons.encode_text(["a"]).shape[1]
+    vectors = torch.randn(len(names), width, generator=torch.Generator().manual_seed(0))
+    vocabulary = Vocabulary(names, vectors, (), icons.encoder_id)
+    selection = replace(icons.defaults.selection, min_score=0.0, max_detections=150)
+    options = replace(icons.defaults, selection=selection)
+    (found,) = detecting(icons)([DetectWork(images[0], vocabulary, options)])
+    assert len(found) == 150
+    assert bool((found.scores[:-1] >= found.scores[1:]).all())
 
 
 def test_different_scenes_in_one_batch_get_their_own_vectors(

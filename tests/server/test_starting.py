@@ -1,7 +1,6 @@
 """From the first moment to the last: what is answered before there is a model, and after."""
 
 import threading
-import time
 
 from fastapi.testclient import TestClient
 
@@ -73,7 +72,8 @@ def test_an_end_does_not_wait_for_names_that_nobody_waits_for(icons: Detector) -
     with TestClient(begun.app) as client:
         assert begun.has_changed.wait(60)
         asked = {"names": names, "templates": "imagenet80"}
-        assert client.post("/v1/vocabularies", json=asked).status_code == 503
-        ends = time.monotonic()
-    assert time.monotonic() - ends < 30  # 162 000 texts take longer
-    assert begun.app.is_over
+        assert client.post("/v1/vocabularies", json=asked).status_code in (408, 503)
+    # 162 000 texts take longer, however fast the machine
+    for words in [thread for thread in threading.enumerate() if thread.name == "words"]:
+        words.join(60)
+        assert not words.is_alive()
