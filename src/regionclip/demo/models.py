@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from regionclip.concepts.class_names import builtin_names
 from regionclip.detect import Detector
 from regionclip.loading import Precision, load
-from regionclip.proposal_loading import open_proposals
+from regionclip.loading.proposals import open_proposals
 
 OWN = "the model's own"
 GRID = "grid"
