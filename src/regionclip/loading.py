@@ -17,8 +17,13 @@ from regionclip.detic_loading import DETIC
 from regionclip.encoders.text import MissingTextTower
 from regionclip.fvit_loading import FVIT
 from regionclip.loading_request import LoadOptions, LoadRequest, OpenFile
-from regionclip.methods import find_weights
-from regionclip.open_clip_loading import OPEN_CLIP, is_open_clip_name, open_named
+from regionclip.methods import find_weights, known_name, known_weights
+from regionclip.open_clip_loading import (
+    OPEN_CLIP,
+    check_named,
+    is_open_clip_name,
+    open_named,
+)
 from regionclip.proposal_loading import open_proposals
 from regionclip.proposals.proposer import Proposer
 from regionclip.regionclip_loading import (
@@ -29,13 +34,14 @@ from regionclip.regionclip_loading import (
     text_tower_of,
 )
 from regionclip.regions.embedder import NoRegions, RegionSource
-from regionclip.weights import Progress
+from regionclip.weights import Progress, find_entry
 
 __all__ = [
     "DTYPES",
     "KINDS",
     "LoadOptions",
     "Precision",
+    "check_known",
     "cora_detector_of",
     "detector_of",
     "is_open_clip_name",
@@ -153,6 +159,18 @@ def proposals_only(proposer: Proposer, *, shortest_side: int, longest_side: int)
             longest_side=longest_side,
         )
     )
+
+
+def check_known(name: str | Path) -> None:
+    """Refuse a name that :func:`load` would not know; nothing is read or downloaded.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+    """
+    if is_open_clip_name(name):
+        check_named(str(name))
+    elif not Path(name).exists():
+        find_entry(known_name(name), known_weights())
 
 
 def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | None:

@@ -227,7 +227,7 @@
       if (!start) return;
       const box = boxTo(at(event));
       start = null;
-      trigger("drawn", { box });
+      trigger("drawn", { box, place: view.place });
     });
     stage.addEventListener("pointercancel", () => { start = null; });
     if (view.drawn) show(view.drawn);
