@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from regionclip.data import images
 from regionclip.data.icons import CLASS_NAMES, draw_scene
 from regionclip.demo import handlers as handling
 from regionclip.demo.handlers import Handlers, Setting, Shown
@@ -186,11 +185,11 @@ def test_find_marks_what_is_alike_in_the_other_pictures(handlers: Handlers) -> N
         step=lambda share, text: steps.append(text),
     )
     assert len(steps) == 3
-    assert re.search(r"regions in 2 of 2 other pictures are alike", words(shown.notice))
+    assert "regions alike by 0.00 or more, in 2 of 2 other pictures" in words(shown.notice)
     assert shown.results.count("<figure") == 2
     assert shown.results.count("<rect") == int(words(shown.notice).split()[0])
     none = handlers.find("me", SETTING, drawn=None, min_similarity=1.0, step=nothing)
-    assert "0 regions in 0 of 2 other pictures" in words(none.notice)
+    assert "0 regions alike by 1.00 or more, in 0 of 2 other pictures" in words(none.notice)
     assert "lower the threshold" in words(none.notice)
     assert none.results.count("rc-without") == 2
 
@@ -267,22 +266,25 @@ def test_a_picture_is_decoded_once_for_each_thing_that_is_asked_for(
 ) -> None:
     """Of a large one that takes a second, and a hundred megabytes."""
     opened: list[Path] = []
-    read = images._opened
+    read = Image.open
 
-    def counted(source: Any, *rest: Any) -> Any:
-        opened.append(source)
-        return read(source, *rest)
+    def open_and_count(file: Any, *rest: Any, **options: Any) -> Any:
+        opened.append(Path(file))
+        return read(file, *rest, **options)
 
-    monkeypatch.setattr(images, "_opened", counted)
+    def originals() -> list[str]:
+        return sorted(each.name for each in opened if each.suffix == ".png")
+
+    monkeypatch.setattr(Image, "open", open_and_count)
     detected(handlers)
-    assert [each.name for each in opened] == ["scene-1.png"]
+    assert originals() == ["scene-1.png"]
     opened.clear()
     handlers.name("me", SETTING, drawn=drawn_first(), texts=ICONS, num_nearest=48, step=nothing)
-    assert sorted(each.name for each in opened) == ["scene-1.png", "scene-2.png", "scene-3.png"]
+    assert originals() == ["scene-1.png", "scene-2.png", "scene-3.png"]
     opened.clear()
     handlers.find("me", SETTING, drawn=drawn_first(), min_similarity=0.0, step=nothing)
     handlers.pick("me", 2)
-    assert [each.name for each in opened] == ["scene-1.png"]
+    assert originals() == ["scene-1.png"]
 
 
 def test_a_model_says_what_its_fields_begin_with(handlers: Handlers) -> None:

@@ -87,6 +87,11 @@ def test_a_box_stays_until_another_picture_is_looked_at(
     assert session.box("find", None, look) == [10, 20, 30, 40]
     with pytest.raises(InputError, match="no box yet"):
         session.box("name", None, look)
+    with pytest.raises(InputError, match="too small"):
+        session.box("find", Drawn(0, [1, 1, 2, 2]), look)
+    with pytest.raises(InputError, match="no box yet"):
+        session.box("find", None, look)
+    session.box("find", Drawn(0, [30, 40, 10, 20]), look)
     session.look_at(1)
     with pytest.raises(InputError, match="no box yet"):
         session.box("find", None, session.look())

@@ -278,8 +278,8 @@ class Handlers:
         alike = [each for each in others if each.similarity >= least]
         num_pictures = len({each.picture for each in alike})
         said = (
-            f"{len(alike)} regions in {num_pictures} of {num_others} other pictures are alike by "
-            f"{least:.2f} or more"
+            f"{viewing.counted(len(alike), 'region', 'regions')} alike by {least:.2f} or more, in "
+            f"{num_pictures} of {viewing.counted(num_others, 'other picture', 'other pictures')}"
         )
         if not alike and others:
             said += f"; the best of all is alike by {others[0].similarity:.2f}: lower the threshold"
@@ -328,8 +328,10 @@ def _looking_at(session: Session) -> Shown:
 def _summary(
     num_found: int, num_proposals: int | None, request: Request
 ) -> tuple[str, viewing.Level]:
-    looked = "" if num_proposals is None else f" in {num_proposals} regions"
-    names = f"{len(request.names)} name{'s' if len(request.names) > 1 else ''}"
+    looked = ""
+    if num_proposals is not None:
+        looked = f" in {viewing.counted(num_proposals, 'region', 'regions')}"
+    names = viewing.counted(len(request.names), "name", "names")
     if request.negatives:
         names += f" and {len(request.negatives)} negative"
     if num_found == 0:
@@ -338,7 +340,7 @@ def _summary(
             "the score threshold, take more regions, or try other names",
             "warning",
         )
-    return f"{num_found} boxes found, of {names}{looked}", "info"
+    return f"{viewing.counted(num_found, 'box', 'boxes')} found, of {names}{looked}", "info"
 
 
 def _about_foreign(names: Sequence[str]) -> str:

@@ -169,6 +169,8 @@ class Session:
                     "left out; draw it on the picture that you see"
                 )
             if drawn is not None:
+                # one that is refused is what the page shows now, so that the one before goes, too
+                self.boxes.pop(tab, None)
                 self.boxes[tab] = checked_box(drawn.corners, look.picture)
             if tab not in self.boxes:
                 raise InputError("no box yet; draw one around an object, with the mouse pressed")

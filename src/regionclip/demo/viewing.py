@@ -104,6 +104,11 @@ def notice(text: str, level: Level = "info") -> str:
     return f'<div class="rc-notice rc-{level}" role="{role}">{escape(text)}</div>'
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """The number with its noun."""
+    return f"{number} {one if number == 1 else many}"
+
+
 def bars(scores: Sequence[tuple[str, float]]) -> str:
     """Names with a bar each, as long as its score in [0, 1]."""
     rows = "".join(
