@@ -1,7 +1,7 @@
 """From the name or file of a model to a detector; one module for each kind of file."""
 
 from .cora import cora_detector_of
-from .kinds import DTYPES, KINDS, Precision, load, model_file, proposals_only
+from .kinds import DTYPES, KINDS, Precision, check_known, load, model_file, proposals_only
 from .open_clip import is_open_clip_name
 from .proposals import open_proposals, proposals_file
 from .regionclip import detector_of, region_embedder, text_encoder_of, text_tower_of
@@ -12,6 +12,7 @@ __all__ = [
     "KINDS",
     "LoadOptions",
     "Precision",
+    "check_known",
     "cora_detector_of",
     "detector_of",
     "is_open_clip_name",

@@ -16,16 +16,16 @@ from regionclip.loading.dense import CLIM, CLIPSELF
 from regionclip.loading.detic import DETIC
 from regionclip.loading.detic_cascade import CASCADE
 from regionclip.loading.fvit import FVIT
-from regionclip.loading.open_clip import OPEN_CLIP, is_open_clip_name, open_named
+from regionclip.loading.open_clip import OPEN_CLIP, check_named, is_open_clip_name, open_named
 from regionclip.loading.proposals import open_proposals
 from regionclip.loading.regionclip import (
     REGIONCLIP,
 )
 from regionclip.loading.request import LoadOptions, LoadRequest, OpenFile
-from regionclip.methods import find_weights
+from regionclip.methods import find_weights, known_name, known_weights
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.embedder import NoRegions, RegionSource
-from regionclip.weights import Progress
+from regionclip.weights import Progress, find_entry
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -134,6 +134,18 @@ def proposals_only(proposer: Proposer, *, shortest_side: int, longest_side: int)
             longest_side=longest_side,
         )
     )
+
+
+def check_known(name: str | Path) -> None:
+    """Refuse a name that :func:`load` would not know; nothing is read or downloaded.
+
+    Raises:
+        ValueError: There is no such file and no such name.
+    """
+    if is_open_clip_name(name):
+        check_named(str(name))
+    elif not Path(name).exists():
+        find_entry(known_name(name), known_weights())
 
 
 def model_file(name: str | Path, *, progress: Progress | None = None) -> Path | None:

@@ -14,7 +14,7 @@ from regionclip.checkpoints.own_models import own_config, own_method
 from regionclip.data.transforms import Padding
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.clip_towers import OPENAI_MEAN, OPENAI_STD
-from regionclip.encoders.crop_encoder import OpenClipEncoder
+from regionclip.encoders.crop_encoder import OpenClipEncoder, check_released
 from regionclip.encoders.dense import DenseEncoder, usual_longest_side
 from regionclip.encoders.dense_open_clip import DenseOpenClipVit, dense_form_of
 from regionclip.loading.dense import dense_parts
@@ -73,6 +73,16 @@ def is_open_clip_name(name: str | Path) -> bool:
     if Path(name).exists() or known_entry(name) is not None:
         return False
     return ":" in str(name)
+
+
+def check_named(name: str) -> None:
+    """Refuse a ``tag:architecture`` that open_clip does not know; nothing is downloaded.
+
+    Raises:
+        ValueError: It knows no such architecture, or not with such weights.
+    """
+    tag, _, architecture = name.partition(":")
+    check_released(architecture, tag)
 
 
 def open_named(request: LoadRequest) -> Detector:
