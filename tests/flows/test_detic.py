@@ -1,3 +1,5 @@
+import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 import regionclip
+from regionclip.flows.run import Run
 from regionclip.recipes import read_recipe
+from regionclip.recipes.detic import DeticRecipe, check_parts
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
 from tests.detic_files import detect_one
@@ -66,6 +70,42 @@ def test_boxes_alone_teach_where_no_captions_are_given(recipe: Path, tmp_path: P
     state = load_file(weights)
     for name in ("caption_bias", "tag_bias"):
         assert torch.equal(state[name], load_file(tmp_path / "start.safetensors")[name])
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_plan_is_told_and_computing_it_changes_nothing(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = next((tmp_path / "data").rglob("captions.json"))
+    content = json.loads(captions.read_text())
+    for each in content["annotations"]:
+        each["caption"] += " and so on" * 10
+    captions.write_text(json.dumps(content))
+    changes = ["data.val=", "optimization.steps=2"]
+    with caplog.at_level(logging.INFO, "regionclip"):
+        train(read_recipe(recipe, changes), tmp_path / "told")
+    plan = "2 steps of 6 images with up to 16 regions each, in 1 processes"
+    assert any(plan in each for each in caplog.messages)
+    # two single images and two mosaics of four a step
+    cut = "cut to what the text tower reads: 20 captions"
+    assert caplog.messages.count(cut) == 1
+    caplog.clear()
+    monkeypatch.setattr(Run, "announce", lambda *_args, **_kwargs: None)
+    train(read_recipe(recipe, changes), tmp_path / "untold")
+    assert cut in caplog.messages
+    assert losses(tmp_path / "told", "detector") == losses(tmp_path / "untold", "detector")
+
+
+@pytest.mark.parametrize("table", ["images", "mosaics"])
+def test_pictures_are_shared_equally_or_refused(recipe: Path, table: str) -> None:
+    whole, odd = read_recipe(recipe), read_recipe(recipe, [f"{table}.per_step=3"])
+    assert isinstance(whole, DeticRecipe)
+    assert isinstance(odd, DeticRecipe)
+    check_parts(whole, 2)
+    with pytest.raises(ValueError, match=f"{table}.per_step 3 does not divide into 2 processes"):
+        check_parts(odd, 2)
+    with pytest.raises(ValueError, match=f"{table}.per_step must be at least 1, got 0"):
+        read_recipe(recipe, [f"{table}.per_step=0"])
 
 
 @pytest.mark.slow

@@ -7,7 +7,9 @@ import regionclip
 from regionclip.recipes import read_recipe
 from regionclip.structures import Detections
 from regionclip.train import train
-from tests.runs import entries
+from regionclip.training.engine import make_accelerator
+from tests.processes import run_command, run_together
+from tests.runs import assert_same_weights, entries, losses, training
 from tests.tiny_cascade_recipe import write_recipe
 
 
@@ -33,6 +35,24 @@ def test_a_cascade_is_trained_measured_and_used(tmp_path: Path) -> None:
     )
     assert isinstance(found, Detections)
     assert found.class_names == ("anchor", "a new word")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    # without captions: each process compares its regions with those that it has read itself
+    recipe = write_recipe(tmp_path)
+    text = recipe.read_text().replace('"adamw"', '"sgd"')
+    recipe.write_text(text.replace('[learner.captions]\nregions_per_picture = "none"\n', ""))
+    one, two = tmp_path / "one", tmp_path / "two"
+    # images of a step have two sizes, each process has one of them
+    changes = ("data.val=", "augmentation.factors=[0.6, 1.2]")
+    train(read_recipe(recipe, changes), one, accelerator=make_accelerator("fp32", device="cpu"))
+    words = [each for own in changes for each in ("--set", own)]
+    run_together(run_command, *training(recipe, two), *words, logs=tmp_path / "logs")
+    assert losses(two, "detector") == pytest.approx(losses(one, "detector"), rel=1e-4)
+    assert_same_weights(one, two)
 
 
 def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:

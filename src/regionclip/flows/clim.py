@@ -80,13 +80,8 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
     LOGGER.info("CLIM on %s", captions.source)
     # with counts of its own: what the trial comes upon will come again
     run.announce(replace(stage, batches=batches(LeftOutCounts())), num_regions=1)
-    try:
-        run.trainer.run(stage)
-    except KeyboardInterrupt:
-        run.say_what_was_left_out(left_out)
-        raise
+    run.train_and_tell(stage, left_out)
     run.on_main(lambda: student.save(MODEL))
-    run.say_what_was_left_out(left_out)
 
 
 def train_clipself(recipe: ClipSelfRecipe, run: Run) -> None:

@@ -18,10 +18,10 @@ from regionclip.data.left_out import LeftOutCounts
 from regionclip.data.sampling import images_per_class
 from regionclip.detect import Detector
 from regionclip.encoders.clip_towers import ClipTowers
-from regionclip.encoders.text import UnitPrompts
+from regionclip.encoders.text import UnitPrompts, is_cut
 from regionclip.encoders.text_tower import TextSpec, TextTower
 from regionclip.evaluation.watching import Watch, judge_objects, judge_objects_and_masks
-from regionclip.flows.data import encoded_classes, open_training_data, test_vocabulary
+from regionclip.flows.data import TrainingData, encoded_classes, open_training_data, test_vocabulary
 from regionclip.flows.run import Run
 from regionclip.flows.towers import frozen_clip
 from regionclip.loading.detic import detic_detector_of
@@ -34,7 +34,7 @@ from regionclip.methods.detic.cascade_reading import load_backbone, read_cascade
 from regionclip.methods.detic.learner import DeticBatch, DeticLearner
 from regionclip.methods.detic.model import Detic, build, carry_classes
 from regionclip.methods.detic.reading import load_resnet, read_model, save_model
-from regionclip.recipes.detic import CascadeRecipe, DeticRecipe
+from regionclip.recipes.detic import CascadeRecipe, DeticRecipe, check_parts, pictures_of
 from regionclip.structures import DetectionBatch, TiledBatch
 from regionclip.training import Stage
 from regionclip.training.checkpoints import BEST, MODEL
@@ -112,26 +112,21 @@ def train_cascade(recipe: CascadeRecipe, run: Run) -> None:
 
 
 def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
+    check_parts(recipe, run.processes.count)
     data = open_training_data(recipe.data, max_val_images=recipe.measuring.max_images)
     draws = form.with_polygons(recipe)
     judge = judge_objects_and_masks if draws else judge_objects
     run.check_metric(data.val, recipe.measuring, judge)
     model = form.begin(recipe).to(run.device)
-    text, templates = UnitPrompts(model.encoder), model.config.templates
-    classes = encoded_classes(data.train.class_names, text, templates=templates)
-    named = test_vocabulary(classes, data.val, text, templates=templates)
-    form.carry(model, named.names, named.embeddings)
-    tagged = named
-    if recipe.learner.tag_classes:
-        names = builtin_names(recipe.learner.tag_classes)
-        tagged = encoded_classes(names, text, templates=templates)
+    classes, tagged = _vocabularies(recipe, model, data, form.carry)
 
     def figures(watch: Watch) -> dict[str, float]:
         detector = form.detector(model)
         return watch.mask_figures(detector) if draws else watch.detection_figures(detector)
 
-    keep_best = partial(form.save, run.folder / BEST, model)
-    left_out = LeftOutCounts()
+    def learner() -> nn.Module:
+        return form.learner(recipe, model, classes, tagged, data.train)
+
     boxes = run.detection_batches(
         data.train,
         recipe.optimization,
@@ -139,21 +134,42 @@ def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
         repeat_threshold=form.repeat_threshold(recipe),
         with_polygons=draws,
     )
+    pictures = _picture_batches(recipe, run, tagged, model.encoder)
+    keep_best = partial(form.save, run.folder / BEST, model)
+    left_out = LeftOutCounts()
     stage = Stage(
         name="detector",
-        learner=form.learner(recipe, model, classes, tagged, data.train),
-        batches=_together(boxes, _picture_batches(recipe, run, tagged, left_out)),
+        learner=learner(),
+        batches=_together(boxes, pictures(left_out)),
         optimization=recipe.optimization,
         evaluation=run.evaluation(data.val, recipe.measuring, figures, keep_best),
         tally=left_out,
     )
-    try:
-        run.trainer.run(stage)
-    except KeyboardInterrupt:
-        run.say_what_was_left_out(left_out)
-        raise
+    # with a queue and counts of its own: what the trial comes upon will come again
+    run.announce(
+        replace(stage, learner=learner(), batches=_together(boxes, pictures(LeftOutCounts()))),
+        num_regions=recipe.learner.regions_per_image,
+        more_images=sum(each.per_step for each in pictures_of(recipe).values()),
+    )
+    run.train_and_tell(stage, left_out)
     run.on_main(lambda: form.save(run.folder / MODEL, model))
-    run.say_what_was_left_out(left_out)
+
+
+def _vocabularies(
+    recipe: DeticRecipe | CascadeRecipe,
+    model: Model,
+    data: TrainingData,
+    carry: Callable[[Model, Sequence[str], Tensor], None],
+) -> tuple[Vocabulary, Vocabulary]:
+    """Classes of boxes, and those that tags speak of; the model carries those it is tested on."""
+    text, templates = UnitPrompts(model.encoder), model.config.templates
+    classes = encoded_classes(data.train.class_names, text, templates=templates)
+    named = test_vocabulary(classes, data.val, text, templates=templates)
+    carry(model, named.names, named.embeddings)
+    if not recipe.learner.tag_classes:
+        return classes, named
+    names = builtin_names(recipe.learner.tag_classes)
+    return classes, encoded_classes(names, text, templates=templates)
 
 
 def cascade_of_recipe(recipe: CascadeRecipe) -> CascadeDetic:
@@ -228,11 +244,15 @@ def lent_text_tower(source: str) -> TextTower:
 
 
 def _picture_batches(
-    recipe: DeticRecipe | CascadeRecipe, run: Run, tagged: Vocabulary, left_out: LeftOutCounts
-) -> dict[str, PictureBatches]:
-    """Captioned images alone and in mosaics, those of which the recipe speaks."""
+    recipe: DeticRecipe | CascadeRecipe, run: Run, tagged: Vocabulary, text: TextTower
+) -> Callable[[LeftOutCounts], dict[str, PictureBatches]]:
+    """Captioned images alone and in mosaics, those of which the recipe speaks.
+
+    Returns:
+        From what counts the images that cannot be used, the batches by the names of the tables.
+    """
     if recipe.captions is None:
-        return {}
+        return lambda _counts: {}
     source = open_captions(
         recipe.captions,
         run_folder=run.folder,
@@ -240,19 +260,25 @@ def _picture_batches(
         is_main=run.processes.is_main,
     )
     tags = None if recipe.learner.tags is None else ClassMentions(tagged.names)
-    kinds = {"images": recipe.images, "mosaics": recipe.mosaics}
-    return {
-        name: run.tiled_batches(
-            source,
-            replace(recipe.optimization, batch_size=kind.per_step),
-            kind.layout,
-            stream=stream,
-            tags=tags,
-            left_out=left_out,
-        )
-        for stream, (name, kind) in enumerate(kinds.items(), start=2)
-        if kind is not None
-    }
+    # captions that only name classes are not read by the text tower
+    cuts = None if recipe.learner.captions is None else partial(is_cut, text)
+    streams = {"images": 2, "mosaics": 3}
+
+    def counted_in(counts: LeftOutCounts) -> dict[str, PictureBatches]:
+        return {
+            name: run.tiled_batches(
+                source,
+                replace(recipe.optimization, batch_size=kind.per_step),
+                kind.layout,
+                stream=streams[name],
+                tags=tags,
+                left_out=counts,
+                is_cut=cuts,
+            )
+            for name, kind in pictures_of(recipe).items()
+        }
+
+    return counted_in
 
 
 def _together(

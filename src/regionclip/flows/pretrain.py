@@ -113,13 +113,8 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
     # with counts of its own: what the trial comes upon will come again
     trial = replace(stage, batches=batches(LeftOutCounts()))
     run.announce(trial, num_regions=recipe.learner.regions_per_image)
-    try:
-        run.trainer.run(stage)
-    except KeyboardInterrupt:
-        run.say_what_was_left_out(left_out)
-        raise
+    run.train_and_tell(stage, left_out)
     run.on_main(lambda: start.save(run.folder / MODEL))
-    run.say_what_was_left_out(left_out)
 
 
 def resnet_start(recipe: PretrainRecipe, run: Run) -> Start:

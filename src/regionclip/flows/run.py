@@ -102,25 +102,27 @@ class Run:
             keep_best=keep_best,
         )
 
-    def announce(self, stage: Stage, *, num_regions: int) -> None:
+    def announce(self, stage: Stage, *, num_regions: int, more_images: int = 0) -> None:
         """Say what a stage will take, from its first batches, which are computed for that alone.
 
         Args:
             stage: About to run; nothing is said of one that goes on.
             num_regions: Most regions of an image.
+            more_images: In each step, beside those that its plan counts.
         """
         plan = stage.optimization
+        num_images = plan.batch_size + more_images
         if self.trainer.is_begun(stage):
             return
         trial = try_stage(stage, self.trainer.accelerator)
-        images_per_second = plan.batch_size / max(trial.seconds, 1e-9)
+        images_per_second = num_images / max(trial.seconds, 1e-9)
         LOGGER.info(
             "%s: %d steps of %d images with up to %d regions each, in %d processes; %.2f s a step, "
             "%.1f images and up to %.0f regions per second, about %s in all; %.1f GB of memory per "
             "process so far, and %.1f GB for the optimizer",
             stage.name,
             plan.steps,
-            plan.batch_size,
+            num_images,
             num_regions,
             self.processes.count,
             trial.seconds,
@@ -154,6 +156,7 @@ class Run:
         stream: int,
         tags: ClassMentions | None,
         left_out: LeftOutCounts,
+        is_cut: Callable[[str], bool] | None = None,
     ) -> Callable[[int], Iterable[TiledBatch]]:
         """This process's share of pictures of captioned images.
 
@@ -164,12 +167,26 @@ class Run:
             stream: Streams of one run come in different orders.
             tags: Finds classes in captions.
             left_out: Counts what cannot be used.
+            is_cut: Whether a caption is longer than what the text tower reads; they are counted.
         """
         loading = self._loading(plan, layout)
         loading = replace(loading, seed=mixed_seed(loading.seed, stream))
-        return tiled_batches(source, loading, tags=tags, left_out=left_out)
+        return tiled_batches(source, loading, tags=tags, left_out=left_out, is_cut=is_cut)
 
-    def say_what_was_left_out(self, counts: LeftOutCounts) -> None:
+    def train_and_tell(self, stage: Stage, left_out: LeftOutCounts) -> None:
+        """Run a stage, and say what it came upon and could not use, also if it is interrupted.
+
+        Raises:
+            KeyboardInterrupt: As :meth:`Trainer.run`.
+        """
+        try:
+            self.trainer.run(stage)
+        except KeyboardInterrupt:
+            self._say_what_was_left_out(left_out)
+            raise
+        self._say_what_was_left_out(left_out)
+
+    def _say_what_was_left_out(self, counts: LeftOutCounts) -> None:
         """Log what all processes came upon and could not use, since the run began."""
         total = LeftOutCounts()
         total.restore(gather_object([counts.state()]))

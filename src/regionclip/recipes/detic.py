@@ -23,6 +23,9 @@ class CaptionedImages:
     """Images per step, over all processes and accumulated parts; divides as the batch does."""
     layout: Alone = field(default_factory=Alone)
 
+    def __post_init__(self) -> None:
+        _check_per_step("images", self.per_step)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionedMosaics:
@@ -31,6 +34,9 @@ class CaptionedMosaics:
     per_step: int = 16
     """Mosaics per step, as those of :class:`CaptionedImages`."""
     layout: Collage = field(default_factory=Collage)
+
+    def __post_init__(self) -> None:
+        _check_per_step("mosaics", self.per_step)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,6 +118,36 @@ class CascadeRecipe:
 
 
 AnyDeticRecipe = DeticRecipe | CascadeRecipe
+
+
+def pictures_of(recipe: AnyDeticRecipe) -> dict[str, CaptionedImages | CaptionedMosaics]:
+    """How captioned images come, by the name of the recipe's table; those that it has."""
+    kinds = {"images": recipe.images, "mosaics": recipe.mosaics}
+    return {name: own for name, own in kinds.items() if own is not None}
+
+
+def check_parts(recipe: AnyDeticRecipe, num_processes: int) -> None:
+    """Refuse steps that processes cannot share equally.
+
+    Raises:
+        ValueError: Images with boxes, captioned images or mosaics do not divide.
+    """
+    recipe.optimization.part_size(num_processes)
+    parts = num_processes * recipe.optimization.accumulate
+    for name, kind in pictures_of(recipe).items():
+        if kind.per_step % parts:
+            raise ValueError(
+                f"{name}.per_step {kind.per_step} does not divide into {num_processes} processes "
+                f"times {recipe.optimization.accumulate} accumulated parts; choose a multiple of "
+                f"{parts}"
+            )
+
+
+def _check_per_step(table: str, per_step: int) -> None:
+    if per_step < 1:
+        raise ValueError(
+            f"{table}.per_step must be at least 1, got {per_step}; leave [{table}] out for none"
+        )
 
 
 def _check_start(recipe: AnyDeticRecipe, *, new: DeticConfig | CascadeConfig) -> None:
