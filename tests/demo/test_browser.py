@@ -50,7 +50,7 @@ COPY_A_PICTURE = """async () => {
     const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
     await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
 }"""
-PATIENCE = 300_000
+PATIENCE = 180_000
 """Milliseconds: a machine may be busy."""
 STARTED_OFFLINE = """
 import socket, sys
@@ -130,6 +130,7 @@ def address(demo: Demo) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    sync_api.expect.set_options(timeout=PATIENCE)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         yield browser
@@ -298,9 +299,6 @@ def test_the_threshold(page: Page) -> None:
     detect(page)
     said(page, "detect", "nothing found of 48 names")
     shot(page, "5-nothing-found")
-    page.locator("#detect-min-score input[type=number]").fill("")
-    detect(page)
-    said(page, "detect", '"Lowest score" is empty; give a number from 0 to 1')
     set_lowest_score(page, 0.9)
 
 
@@ -312,11 +310,14 @@ def test_the_fields_follow_the_model(page: Page) -> None:
     sync_api.expect(number).to_have_value("0.3")
     sync_api.expect(page.locator("#num-regions input[type=number]")).to_have_value("300")
     assert page.input_value("#detect-names textarea") == "anchor, my umbrella"
-    assert page.locator("#name-names textarea").input_value().startswith("person, dog")
     shot(page, "15-another-model")
+    # what is in a tab that was never opened is there when it is
+    page.click("button[role=tab]:has-text('Name a region')")
+    assert page.input_value("#name-names textarea").startswith("person, dog")
     choose(page, "model", "icons")
+    sync_api.expect(page.locator("#name-names textarea")).to_have_value(", ".join(CLASS_NAMES))
+    page.click("button[role=tab]:has-text('Detect')")
     sync_api.expect(number).to_have_value("0.9")
-    assert page.locator("#name-names textarea").input_value() == ", ".join(CLASS_NAMES)
 
 
 def test_bad_uploads(page: Page, tmp_path: Path) -> None:
