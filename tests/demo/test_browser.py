@@ -425,7 +425,7 @@ def test_a_box_drawn_while_the_picture_changes_is_left_out(page: Page) -> None:
     """It came from the picture before, whose place it carries."""
     page.click("button[role=tab]:has-text('Find alike')")
     waiting: list[Any] = []
-    page.route("**/queue/join*", waiting.append, times=1)
+    page.route("**/queue/join*", lambda route: waiting.append(route), times=1)
     draw(page, "find", truth(1)[0][0])
     pick(page, 2)
     waiting[0].continue_()
