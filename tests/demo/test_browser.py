@@ -191,9 +191,10 @@ def type_names(page: Page, tab: str, names: str) -> None:
 
 
 def choose(page: Page, elem_id: str, option: str) -> None:
-    """Choose what ends with ``option``."""
+    """The current one has a mark before it."""
     page.click(f"#{elem_id} input")
-    page.locator("[role=option]", has_text=re.compile(re.escape(option) + r"\s*$")).last.click()
+    named = re.compile(rf"(^|\s){re.escape(option)}\s*$")
+    page.locator("[role=option]", has_text=named).click()
 
 
 def choose_prompts(page: Page, prompts: str) -> None:
