@@ -8,7 +8,7 @@ import open_clip
 import torch
 
 from regionclip.encoders.crop_encoder import OpenClipEncoder
-from regionclip.open_clip_loading import DenseOpenClip, in_dense_form, save_dense
+from regionclip.loading.open_clip import DenseOpenClip, in_dense_form, save_dense
 
 TINY_CONVNEXT, TINY_RESNET = "tiny-convnext", "tiny-resnet"
 IMAGES: dict[str, dict[str, Any]] = {

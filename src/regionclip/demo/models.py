@@ -8,7 +8,7 @@ from pathlib import Path
 from regionclip.concepts.class_names import builtin_names
 from regionclip.detect import Detector
 from regionclip.loading import Precision, check_known, load
-from regionclip.proposal_loading import open_proposals
+from regionclip.loading.proposals import open_proposals
 from regionclip.proposals.proposer import Proposer
 
 OWN = "the model's own"

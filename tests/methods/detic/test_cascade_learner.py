@@ -135,3 +135,45 @@ def test_what_does_not_go_together_is_refused(model: CascadeDetic) -> None:
         CascadeTraining(regions_per_image=0)
     with pytest.raises(ValueError, match="freeze_at must not be negative"):
         CascadeTraining(freeze_at=-1)
+
+
+def test_pictures_cost_together_what_they_cost_alone(model: CascadeDetic) -> None:
+    torch.manual_seed(0)
+    whole = detection_batch()
+    boxes = torch.tensor([[8.0, 4, 60, 50]])
+    polygons = ((boxes[0, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),),)
+    whole = replace(whole, targets=(whole.targets[0], Targets(boxes, torch.tensor([2]), polygons)))
+    alone = [
+        replace(
+            whole,
+            images=whole.images[row : row + 1],
+            targets=whole.targets[row : row + 1],
+            seeds=whole.seeds[row : row + 1],
+        )
+        for row in range(2)
+    ]
+    # with as many classes as there are, all are compared with, whatever occurs
+    learner = learner_of(model, replace(TRAINING, classes_per_step=4))
+    with torch.no_grad():
+        learner.class_weights.fill_(1.0)
+        together, apart = learner.box_losses(whole), [learner.box_losses(own) for own in alone]
+    for name, own in together.items():
+        torch.testing.assert_close(own.total, sum(each[name].total for each in apart))
+        torch.testing.assert_close(own.count, sum(each[name].count for each in apart))
+    small = TiledBatch(
+        images=(torch.rand(3, 64, 64),),
+        tiles=(
+            Tiles(torch.tensor([[0.0, 0, 64, 64]]), 1, torch.tensor([9]), ("a bird",), ((1,),)),
+        ),
+        seeds=(5,),
+    )
+    large = tiled_batch()
+    both = TiledBatch(
+        large.images + small.images, large.tiles + small.tiles, large.seeds + small.seeds
+    )
+    with torch.no_grad():
+        tags = replace(TRAINING, captions=None)
+        together = learner_of(model, tags).picture_losses(both)
+        apart = [learner_of(model, tags).picture_losses(own) for own in (large, small)]
+    for name, own in together.items():
+        torch.testing.assert_close(own.total, sum(each[name].total for each in apart))

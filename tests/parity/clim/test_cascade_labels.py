@@ -49,7 +49,7 @@ def caption_vectors() -> Tensor:
 @torch.no_grad()
 def caption_loss(stage: int, groups: tuple[TileGroup, ...]) -> Tensor:
     regions = compose(TILES, groups, side=2)
-    answers = cascade().answer(stage, view().levels[0], [regions.boxes])
+    answers = cascade().answer(stage, view().pyramids, [regions.boxes])
     return caption_region_loss(
         answers.embeddings, caption_vectors(), regions.contains, bias=0.0, options=lvis_captions()
     ).mean()
@@ -61,7 +61,7 @@ def tag_loss(stage: int, boxes: Tensor, groups: tuple[TileGroup, ...]) -> Tensor
     named = torch.zeros(len(TILES), len(class_rows()), dtype=torch.bool)
     for row, tags in zip(named, TAGS, strict=True):
         row[list(tags)] = True
-    answers = cascade().answer(stage, view().levels[0], [regions.boxes])
+    answers = cascade().answer(stage, view().pyramids, [regions.boxes])
     is_named = (regions.contains[:, :, None] & named[None]).any(dim=1)
     return tag_region_loss(
         answers.embeddings, class_rows(), is_named, bias=0.0, options=lvis_tags()
