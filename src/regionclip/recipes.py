@@ -20,6 +20,7 @@ from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
 from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
+from regionclip.encoders.vit_weights import Activation
 from regionclip.fvit_recipes import FvitRecipe
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
@@ -150,6 +151,11 @@ class PretrainRecipe:
     ``None`` is the teacher in the start's file or, if it has none, the start itself. ``stored``
     runs none and takes the vectors in ``data.proposals``, which ``regionclip propose --teacher``
     wrote: those of images that are not augmented."""
+    activation: Activation | None = None
+    """What the towers of a start with OpenAI's vision transformer compute with, ``quick_gelu`` or
+    ``gelu``, if its file does not say."""
+    teacher_activation: Activation | None = None
+    """As ``activation``, for a teacher of its own."""
     teacher_regions: RegionSource = "map"
     """``crops`` lets the teacher look at each region as a picture of its own: slow, and the only
     way for other towers than CLIP's ResNets."""
@@ -166,6 +172,11 @@ class PretrainRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
+        if self.teacher in (None, STORED) and self.teacher_activation is not None:
+            raise ValueError(
+                f"teacher_activation ({self.teacher_activation!r}) is about a teacher of its own; "
+                "the start's is activation"
+            )
         if self.teacher != STORED:
             return
         if self.data.proposals is None:
