@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # where it is set, every start of Python compiles PyTorch anew, and the tests start it often
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast test-browser check format bench docs clean
+.PHONY: demo test test-fast test-docs test-browser check format bench notebooks docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,10 +27,13 @@ demo: $(READY)  ## detect on new generated scenes with the shipped model; leaves
 		--min-score 0.9 --sheet demo/detections.png --no-resume
 
 test: $(READY)  ## all tests that need no GPU and no downloaded weights (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not docs"
 
 test-fast: $(READY)  ## the tests that take seconds
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow and not docs"
+
+test-docs: $(READY)  ## run the commands of the documentation, on models and data made small
+	$(BIN)/python -m pytest -q -n 2 -m docs
 
 test-browser: $(READY)  ## drive the web demo in Chromium, which must be installed; leaves demo/screenshots
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[browser]'
@@ -49,9 +52,15 @@ format: $(READY)  ## format and apply safe lint fixes
 bench: $(READY)  ## speed, as ratios within one run
 	$(BIN)/python -m benchmarks
 
+notebooks: $(READY)  ## run the notebooks; leaves copies with their pictures in runs/notebooks
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[notebooks]'
+	$(BIN)/python -m pytest -q notebooks
+
 docs: $(READY)  ## build the documentation site into site/
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@! grep -rlE '<(script|link|img|iframe|source)[^>]*(src|href)="?(https?:)?//' site --include='*.html' \
+		|| { echo "these pages load something from another host"; exit 1; }
 
 clean:  ## remove the environment and everything generated
 	rm -rf $(VENV) demo site .pytest_cache .ruff_cache

@@ -1,5 +1,6 @@
 """The pages of the documentation: complete, and readable without a network."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -53,6 +54,17 @@ def test_references_in_docstrings_become_links() -> None:
     assert 'identifier="regionclip.vocabulary.read_names"' in (
         loaded["vocabulary.Vocabulary.from_names"].docstring.value
     )
+
+
+def test_notebooks_are_on_their_page_and_hold_no_outputs() -> None:
+    files = sorted((DOCS.parent / "notebooks").glob("*.ipynb"))
+    page = (DOCS / "notebooks.md").read_text()
+    assert re.findall(r"\(notebooks/([\w-]+\.ipynb)\)", page) == sorted(
+        (each.name for each in files), key=page.index
+    )
+    for file in files:
+        cells = json.loads(file.read_text())["cells"]
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), file
 
 
 def written_commands() -> list[str]:

@@ -10,7 +10,7 @@ from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 
 from regionclip.encoders.crop_encoder import OpenClipEncoder
-from regionclip.open_clip_loading import DenseOpenClip, in_dense_form, save_dense
+from regionclip.loading.open_clip import DenseOpenClip, in_dense_form, save_dense
 
 TINY_CONVNEXT, TINY_RESNET = "tiny-convnext", "tiny-resnet"
 TINY_SIGLIP = "tiny-map-pooled"

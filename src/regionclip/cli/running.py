@@ -101,7 +101,7 @@ class LoadingCommand:
             ValueError: The model, the proposals or the device cannot be had.
         """
         from regionclip.detect import Detector
-        from regionclip.proposal_loading import open_proposals
+        from regionclip.loading.proposals import open_proposals
 
         detector = self.load_model()
         parts = detector.parts
@@ -120,7 +120,7 @@ class LoadingCommand:
             proposals: Those used; ``None`` for the model's own.
         """
         from regionclip.loading import model_file
-        from regionclip.proposal_loading import proposals_file
+        from regionclip.loading.proposals import proposals_file
 
         words, prompt = self.text_weights, self.region_prompt
         # only if given, so that what was computed before there was this option stays usable

@@ -10,8 +10,8 @@ from regionclip.checkpoints import CheckpointError
 from regionclip.cli import main
 from regionclip.cli.running import LoadingCommand
 from regionclip.detect import Detector
-from regionclip.detic_cascade_loading import cascade_detector_of
 from regionclip.encoders.crop_encoder import OpenClipEncoder
+from regionclip.loading.detic_cascade import cascade_detector_of
 from regionclip.methods.detic.cascade_detecting import class_scores, fused_scores
 from regionclip.methods.detic.cascade_model import CascadeDetic, carry_classes, move_boxes
 from regionclip.methods.detic.cascade_reading import read_cascade, save_cascade

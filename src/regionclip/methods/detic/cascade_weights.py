@@ -146,7 +146,7 @@ CASCADE_WEIGHTS: dict[str, WeightsEntry] = {
         title="Detic with CLIM's mosaics, CenterNet2 R50, LVIS's 866 base classes, with masks; any "
         "class",
         source=_CLIM,
-        licence="S-Lab License 1.0 (non-commercial; the repository's)",
+        licence="S-Lab License 1.0, non-commercial (the repository's)",
         method="detic",
         encoder="ViT-B-32",
         preprocessing="RGB in [0, 1], ImageNet's mean and standard deviation; shorter side 800",

@@ -208,7 +208,7 @@ def _entry(
         file=file,
         title=title,
         source=page,
-        licence="S-Lab License 1.0 (non-commercial; the repository's)",
+        licence="S-Lab License 1.0, non-commercial (the repository's)",
         method="fvit",
         variant=variant,
         encoder=encoder,
