@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import regionclip
+from regionclip.flows.towers import frozen_clip
 from regionclip.methods import known_weights
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.config import ClimConfig
@@ -21,6 +22,7 @@ from regionclip.train import train
 from tests.runs import entries, losses
 from tests.tiny_clim_recipes import write_clim_recipes, write_tower
 from tests.tiny_clip import TINY
+from tests.tiny_dense import PLAIN, tiny_dense
 from tests.tiny_eva import TINY_EVA, tiny_eva
 
 TASKS = ("clim", "clipself", "pseudo-labels")
@@ -230,3 +232,23 @@ def test_what_the_starts_towers_compute_with_can_be_said(
 
 def test_small_recipes_ship_for_own_images() -> None:
     assert {"clim-small", "clipself-small", "pseudo-labels-small"} <= set(recipe_names())
+
+
+def test_a_start_whose_activation_nothing_tells_is_refused_until_it_is_said(
+    recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    start = tmp_path / "weights.pt"
+    torch.save(tiny_dense(PLAIN).clip.state_dict(), start)
+    changes = ["optimization.steps=0", "data.val="]
+    untold = [*changes, f"start={start}"]
+    message = r"weights\.pt does not say whether its towers .* set activation to"
+    with pytest.raises(ValueError, match=message):
+        train(read_recipe(recipes["clipself"], untold), tmp_path / "run")
+    with pytest.raises(ValueError, match=message):
+        train(read_recipe(recipes["clipself"], [*changes, f"teacher={start}"]), tmp_path / "run")
+    with pytest.raises(ValueError, match=message):
+        frozen_clip(str(start))
+    told = [*untold, "activation=gelu", f"teacher={start}", "teacher_activation=quick_gelu"]
+    spec = clim.read_model(train(read_recipe(recipes["clipself"], told), tmp_path / "run"))
+    assert spec.model.config.vit is not None
+    assert not spec.model.config.vit.quick_gelu

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import regionclip
 from regionclip.cli import main
+from regionclip.methods.clim import reading as clim
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.recipes import PretrainRecipe, read_recipe
@@ -21,6 +22,7 @@ from regionclip.training.engine import make_accelerator
 from tests.processes import run_command, run_together, run_until_killed
 from tests.runs import assert_same_weights, entries, losses, training
 from tests.tiny_clim_recipes import write_tower
+from tests.tiny_dense import PLAIN, tiny_dense
 from tests.tiny_open_clip import write_convnext
 from tests.tiny_pretrain import TOWER, write_pool, write_pretrain_recipe
 from tests.tiny_recipe import TINY
@@ -314,6 +316,19 @@ def test_a_tower_needs_regions_from_elsewhere(recipe: Path, tmp_path: Path) -> N
     pool = write_pool(tmp_path / "tower_pool.safetensors", start)
     message = "has no proposal network; set data.proposals to boxes"
     refused(recipe, message, f"start={start}", f"concepts={pool}")
+
+
+def test_what_a_towers_file_does_not_say_has_to_be_said(recipe: Path, tmp_path: Path) -> None:
+    start, says = tmp_path / "tower.pt", tmp_path / "tower.safetensors"
+    torch.save(tiny_dense(PLAIN).clip.state_dict(), start)
+    clim.save_model(says, clim.read_model(start, activation="quick_gelu").model)
+    pool = write_pool(tmp_path / "tower_pool.safetensors", says)
+    changes = [f"start={start}", f"concepts={pool}"]
+    refused(recipe, r"tower\.pt does not say whether its towers", *changes)
+    # with it, all is well until regions are wanted
+    refused(recipe, "has no proposal network", *changes, "activation=quick_gelu")
+    refused(recipe, "is no file of a CLIP with OpenAI's vision", "activation=gelu")
+    refused(recipe, "is about a teacher of its own", "teacher_activation=gelu")
 
 
 def refused(recipe: Path, message: str, *changes: str) -> None:

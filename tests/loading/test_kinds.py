@@ -193,6 +193,14 @@ def test_another_file_lends_a_text_tower(pretrained: Path, tmp_path: Path) -> No
     assert isinstance(detector.detect(PICTURE, ["cat"]), Detections)
 
 
+def test_a_text_tower_of_open_clips_is_in_another_space(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.safetensors"
+    save_model(path, ReadModel(tiny_model(CONFIG), has_text_tower=False, reports=()))
+    message = "nowhere:ViT-X is a model of open_clip's in a space of its own.* 'openai:tiny'"
+    with pytest.raises(ValueError, match=message):
+        load(path, text_weights="nowhere:ViT-X")
+
+
 @pytest.mark.parametrize("kind", ["whole-crop model", "ResNet"])
 def test_crops_take_precision_and_memory_budget(
     kind: str, pretrained: Path, monkeypatch: pytest.MonkeyPatch

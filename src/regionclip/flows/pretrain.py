@@ -18,12 +18,13 @@ from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.left_out import LeftOutCounts
 from regionclip.detect import Detector
 from regionclip.encoders.text import is_cut
+from regionclip.encoders.vit_weights import Activation
 from regionclip.evaluation.watching import Watch, judge_objects
 from regionclip.flows.data import open_val
 from regionclip.flows.models import clip_with_text, own_proposer, selecting, take_network
 from regionclip.flows.run import Run
-from regionclip.flows.towers import is_tower, open_tower_as_named
-from regionclip.loading import DTYPES, detector_of, load, region_embedder
+from regionclip.flows.towers import Tower, open_tower_as_named, refuse_activation
+from regionclip.loading import DTYPES, LoadOptions, detector_of, load, region_embedder
 from regionclip.loading.proposals import open_proposals
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.model import RegionClip
@@ -71,7 +72,8 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
     )
     val = open_val(recipe)
     run.check_metric(val, recipe.measuring, judge_objects)
-    start = tower_start(recipe, run.device) if is_tower(recipe.start) else resnet_start(recipe, run)
+    tower = open_tower_as_named(recipe.start, run.device, activation=recipe.activation)
+    start = resnet_start(recipe, run) if tower is None else tower_start(recipe, tower, run.device)
     pool = ConceptPool.load(recipe.concepts)
     teacher = teacher_of(recipe, start, pool)
     wanted = pool.teacher_vocabulary.encoder_id if teacher.regions is None else None
@@ -123,6 +125,7 @@ def resnet_start(recipe: PretrainRecipe, run: Run) -> Start:
     Raises:
         ValueError: It has no text tower, or settings are for another kind of tower.
     """
+    refuse_activation(recipe.start, recipe.activation)
     model = clip_with_text(recipe.start).to(run.device)
     other: Proposer | None = None
     if recipe.proposals is not None and not take_network(model, recipe.proposals):
@@ -142,13 +145,17 @@ def resnet_start(recipe: PretrainRecipe, run: Run) -> Start:
     return Start(student, proposer, lambda: _own_teacher(recipe, model), detect, save)
 
 
-def tower_start(recipe: PretrainRecipe, device: torch.device) -> Start:
+def tower_start(recipe: PretrainRecipe, tower: Tower, device: torch.device) -> Start:
     """A tower with a dense map, which proposes no regions itself.
+
+    Args:
+        recipe: Whose start it is.
+        tower: On ``device``.
+        device: To train on.
 
     Raises:
         ValueError: Settings are for another kind of tower.
     """
-    tower = open_tower_as_named(recipe.start, device)
 
     def proposer() -> Proposer:
         if recipe.proposals is None:
@@ -160,7 +167,7 @@ def tower_start(recipe: PretrainRecipe, device: torch.device) -> Start:
         return _given_proposals(recipe, recipe.proposals, device)
 
     def own_teacher() -> TaughtBy:
-        return _named_teacher(recipe, recipe.start, device)
+        return _named_teacher(recipe, recipe.start, device, recipe.activation)
 
     def detect() -> Detector:
         found = tower.detect()
@@ -188,19 +195,24 @@ def teacher_of(recipe: PretrainRecipe, start: Start, pool: ConceptPool) -> Teach
         # whose vectors they are is checked where they are read
         regions, teacher_id = None, concepts.encoder_id
     elif recipe.teacher is not None:
-        regions, teacher_id = _named_teacher(recipe, recipe.teacher, start.student.device)
+        device = start.student.device
+        activation = recipe.teacher_activation
+        regions, teacher_id = _named_teacher(recipe, recipe.teacher, device, activation)
     else:
         regions, teacher_id = start.own_teacher()
     pool.check_encoders(start.student.encoder.encoder_id, teacher_id)
     return Teacher(regions, concepts.embeddings)
 
 
-def _named_teacher(recipe: PretrainRecipe, name: str, device: torch.device) -> TaughtBy:
+def _named_teacher(
+    recipe: PretrainRecipe, name: str, device: torch.device, activation: Activation | None
+) -> TaughtBy:
     found = load(
         name,
         device=str(device),
         precision=recipe.run.precision,
         regions=recipe.teacher_regions,
+        options=LoadOptions(activation=activation),
     )
     return found.parts.regions, found.encoder_id
 

@@ -13,7 +13,7 @@ from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import UnitPrompts
 from regionclip.encoders.vit_weights import Activation
 from regionclip.flows.models import clip_with_text
-from regionclip.loading.dense import DENSE_TEMPLATES, dense_detector_of, read_clim
+from regionclip.loading.dense import DENSE_TEMPLATES, dense_detector_of
 from regionclip.loading.open_clip import (
     PADDING,
     DenseOpenClip,
@@ -29,7 +29,7 @@ from regionclip.loading.open_clip import (
 )
 from regionclip.loading.open_clip_starts import has_own_form, own_form_of, trainable_model_of
 from regionclip.loading.request import OpenFile
-from regionclip.methods import find_weights
+from regionclip.methods import find_weights, known_entry
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
@@ -67,25 +67,6 @@ class Tower:
         return Detector(replace(detector.parts, class_vocabulary=named), detector.defaults)
 
 
-def is_tower(source: str) -> bool:
-    """Whether a known name or file is a tower with a dense map, rather than RegionCLIP's ResNet.
-
-    Raises:
-        ValueError: There is no such file and no such name.
-    """
-    if is_open_clip_name(source):
-        return not names_resnet(source)
-    path = find_weights(source)
-    state = read_checkpoint(path)
-    return any(
-        (
-            is_open_clip_file(path),
-            clipself.is_clipself_file(path, state),
-            clim.is_clim_file(path, state),
-        )
-    )
-
-
 def open_tower(source: str, device: torch.device, *, activation: Activation | None = None) -> Tower:
     """A dense tower on a device, in float32.
 
@@ -97,8 +78,8 @@ def open_tower(source: str, device: torch.device, *, activation: Activation | No
 
     Raises:
         CheckpointError: It is no model with a dense map and a text tower.
-        ValueError: It is a ResNet, whose regions CLIM pools with attention, or an activation was
-            given for an EVA-02.
+        ValueError: It is a ResNet, whose regions CLIM pools with attention, an activation was given
+            for a tower whose activation is known, or none for a file that does not tell it.
     """
     if is_open_clip_name(source):
         refuse_activation(source, activation)
@@ -110,14 +91,31 @@ def open_tower(source: str, device: torch.device, *, activation: Activation | No
             return _tower(named, lambda to: clipself.save_model(to, named))
         return _tower(named, lambda to: clim.save_model(to, named))
     path = find_weights(source)
-    if is_open_clip_file(path):
-        return _open_clip_tower(read_dense(path), device)
-    state = read_checkpoint(path)
-    if clipself.is_clipself_file(path, state):
+    file = OpenFile(path, read_checkpoint(path))
+    return _tower_of_file(file, source, device, activation=activation)
+
+
+def _is_tower(file: OpenFile) -> bool:
+    """Whether a file is a tower with a dense map, rather than RegionCLIP's ResNet."""
+    path, state = file.path, file.state
+    return (
+        is_open_clip_file(path)
+        or clipself.is_clipself_file(path, state)
+        or clim.is_clim_file(path, state)
+    )
+
+
+def _tower_of_file(
+    file: OpenFile, source: str, device: torch.device, *, activation: Activation | None
+) -> Tower:
+    if is_open_clip_file(file.path):
         refuse_activation(source, activation)
-        own = clipself.read_model(path, state).model.float().to(device)
+        return _open_clip_tower(read_dense(file.path, file.state), device)
+    if clipself.is_clipself_file(file.path, file.state):
+        refuse_activation(source, activation)
+        own = clipself.read_model(file.path, file.state).model.float().to(device)
         return _tower(own, lambda to: clipself.save_model(to, own))
-    model = read_clim(OpenFile(path, state), name=source, activation=activation)
+    model = _told_clim(file, source, activation)
     if model.config.pooling == "attention":
         raise ValueError(
             f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
@@ -127,7 +125,26 @@ def open_tower(source: str, device: torch.device, *, activation: Activation | No
     return _tower(model, lambda to: clim.save_model(to, model))
 
 
-def open_tower_as_named(source: str, device: torch.device) -> Tower:
+def _told_clim(file: OpenFile, source: str, activation: Activation | None) -> Clim:
+    """A model of CLIM's or OpenAI's layout whose activation is known; training bakes it in.
+
+    Raises:
+        ValueError: Neither the name, nor the file, nor the caller says it.
+    """
+    read = clim.read_model(file.path, file.state, activation=activation)
+    if read.report.notes and known_entry(source) is None:
+        raise ValueError(
+            f"{source} does not say whether its towers were trained with QuickGELU, as OpenAI's "
+            "and CLIM's, or GELU, as most of open_clip's: set activation to 'quick_gelu' or 'gelu' "
+            "(of a teacher, teacher_activation), or write a file that says it with 'regionclip "
+            "models convert FILE own.safetensors --activation quick_gelu'"
+        )
+    return read.model
+
+
+def open_tower_as_named(
+    source: str, device: torch.device, *, activation: Activation | None = None
+) -> Tower | None:
     """As :func:`open_tower`, but open_clip's by name stay open_clip's.
 
     Their text towers then have the id that :func:`regionclip.load` gives the name, and with it the
@@ -136,14 +153,26 @@ def open_tower_as_named(source: str, device: torch.device) -> Tower:
     Args:
         source: As :func:`open_tower` takes it.
         device: To train on.
+        activation: As of :func:`open_tower`.
+
+    Returns:
+        ``None`` for RegionCLIP's ResNet, which has no map of vectors.
 
     Raises:
         CheckpointError: It is no model with a dense map and a text tower.
-        ValueError: No sound dense form of it is known.
+        ValueError: There is no such file and no such name, no sound dense form of it is known, or
+            as of :func:`open_tower`.
     """
     if is_open_clip_name(source):
+        if names_resnet(source):
+            return None
+        refuse_activation(source, activation)
         return _open_clip_tower(create_dense(source), device)
-    return open_tower(source, device)
+    path = find_weights(source)
+    file = OpenFile(path, read_checkpoint(path))
+    if not _is_tower(file):
+        return None
+    return _tower_of_file(file, source, device, activation=activation)
 
 
 def refuse_activation(source: str, activation: Activation | None) -> None:
@@ -177,7 +206,8 @@ def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenC
         activation: What a vision transformer's towers compute with; ``None``: what the file says.
 
     Raises:
-        ValueError: It has no text tower, or an activation was given and it is no such transformer.
+        ValueError: It has no text tower, an activation was given and it is no such transformer, or
+            none for a file that does not tell it.
     """
     if is_open_clip_name(source):
         refuse_activation(source, activation)
@@ -188,7 +218,7 @@ def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenC
     state = read_checkpoint(path)
     if clim.is_clim_file(path, state):
         file = OpenFile(path, state)
-        return read_clim(file, name=source, activation=activation).float().encoder
+        return _told_clim(file, source, activation).float().encoder
     refuse_activation(source, activation)
     if clipself.is_clipself_file(path, state):
         return clipself.read_model(path, state).model.float().encoder

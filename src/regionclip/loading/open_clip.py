@@ -144,14 +144,19 @@ def create_dense(name: str) -> DenseOpenClip:
     return in_dense_form(create_named(name), name)
 
 
-def read_dense(path: Path) -> DenseOpenClip:
+def read_dense(path: Path, state: Mapping[str, Tensor] | None = None) -> DenseOpenClip:
     """What :func:`save_dense` wrote.
+
+    Args:
+        path: The file.
+        state: Its tensors, from a caller that has read them.
 
     Raises:
         CheckpointError: It is another file, or does not fit its architecture.
         ValueError: open_clip does not know the architecture.
     """
-    return in_dense_form(_read(path, read_checkpoint(path)), str(path))
+    state = read_checkpoint(path) if state is None else state
+    return in_dense_form(_read(path, state), str(path))
 
 
 def in_dense_form(encoder: OpenClipEncoder, source: str) -> DenseOpenClip:

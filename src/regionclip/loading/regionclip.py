@@ -195,6 +195,14 @@ def text_encoder_of(
     if text_weights is None:
         name = encoder.spec.name
         return text_tower_of(read.model) if read.has_text_tower else MissingTextTower(name)
+    # not before: what opens open_clip's models knows this one
+    from regionclip.loading.open_clip import is_open_clip_name
+
+    if is_open_clip_name(text_weights):
+        raise ValueError(
+            f"{text_weights} is a model of open_clip's in a space of its own, and cannot lend "
+            f"{encoder.spec.name} a text tower; use OpenAI's, 'openai:{encoder.spec.name}'"
+        )
     other = read_model(find_weights(text_weights, progress=progress))
     same_space = other.model.encoder.spec.embed_dim == encoder.spec.embed_dim
     if not other.has_text_tower or not same_space:

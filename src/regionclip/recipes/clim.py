@@ -35,8 +35,8 @@ class ClimRecipe:
     optimization: Optimization
     activation: Activation | None = None
     """What the start's towers compute with, ``quick_gelu`` or ``gelu``, if it has a vision
-    transformer of OpenAI's layout; ``None`` takes what its file says. One that says nothing is read
-    with QuickGELU, and a warning is logged."""
+    transformer of OpenAI's layout; ``None`` takes what its file says, and refuses one that says
+    nothing."""
     learner: ClimTraining = field(default_factory=ClimTraining)
     augmentation: SquareCropping = field(default_factory=SquareCropping)
     weight_ensemble: float | None = None

@@ -25,9 +25,9 @@ class FvitRecipe:
     CLIM's training leaves."""
     activation: Activation | None = None
     """What the start's towers compute with, ``quick_gelu`` or ``gelu``, if it has a vision
-    transformer of OpenAI's layout; ``None`` takes what its file says. One that says nothing is read
-    with QuickGELU, and a warning is logged. CLIM's published F-VLM runs its start with ``gelu``,
-    though it was trained with QuickGELU."""
+    transformer of OpenAI's layout; ``None`` takes what its file says, and refuses one that says
+    nothing. CLIM's published F-VLM runs its start with ``gelu``, though it was trained with
+    QuickGELU."""
     data: DataSource
     optimization: Optimization
     model: FvitConfig = field(default_factory=FvitConfig)

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
+from regionclip.encoders.vit_weights import Activation
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.methods.regionclip.proposal_learner import RpnTraining
 from regionclip.methods.regionclip.transfer import TransferConfig
@@ -130,6 +131,11 @@ class PretrainRecipe:
     ``None`` is the teacher in the start's file or, if it has none, the start itself. ``stored``
     runs none and takes the vectors in ``data.proposals``, which ``regionclip propose --teacher``
     wrote: those of images that are not augmented."""
+    activation: Activation | None = None
+    """What the towers of a start with OpenAI's vision transformer compute with, ``quick_gelu`` or
+    ``gelu``, if its file does not say."""
+    teacher_activation: Activation | None = None
+    """As ``activation``, for a teacher of its own."""
     teacher_regions: RegionSource = "map"
     """``crops`` lets the teacher look at each region as a picture of its own: slow, and the only
     way for other towers than CLIP's ResNets."""
@@ -146,6 +152,11 @@ class PretrainRecipe:
     run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
+        if self.teacher in (None, STORED) and self.teacher_activation is not None:
+            raise ValueError(
+                f"teacher_activation ({self.teacher_activation!r}) is about a teacher of its own; "
+                "the start's is activation"
+            )
         if self.teacher != STORED:
             return
         if self.data.proposals is None:
