@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -32,7 +34,7 @@ Result = TypeVar("Result")
 ALONE = Batching(max_size=1, max_delay_seconds=0.0)
 FETCH_SECONDS = 20.0
 FETCHES = 8
-"""Images that are being fetched, or are in memory and wait to be read."""
+"""Images given by their address that are worked on at a time, their files in memory."""
 BATCHES_READY = 4
 """Full batches of prepared images that may wait for the model: more than one, for not all images
 are of one size."""
@@ -59,7 +61,7 @@ class Service:
         # no more at a time than there are cores: each holds a decoded image, or a long answer
         cores = os.cpu_count() or 1
         self._readers, self._writers = CapacityLimiter(cores), CapacityLimiter(cores)
-        self._fetchers, self._fetched = CapacityLimiter(FETCHES), asyncio.Semaphore(FETCHES)
+        self._fetchers, self._by_address = CapacityLimiter(FETCHES), asyncio.Semaphore(FETCHES)
         # a prepared image takes megabytes; whoever waits for room has its upload in a file
         self._room = asyncio.Semaphore(BATCHES_READY * settings.batching.max_size + cores)
         self._beside: set[asyncio.Future[Any]] = set()
@@ -130,8 +132,7 @@ class Service:
         if vocabulary is None:
             raise RequestError(400, "classes: name some, as in 'cat, remote control'")
         options = self._options(form)
-        async with self._room:
-            image = await self._image(form)
+        async with self._image(form) as image:
             work = DetectWork(image, vocabulary, options)
             future = self._images.submit(self._detecting, work, group=work.group)
             return image.original_size_hw, await asyncio.wrap_future(future)
@@ -150,8 +151,7 @@ class Service:
         boxes = read_boxes(form.boxes, self.settings.limits)
         asked = form.classes is not None or form.vocabulary is not None
         vocabulary = await self._vocabulary(form) if asked else None
-        async with self._room:
-            image = await self._image(form)
+        async with self._image(form) as image:
             size_hw = image.original_size_hw
             work = RegionWork(image, boxes_input(boxes, image))
             future = self._images.submit(self._encoding, work, group=work.group)
@@ -215,26 +215,31 @@ class Service:
         selection = replace(own.selection, **given)
         return replace(own, selection=selection, with_features=form.vectors)
 
-    async def _image(self, form: ImageForm) -> PreparedImage:
-        """The image of a request, decoded beside the model's thread."""
-        limits = self.settings.limits
+    @asynccontextmanager
+    async def _image(self, form: ImageForm) -> AsyncIterator[PreparedImage]:
+        """The image of a request, decoded beside the model's thread, while there is room for it."""
         if (form.image is None) == (form.image_url is None):
             raise RequestError(400, "image: send one image file, as a part called image of a form")
-        if form.image is not None:
-            file = form.image.file
-            return await self._aside(
-                lambda: read_upload(file.read(), self.detector, limits), self._readers
+        async with AsyncExitStack() as held:
+            if form.image is not None:
+                file = form.image.file
+            else:
+                # before there is room: a host that is slow holds up none but its own kind
+                await held.enter_async_context(self._by_address)
+                file = BytesIO(await self._aside(partial(self._fetch, form), self._fetchers))
+            await held.enter_async_context(self._room)
+            yield await self._aside(
+                lambda: read_upload(file.read(), self.detector, self.settings.limits), self._readers
             )
-        fetched = partial(
-            fetch,
+
+    def _fetch(self, form: ImageForm) -> bytes:
+        limits = self.settings.limits
+        return fetch(
             str(form.image_url),
             hosts=self.settings.url_hosts,
             max_bytes=limits.max_body_bytes,
             timeout_seconds=min(FETCH_SECONDS, limits.timeout_seconds),
         )
-        async with self._fetched:
-            read = partial(read_upload, await self._aside(fetched, self._fetchers))
-            return await self._aside(lambda: read(self.detector, limits), self._readers)
 
 
 def _named(
