@@ -20,7 +20,7 @@ from regionclip.methods.regionclip.transfer_config import (
     TransferConfig,
 )
 from regionclip.pairs import LabelledRegions
-from regionclip.recipe_settings import RunSettings
+from regionclip.recipes.settings import RunSettings
 from regionclip.regions.region_head import STRIDE
 from regionclip.scoring.cosine import class_logits
 from regionclip.structures import DetectionBatch, PreparedImage, Proposals, Targets

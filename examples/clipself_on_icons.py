@@ -344,7 +344,7 @@ def parser() -> argparse.ArgumentParser:
     parser = study_parser(about, output="runs/clipself")
     parser.add_argument("--rows", nargs="+", default=[*TITLES], help="those wanted")
     parser.add_argument("--start", type=Path, help="a caption-trained model, instead of one a seed")
-    parser.add_argument("--caption-steps", type=int, default=1200)
+    parser.add_argument("--caption-steps", type=int, default=5000)
     parser.add_argument("--steps", type=int, default=400, help="of CLIPSelf's and CLIM's runs")
     parser.add_argument("--detector-steps", type=int, default=200)
     parser.add_argument("--detector-seeds", type=int, default=3, help="seeds with detectors")

@@ -39,6 +39,7 @@ from regionclip.data.readers import open_dataset
 from regionclip.detect import Detector
 from regionclip.evaluation.processes import Processes
 from regionclip.evaluation.watching import Watch, watched
+from regionclip.flows.cora import PROMPT
 from regionclip.loading import cora_detector_of
 from regionclip.methods.cora.detecting import base_classes
 from regionclip.methods.cora.model import Cora
@@ -49,7 +50,6 @@ from regionclip.recipes import read_recipe, recipe_file
 from regionclip.regions.embedder import BatchView
 from regionclip.structures import PreparedImage, Proposals
 from regionclip.train import MODEL, train
-from regionclip.training_cora import PROMPT
 from regionclip.vocabulary import Vocabulary
 
 COLUMNS = {"base AP50": "ap50_base", "novel AP50": "ap50_novel", "all AP50": "ap50_all"}

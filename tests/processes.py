@@ -22,7 +22,7 @@ from regionclip.cli import main
 
 _SERVER = get_context("forkserver")
 _SERVER.set_forkserver_preload(
-    ["regionclip.train", "regionclip.training_cora", "regionclip.evaluation.coco"]
+    ["regionclip.train", "regionclip.flows.cora", "regionclip.evaluation.coco"]
 )
 
 

@@ -6,10 +6,10 @@ import torch
 
 from regionclip.data import icons
 from regionclip.data.icons.batches import BoxBatch
+from regionclip.flows.icons import proposal_batches, region_batches
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import read_model
 from regionclip.train import train
-from regionclip.training_icons import proposal_batches, region_batches
 from tests.runs import entries
 from tests.tiny_recipe import PRETRAINING, RECIPE, TINY, plan, weights_of
 

@@ -1,5 +1,7 @@
 """A dense vision transformer of a few thousand parameters."""
 
+from dataclasses import replace
+
 import torch
 
 from regionclip.encoders.vit import ClipVit, ClipVitSpec
@@ -18,6 +20,8 @@ TINY_VIT = ClipVitSpec(
     context_length=16,
     vocab_size=600,
 )
+PLAIN = replace(TINY_VIT, width=64, head_width=64, text_width=64, text_heads=1)
+"""With heads as a file of OpenAI's layout has them, whose tensors do not tell."""
 
 
 def tiny_dense(spec: ClipVitSpec = TINY_VIT, *, seed: int = 0) -> ClipVit:

@@ -7,8 +7,8 @@ from regionclip.encoders.clip_resnet import ClipResNetSpec
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.proposals.rpn import RpnConfig
-from regionclip.recipe_settings import RunSettings
 from regionclip.recipes import IconsPretraining, IconsRecipe
+from regionclip.recipes.settings import RunSettings
 from regionclip.training import Optimization
 
 TINY = RegionClipConfig(

@@ -7,8 +7,7 @@ if TYPE_CHECKING:
     from .data.images import ImageReadError
     from .detect import DetectOptions, Detector, DetectorParts
     from .detections.select import SelectionOptions
-    from .loading import LoadOptions, load
-    from .proposal_loading import open_proposals
+    from .loading import LoadOptions, load, open_proposals
     from .proposals.proposer import NovelClasses
     from .structures import Detections, Proposals
     from .vocabulary import Vocabulary
@@ -41,7 +40,7 @@ _HOMES = {
     "SelectionOptions": "detections.select",
     "Vocabulary": "vocabulary",
     "load": "loading",
-    "open_proposals": "proposal_loading",
+    "open_proposals": "loading",
 }
 
 

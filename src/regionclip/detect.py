@@ -3,7 +3,7 @@
     image -> prepare -> view -> proposals -> region features -> scores -> Detections
 
 :meth:`Detector.detect_prepared` and :meth:`Detector._detect_one` are that line; the rest of this
-file takes input and gives output. Weights are read in ``loading.py``.
+file takes input and gives output. Weights are read in ``loading/``.
 """
 
 from collections.abc import Sequence

@@ -14,11 +14,9 @@
     icons-vit      generated captions -> a small CLIP with a vision transformer from nothing
 
 Each stage is a learner (a module whose ``forward`` takes a batch and gives its losses), a stream of
-batches, and the engine in ``training/`` that runs them. What a run reads and writes is in
-``training_data.py``; what a recipe may say, in ``recipes.py``; the stages of pretraining, of the
-icons, of CORA, of dense towers, of detectors on them and of Detic, in ``training_pretrain.py``,
-``training_icons.py``, ``training_cora.py``, ``training_clim.py``, ``training_fvit.py`` and
-``training_detic.py``.
+batches, and the engine in ``training/`` that runs them. What a recipe may say is in ``recipes/``;
+what a run reads, and the stages of pretraining, of the icons, and of each other system, in
+``flows/``.
 """
 
 import logging
@@ -32,17 +30,21 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import Tensor
 
-from regionclip.clim_recipes import (
-    ClimRecipe,
-    ClipSelfRecipe,
-    IconsVitRecipe,
-    PseudoLabelRecipe,
-)
-from regionclip.cora_recipes import CoraRecipe, RegionPromptRecipe
 from regionclip.data.datasets import Dataset
-from regionclip.detic_recipes import CascadeRecipe, DeticRecipe
 from regionclip.evaluation.watching import Watch, judge_objects, judge_proposals
-from regionclip.fvit_recipes import FvitRecipe
+from regionclip.flows.clim import train_clim, train_clipself, train_pseudo_labels
+from regionclip.flows.cora import train_localizer, train_region_prompt
+from regionclip.flows.data import (
+    open_training_data,
+    test_vocabulary,
+    training_vocabulary,
+)
+from regionclip.flows.detic import train_cascade, train_detic
+from regionclip.flows.fvit import train_fvit
+from regionclip.flows.icons import train_icons, train_icons_vit
+from regionclip.flows.models import frozen, own_proposer, take_proposals
+from regionclip.flows.pretrain import train_pretrain
+from regionclip.flows.run import Run
 from regionclip.loading import detector_of, proposals_only, text_encoder_of
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.config import RegionClipConfig
@@ -59,24 +61,20 @@ from regionclip.recipes import (
     Recipe,
     TransferRecipe,
 )
+from regionclip.recipes.clim import (
+    ClimRecipe,
+    ClipSelfRecipe,
+    IconsVitRecipe,
+    PseudoLabelRecipe,
+)
+from regionclip.recipes.cora import CoraRecipe, RegionPromptRecipe
+from regionclip.recipes.detic import CascadeRecipe, DeticRecipe
+from regionclip.recipes.fvit import FvitRecipe
 from regionclip.settings import settings_to_dict
 from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights
 from regionclip.training.checkpoints import BEST, ENSEMBLE, MODEL
 from regionclip.training.engine import make_accelerator
-from regionclip.training_clim import train_clim, train_clipself, train_pseudo_labels
-from regionclip.training_cora import train_localizer, train_region_prompt
-from regionclip.training_data import (
-    open_training_data,
-    test_vocabulary,
-    training_vocabulary,
-)
-from regionclip.training_detic import train_cascade, train_detic
-from regionclip.training_fvit import train_fvit
-from regionclip.training_icons import train_icons, train_icons_vit
-from regionclip.training_models import frozen, own_proposer, take_proposals
-from regionclip.training_pretrain import train_pretrain
-from regionclip.training_run import Run
 from regionclip.vocabulary import Vocabulary
 
 LOGGER = logging.getLogger(__name__)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from regionclip import methods, proposal_loading
+from regionclip import methods
 from regionclip.cli import main
+from regionclip.loading import proposals as proposal_loading
 from regionclip.weights import WeightsEntry
 from tests.file_server import FileServer, file_server
 

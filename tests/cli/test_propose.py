@@ -90,7 +90,7 @@ def test_a_command_that_was_stopped_goes_on(
                 raise KeyboardInterrupt
             return open_proposals("grid").propose(images)
 
-    monkeypatch.setattr("regionclip.proposal_loading.open_proposals", lambda *_, **__: Stopping())
+    monkeypatch.setattr("regionclip.loading.proposals.open_proposals", lambda *_, **__: Stopping())
     assert propose("0.tar", "--images-per-part", "2") == 130
     assert files() == ["0-00000.parquet"]
     assert propose("0.tar", "--images-per-part", "2") == 0

@@ -1,9 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from regionclip.data.caption_texts import read_captions
+from regionclip.data.shard_cache import FetchError, ShardCache
 from tests.data.readers.test_webdataset import captions, png, write_shard
 
 
@@ -44,6 +47,23 @@ def test_captions_that_cannot_be_read_do_not_lose_their_shard(tmp_path: Path) ->
     assert (found.num_images, found.num_uncaptioned, found.failures) == (4, 2, ())
     (message,) = found.unreadable
     assert "train-1.tar/a.json cannot be read" in message
+
+
+@pytest.mark.parametrize("pattern", ["*.tar", "train-{0..1}.tar"])
+def test_shards_by_pattern_and_from_storage(tmp_path: Path, pattern: str) -> None:
+    shards(tmp_path)
+    expected = ("a dog", "a cat", "a bird")
+    assert read_captions(f"{tmp_path}/{pattern}").texts == expected
+    storage = fsspec.filesystem("memory")
+    storage.put(f"{tmp_path}/*.tar", f"/{tmp_path.name}/")
+    cache = ShardCache(tmp_path / "cache", 10**9)
+    address = f"memory://{tmp_path.name}/{pattern}"
+    assert read_captions(address, cache=cache).texts == expected
+    assert len(list((tmp_path / "cache").glob("*.tar"))) == 2
+    with pytest.raises(ValueError, match="split 'train' goes with a folder, not with memory://"):
+        read_captions(address, split="train")
+    with pytest.raises(FetchError, match=r"memory://gone/0\.tar: there is no such file"):
+        read_captions("memory://gone/0.tar", cache=replace(cache, waits=()))
 
 
 def test_a_single_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -130,3 +130,13 @@ def test_an_image_that_cannot_be_read_is_counted_and_another_takes_its_place(
     only_damaged = CaptionedDataset(Dataset("photos", (), tuple(samples[:1])))
     with pytest.raises(ValueError, match="photos: 1 samples one after another cannot be used"):
         next(iter(tiled_batches(only_damaged, LOADING)(0)))
+
+
+def test_captions_that_are_too_long_are_counted(images: CaptionedDataset) -> None:
+    counts = LeftOutCounts()
+    batches = tiled_batches(
+        images, LOADING, left_out=counts, is_cut=lambda caption: caption.startswith("one")
+    )
+    captions = [each for batch in batches(0) for own in batch.tiles for each in own.captions]
+    assert counts.num_cut == sum(each.startswith("one") for each in captions)
+    assert 0 < counts.num_cut < len(captions)

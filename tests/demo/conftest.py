@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from regionclip.demo.handlers import Handlers
-from regionclip.demo.inputs import Picture
 from regionclip.demo.models import Choice, Models
+from regionclip.demo.pictures import Picture
 from regionclip.demo.sessions import Sessions, write_examples
 from regionclip.detect import Detector
 

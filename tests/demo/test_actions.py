@@ -1,25 +1,29 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch.nn import functional as F
+from torchvision.ops import box_iou
 
 from regionclip.data.icons import CLASS_NAMES, draw_scene
 from regionclip.demo.actions import (
+    DrawnRegion,
     Indexes,
     Place,
     Request,
-    box_vector,
+    best_of,
     detect,
     elsewhere,
     find_alike,
+    look_into,
     name_region,
 )
-from regionclip.demo.inputs import InputError, Picture
-from regionclip.demo.models import Choice, Models
+from regionclip.demo.models import PHOTO_NAMES, Choice, Models
+from regionclip.demo.pictures import Picture
 from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE
 from regionclip.detect import Detector
+from regionclip.structures import PreparedImage, Proposals
 
 
 def truth(index: int) -> tuple[list[list[float]], list[str]]:
@@ -81,15 +85,28 @@ def test_one_name_per_place_leaves_no_boxes_on_each_other(
     assert float(one.scores[0]) == float(many.scores[0])
 
 
+def test_the_most_boxes_are_taken_after_places_are_settled(
+    icons: Detector, scenes: list[Picture]
+) -> None:
+    """Twenty names of one place must not leave other places without."""
+    request = Request(names=CLASS_NAMES, min_score=0.0)
+    all_places = detect(icons, scenes[0], request).detections
+    few = detect(icons, scenes[0], replace(request, max_detections=6)).detections
+    assert few.boxes.tolist() == all_places.boxes[:6].tolist()
+    assert len(few) == 6
+
+
 def test_a_drawn_box_is_named(icons: Detector, scenes: list[Picture]) -> None:
     boxes, names = truth(0)
-    scores = name_region(icons, scenes[0], boxes[0], CLASS_NAMES, ["a photo of a {}."])
+    region = look_into(icons, scenes, 0, boxes[0])
+    scores = name_region(icons, region, CLASS_NAMES, ["a photo of a {}."])
     assert scores[0][0] == names[0]
     values = [score for _, score in scores]
     assert values == sorted(values, reverse=True)
     assert sum(values) <= 1.0001
-    with pytest.raises(InputError, match="too small"):
-        name_region(icons, scenes[0], [1, 1, 2, 2], CLASS_NAMES, ["{}"])
+    vocabulary = icons.vocabulary(CLASS_NAMES, templates=["a photo of a {}."])
+    whole_way = icons.classify_regions(scenes[0].path, torch.tensor([boxes[0]]), vocabulary)[0]
+    assert values == pytest.approx(whole_way.sort(descending=True).values.tolist(), abs=1e-5)
 
 
 def test_the_nearest_region_of_a_box_is_itself_and_elsewhere_leaves_it_out(
@@ -97,12 +114,12 @@ def test_the_nearest_region_of_a_box_is_itself_and_elsewhere_leaves_it_out(
 ) -> None:
     index = Indexes().of(icons, scenes[0], 50)
     box = index.boxes[0].tolist()
-    vector = box_vector(icons, scenes[0], box)
+    region = look_into(icons, scenes, 0, box)
     steps: list[tuple[float, str]] = []
     places = find_alike(
         icons,
         scenes,
-        vector,
+        region,
         num_regions=50,
         indexes=Indexes(),
         step=lambda share, text: steps.append((share, text)),
@@ -113,7 +130,7 @@ def test_the_nearest_region_of_a_box_is_itself_and_elsewhere_leaves_it_out(
     assert similarities == sorted(similarities, reverse=True)
     assert [share for share, _ in steps] == [0, 1 / 3, 2 / 3]
     assert steps[1][1] == "looking through scene 2"
-    others = elsewhere(places, 0, box)
+    others = elsewhere(places, region)
     assert len(others) < len(places)
     assert places[0] not in others
 
@@ -126,31 +143,63 @@ def test_elsewhere_keeps_what_hardly_overlaps() -> None:
         Place(0, (0.0, 0.0, 10.0, 6.0), 0.8),
         Place(1, at, 0.7),
     ]
-    assert elsewhere(places, 0, at) == [places[1], places[3]]
-    assert elsewhere([], 0, at) == []
-
-
-def test_regions_of_no_pictures_are_none(icons: Detector) -> None:
-    assert find_alike(icons, [], torch.zeros(192), num_regions=5, indexes=Indexes()) == []
+    prepared = PreparedImage(torch.zeros(3, 20, 20), (20, 20), "a")
+    region = DrawnRegion(0, list(at), prepared, torch.zeros(8))
+    assert elsewhere(places, region) == [places[1], places[3]]
+    assert elsewhere([], region) == []
 
 
 def test_regions_are_computed_once_and_the_longest_unused_go(
     icons: Detector, scenes: list[Picture]
 ) -> None:
-    indexes = Indexes(most=1)
+    first = Indexes().of(icons, scenes[0], 5)
+    assert torch.allclose(first.vectors.norm(dim=1), torch.ones(5))
+    assert first.num_bytes == 4 * 5 * (4 + first.vectors.shape[1])
+    indexes = Indexes(most_bytes=2 * first.num_bytes)
+    first, second = (indexes.of(icons, scenes[place], 5) for place in (0, 1))
+    assert indexes.of(icons, scenes[0], 5) is first
+    indexes.of(icons, scenes[2], 5)
+    assert indexes.of(icons, scenes[0], 5) is first
+    assert indexes.of(icons, scenes[1], 5) is not second
+
+
+def test_one_picture_is_remembered_however_much_it_takes(
+    icons: Detector, scenes: list[Picture]
+) -> None:
+    indexes = Indexes(most_bytes=1)
     first = indexes.of(icons, scenes[0], 5)
     assert indexes.of(icons, scenes[0], 5) is first
-    assert torch.allclose(first.vectors.norm(dim=1), torch.ones(5))
-    indexes.of(icons, scenes[1], 5)
-    assert indexes.of(icons, scenes[0], 5) is not first
+
+
+def test_regions_of_a_deleted_picture_are_forgotten(
+    icons: Detector, scenes: list[Picture], tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_bytes(scenes[0].path.read_bytes())
+    mine = replace(scenes[0], path=tmp_path / "a.png")
+    indexes = Indexes()
+    indexes.of(icons, mine, 5)
+    mine.path.unlink()
+    indexes.of(icons, scenes[0], 5)
+    assert len(indexes) == 1
+
+
+def test_of_regions_that_nothing_orders_some_are_taken_evenly() -> None:
+    boxes = torch.arange(9.0)[:, None].expand(9, 4)
+    assert best_of(Proposals(boxes), 3).boxes[:, 0].tolist() == [0, 4, 8]
+    ordered = Proposals(boxes, torch.arange(9.0).flip(0))
+    assert best_of(ordered, 3).boxes[:, 0].tolist() == [0, 1, 2]
+    assert len(best_of(Proposals(boxes), 20)) == 9
+    assert len(best_of(Proposals(torch.zeros(0, 4)), 3)) == 0
 
 
 def test_a_text_finds_its_region(icons: Detector, scenes: list[Picture]) -> None:
     """Regions and texts live in one space."""
-    _, names = truth(0)
-    words = F.normalize(icons.encode_text([f"a {names[0]}"]), dim=1)[0]
-    places = find_alike(icons, scenes[:1], words, num_regions=20, indexes=Indexes())
-    assert places[0].similarity > places[-1].similarity
+    boxes, names = truth(0)
+    words = icons.encode_text([f"a {names[0]}"])[0]
+    region = replace(look_into(icons, scenes, 0, boxes[0]), vector=words)
+    places = find_alike(icons, scenes[:1], region, num_regions=20, indexes=Indexes())
+    found = torch.tensor([places[0].box])
+    assert float(box_iou(found, torch.tensor([boxes[0]]))) > 0.5
 
 
 def test_a_model_is_read_once_and_proposals_can_be_chosen(models: Models) -> None:
@@ -188,3 +237,25 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     model.encoder.load_state_dict(tiny_clip().state_dict())
     save_model(path, ReadModel(model, has_text_tower=True, reports=()))
     return str(path)
+
+
+def test_what_is_wrong_with_another_model_or_proposals_shows_at_the_start(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.pth"
+    notes.write_text("no weights at all")
+    for names, proposals, message in (
+        (["icons", "icns"], (), "no file and no known weights are called 'icns'; did you mean"),
+        (["icons", "openai:RN5"], (), "unknown open_clip architecture 'RN5'"),
+        (["icons", "mine:ViT-B-32"], (), "open_clip has no weights 'mine' for ViT-B-32"),
+        (["icons", str(notes)], (), "notes.pth is of no known format"),
+        (["icons"], ("yolo",), "unknown proposals 'yolo'"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            Models(names, proposals=proposals).open_at_start()
+
+
+def test_fields_begin_with_what_suits_the_model(models: Models, tiny_model: str) -> None:
+    icons = models.beginning("icons")
+    assert (icons.names, icons.num_regions, icons.min_score) == (CLASS_NAMES, 100, 0.9)
+    tiny = Models([tiny_model]).beginning(tiny_model)
+    assert (tiny.names, tiny.num_regions, tiny.min_score) == (PHOTO_NAMES, 300, 0.3)
+    assert tiny.nms_iou == Models([tiny_model]).open(Choice(tiny_model)).defaults.selection.nms_iou

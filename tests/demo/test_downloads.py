@@ -6,9 +6,10 @@ from PIL import Image
 from pyarrow import parquet
 
 from regionclip.data.icons import CLASS_NAMES
+from regionclip.data.images import read_image
 from regionclip.demo.actions import Found, Request, detect
 from regionclip.demo.downloads import font_for, write_all, write_png
-from regionclip.demo.inputs import Picture
+from regionclip.demo.pictures import Picture
 from regionclip.detect import Detector
 
 
@@ -21,7 +22,12 @@ def test_the_three_files_hold_what_was_found(
     icons: Detector, scenes: list[Picture], found: Found, tmp_path: Path
 ) -> None:
     coco, png, table = write_all(
-        tmp_path / "new", scenes[0], found, model="icons", encoder_id=icons.encoder_id
+        tmp_path,
+        scenes[0],
+        found,
+        image=read_image(scenes[0].path),
+        model="icons",
+        encoder_id=icons.encoder_id,
     )
     content = json.loads(coco.read_text())
     assert content["images"] == [{"id": 1, "file_name": "scene 1", "width": 320, "height": 320}]
@@ -47,7 +53,10 @@ def test_nothing_found_makes_files_without_rows(
     icons: Detector, scenes: list[Picture], tmp_path: Path
 ) -> None:
     none = detect(icons, scenes[0], Request(names=("anchor",), min_score=1.0))
-    coco, png, table = write_all(tmp_path, scenes[0], none, model="icons", encoder_id="x")
+    image = read_image(scenes[0].path)
+    coco, png, table = write_all(
+        tmp_path, scenes[0], none, image=image, model="icons", encoder_id="x"
+    )
     assert json.loads(coco.read_text())["annotations"] == []
     assert png.stat().st_size > 0
     assert parquet.read_table(table).num_rows == 0
@@ -58,4 +67,4 @@ def test_a_font_is_looked_for_only_where_the_usual_one_lacks_a_character(
 ) -> None:
     assert font_for("umbrella Ünal зонт") is None
     assert font_for("\U0010ffff") is None  # no font has it, and the picture is drawn all the same
-    assert write_png(tmp_path, scenes[0], found).exists()
+    assert write_png(tmp_path, read_image(scenes[0].path), found).exists()

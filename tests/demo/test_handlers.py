@@ -10,7 +10,7 @@ from PIL import Image
 from regionclip.data.icons import CLASS_NAMES, draw_scene
 from regionclip.demo import handlers as handling
 from regionclip.demo.handlers import Handlers, Setting, Shown
-from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE
+from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE, Drawn
 
 SETTING = Setting(model="icons", proposals="the model's own", num_regions=50)
 ICONS = ("icons", "", "photo")
@@ -21,8 +21,9 @@ def nothing(share: float, text: str) -> None:
 
 
 def detected(
-    handlers: Handlers, texts: tuple[str, str, str] = ICONS, *, min_score: float = 0.9
+    handlers: Handlers, texts: tuple[str, str, str] = ICONS, *, min_score: float | None = 0.9
 ) -> Shown:
+    handlers.begin("me")
     return handlers.detect(
         "me",
         SETTING,
@@ -42,6 +43,10 @@ def first_box() -> list[float]:
     return draw_scene(EXAMPLE_SEED, 0, size=EXAMPLE_SIDE).boxes[0].tolist()
 
 
+def drawn_first(place: int = 0) -> Drawn:
+    return Drawn(place, first_box())
+
+
 def view_of(shown: Shown) -> dict[str, Any]:
     assert shown.picture is not None
     return shown.picture
@@ -57,6 +62,7 @@ def test_a_visitor_begins_with_the_examples(handlers: Handlers) -> None:
 
 
 def test_an_upload_is_looked_at_at_once(handlers: Handlers, tmp_path: Path) -> None:
+    handlers.begin("me")
     path = tmp_path / "<i>mine.png"
     Image.new("RGB", (2600, 1300), "white").save(path)
     shown = handlers.upload("me", str(path))
@@ -64,10 +70,12 @@ def test_an_upload_is_looked_at_at_once(handlers: Handlers, tmp_path: Path) -> N
     assert shown.strip["current"] == 3
     # shown smaller, its boxes still in its own pixels
     assert (view_of(shown)["width"], view_of(shown)["height"]) == (2600, 1300)
+    assert view_of(shown)["place"] == 3
     assert len(handlers.begin("you").strip["pictures"]) == 3  # type: ignore[index]
 
 
 def test_a_bad_upload_changes_nothing_and_says_why(handlers: Handlers, tmp_path: Path) -> None:
+    handlers.begin("me")
     path = tmp_path / "notes.png"
     path.write_text("x")
     shown = handlers.upload("me", str(path))
@@ -123,6 +131,7 @@ def test_bad_texts_become_a_notice(
 
 
 def test_a_model_that_is_not_offered_becomes_a_notice(handlers: Handlers) -> None:
+    handlers.begin("me")
     setting = replace(SETTING, model="/etc/passwd")
     shown = handlers.heat("me", setting, phrase="cat", templates="photo", step=nothing)
     assert "does not offer the model '/etc/passwd'" in words(shown.notice)
@@ -142,7 +151,10 @@ def test_what_nobody_foresaw_is_logged_and_said_in_general(
 
 
 def test_a_drawn_box_is_named_and_its_like_is_shown(handlers: Handlers) -> None:
-    shown = handlers.name("me", SETTING, box=first_box(), texts=ICONS, num_nearest=5, step=nothing)
+    handlers.begin("me")
+    shown = handlers.name(
+        "me", SETTING, drawn=drawn_first(), texts=ICONS, num_nearest=5, step=nothing
+    )
     names = re.findall(r"<span>(.*?)</span>", shown.results)
     assert names[0] == CLASS_NAMES[draw_scene(EXAMPLE_SEED, 0, size=EXAMPLE_SIDE).labels[0]]
     assert names[-1] == "none of these"
@@ -150,37 +162,40 @@ def test_a_drawn_box_is_named_and_its_like_is_shown(handlers: Handlers) -> None:
     assert view_of(shown)["drawn"] == pytest.approx(first_box())
     # the names change, the box stays
     again = handlers.name(
-        "me", SETTING, box=None, texts=("<b>x", "", "none"), num_nearest=5, step=nothing
+        "me", SETTING, drawn=None, texts=("<b>x", "", "none"), num_nearest=5, step=nothing
     )
     assert "&lt;b&gt;x" in again.results
     assert "<b>x" not in again.results
 
 
 def test_without_a_box_there_is_nothing_to_find(handlers: Handlers) -> None:
-    shown = handlers.find("me", SETTING, box=None, min_similarity=0.8, step=nothing)
+    handlers.begin("me")
+    shown = handlers.find("me", SETTING, drawn=None, min_similarity=0.8, step=nothing)
     assert "no box yet" in words(shown.notice)
 
 
 def test_find_marks_what_is_alike_in_the_other_pictures(handlers: Handlers) -> None:
+    handlers.begin("me")
     steps: list[str] = []
     shown = handlers.find(
         "me",
         SETTING,
-        box=first_box(),
-        min_similarity=-1.0,
+        drawn=drawn_first(),
+        min_similarity=0.0,
         step=lambda share, text: steps.append(text),
     )
     assert len(steps) == 3
-    assert re.search(r"regions in 2 of 2 other pictures are alike", words(shown.notice))
+    assert "regions alike by 0.00 or more, in 2 of 2 other pictures" in words(shown.notice)
     assert shown.results.count("<figure") == 2
     assert shown.results.count("<rect") == int(words(shown.notice).split()[0])
-    none = handlers.find("me", SETTING, box=None, min_similarity=1.0, step=nothing)
-    assert "0 regions in 0 of 2 other pictures" in words(none.notice)
+    none = handlers.find("me", SETTING, drawn=None, min_similarity=1.0, step=nothing)
+    assert "0 regions alike by 1.00 or more, in 0 of 2 other pictures" in words(none.notice)
     assert "lower the threshold" in words(none.notice)
     assert none.results.count("rc-without") == 2
 
 
 def test_a_heat_map_covers_the_picture(handlers: Handlers) -> None:
+    handlers.begin("me")
     shown = handlers.heat("me", SETTING, phrase=" anchor ", templates="photo", step=nothing)
     heat = view_of(shown)["heat"]
     assert len(heat["cells"]) == heat["rows"] * heat["columns"]
@@ -189,10 +204,93 @@ def test_a_heat_map_covers_the_picture(handlers: Handlers) -> None:
 
 
 def test_another_picture_is_shown_without_what_was_drawn(handlers: Handlers) -> None:
-    handlers.find("me", SETTING, box=first_box(), min_similarity=0.8, step=nothing)
+    handlers.begin("me")
+    handlers.find("me", SETTING, drawn=drawn_first(), min_similarity=0.8, step=nothing)
     shown = handlers.pick("me", 1)
     assert view_of(shown)["name"] == "scene 2"
     assert "no box yet" in words(
-        handlers.find("me", SETTING, box=None, min_similarity=0.8, step=nothing).notice
+        handlers.find("me", SETTING, drawn=None, min_similarity=0.8, step=nothing).notice
     )
     assert "no picture number 9" in words(handlers.pick("me", 8).notice)
+
+
+def test_a_box_drawn_on_another_picture_is_left_out(handlers: Handlers) -> None:
+    """Its request may have waited in line while another picture was chosen."""
+    handlers.begin("me")
+    handlers.pick("me", 1)
+    shown = handlers.find("me", SETTING, drawn=drawn_first(0), min_similarity=0.8, step=nothing)
+    assert "the picture was changed before the box on it was looked at" in words(shown.notice)
+    assert (shown.picture, shown.results) == (None, "")
+
+
+def test_what_is_found_after_another_picture_was_chosen_is_left_out(handlers: Handlers) -> None:
+    """Else its boxes would lie on the other picture."""
+    handlers.begin("me")
+
+    def go_on(share: float, text: str) -> None:
+        handlers.pick("me", 2)
+
+    shown = handlers.heat("me", SETTING, phrase="anchor", templates="photo", step=go_on)
+    assert "you chose another picture while scene 1 was being looked at" in words(shown.notice)
+    assert shown.picture is None
+
+
+def test_a_visit_that_has_ended_is_said_whatever_is_asked_for(handlers: Handlers) -> None:
+    handlers.begin("me")
+    handlers.sessions.end("me")
+    shown = [
+        handlers.pick("me", 1),
+        handlers.upload("me", "photo.jpg"),
+        handlers.heat("me", SETTING, phrase="anchor", templates="photo", step=nothing),
+        handlers.find("me", SETTING, drawn=None, min_similarity=0.8, step=nothing),
+    ]
+    for each in shown:
+        assert "this visit has ended, and its pictures are deleted" in words(each.notice)
+        assert "Load the page again" in words(each.notice)
+        assert each.picture is None
+    assert len(handlers.sessions) == 0
+
+
+def test_an_emptied_number_is_named(handlers: Handlers) -> None:
+    shown = detected(handlers, min_score=None)
+    assert words(shown.notice).strip() == '"Lowest score" is empty; give a number from 0 to 1'
+    setting = replace(SETTING, num_regions=None)
+    named = handlers.name(
+        "me", setting, drawn=drawn_first(), texts=ICONS, num_nearest=5, step=nothing
+    )
+    assert '"Most regions" is empty; give a number from 10 to 1000' in words(named.notice)
+
+
+def test_a_picture_is_decoded_once_for_each_thing_that_is_asked_for(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large one that takes a second, and a hundred megabytes."""
+    opened: list[Path] = []
+    read = Image.open
+
+    def open_and_count(file: Any, *rest: Any, **options: Any) -> Any:
+        opened.append(Path(file))
+        return read(file, *rest, **options)
+
+    def originals() -> list[str]:
+        return sorted(each.name for each in opened if each.suffix == ".png")
+
+    monkeypatch.setattr(Image, "open", open_and_count)
+    detected(handlers)
+    assert originals() == ["scene-1.png"]
+    opened.clear()
+    handlers.name("me", SETTING, drawn=drawn_first(), texts=ICONS, num_nearest=48, step=nothing)
+    assert originals() == ["scene-1.png", "scene-2.png", "scene-3.png"]
+    opened.clear()
+    handlers.find("me", SETTING, drawn=drawn_first(), min_similarity=0.0, step=nothing)
+    handlers.pick("me", 2)
+    assert originals() == ["scene-1.png"]
+
+
+def test_a_model_says_what_its_fields_begin_with(handlers: Handlers) -> None:
+    beginning = handlers.choose("icons").beginning
+    assert beginning is not None
+    assert (beginning.names, beginning.min_score) == (CLASS_NAMES, 0.9)
+    shown = handlers.choose("/etc/passwd")
+    assert shown.beginning is None
+    assert "does not offer the model '/etc/passwd'" in words(shown.notice)

@@ -3,7 +3,8 @@ import torch
 
 from regionclip.data.icons import CLASS_NAMES, draw_scene
 from regionclip.demo.heat_map import CELLS, cell_means, heat_map
-from regionclip.demo.inputs import InputError, Picture
+from regionclip.demo.inputs import MAX_PHRASE, InputError
+from regionclip.demo.pictures import Picture
 from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE
 from regionclip.detect import Detector
 
@@ -40,3 +41,12 @@ def test_the_map_is_warmer_on_what_the_phrase_names(icons: Detector, scenes: lis
 def test_no_phrase_is_refused(icons: Detector, scenes: list[Picture]) -> None:
     with pytest.raises(InputError, match="no phrase to look for"):
         heat_map(icons, scenes[0], "  ")
+    with pytest.raises(InputError, match="no phrase to look for"):
+        heat_map(icons, scenes[0], None)
+
+
+def test_a_phrase_longer_than_the_page_takes_is_refused(
+    icons: Detector, scenes: list[Picture]
+) -> None:
+    with pytest.raises(InputError, match=r'^"A phrase" has 501 characters, .* reads 500 at most'):
+        heat_map(icons, scenes[0], "x" * (MAX_PHRASE + 1))

@@ -1,75 +1,18 @@
-from pathlib import Path
-
 import pytest
-from PIL import Image
 
 from regionclip.concepts.class_names import builtin_names
 from regionclip.demo.inputs import (
+    MAX_BOXES,
     MAX_PROMPTS,
+    MAX_SENTENCES,
+    MAX_TEXT,
+    MIN_SCORE,
     InputError,
-    Picture,
-    checked_box,
     checked_vocabulary,
     foreign_names,
-    take_picture,
     typed_names,
     typed_templates,
 )
-
-
-def saved(path: Path, size: tuple[int, int] = (40, 30), orientation: int | None = None) -> Path:
-    image = Image.new("RGB", size, "red")
-    exif = Image.Exif()
-    if orientation is not None:
-        exif[0x0112] = orientation
-    image.save(path, exif=exif)
-    return path
-
-
-def test_a_picture_is_copied_under_a_tame_name(tmp_path: Path) -> None:
-    upload = saved(tmp_path / "mein Foto (1).jpg")
-    folder = tmp_path / "own"
-    folder.mkdir()
-    first, second = take_picture(upload, folder), take_picture(upload, folder)
-    assert (first.name, first.size_hw) == ("mein Foto (1).jpg", (30, 40))
-    assert [each.path.name for each in (first, second)] == [
-        "0000-mein-Foto-1-.jpg",
-        "0001-mein-Foto-1-.jpg",
-    ]
-    assert first.path.read_bytes() == upload.read_bytes()
-
-
-def test_the_size_of_a_picture_is_that_of_it_upright(tmp_path: Path) -> None:
-    (tmp_path / "own").mkdir()
-    taken = take_picture(saved(tmp_path / "a.jpg", orientation=6), tmp_path / "own")
-    assert taken.size_hw == (40, 30)
-
-
-def test_a_truncated_picture_is_refused_by_its_name(tmp_path: Path) -> None:
-    noise = Image.effect_noise((200, 200), 90)
-    noise.save(tmp_path / "whole.jpg")
-    upload = tmp_path / "cut.jpg"
-    upload.write_bytes((tmp_path / "whole.jpg").read_bytes()[:4000])
-    with pytest.raises(InputError, match=r"^cut\.jpg: is damaged or cut off .*download it again$"):
-        take_picture(upload, tmp_path)
-
-
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
-    upload = tmp_path / "notes.png"
-    upload.write_text("shopping: umbrella")
-    with pytest.raises(InputError, match=r"^notes\.png: is not an image .*convert it"):
-        take_picture(upload, tmp_path)
-
-
-def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
-    upload = saved(tmp_path / "a.png", (400, 300))
-    with pytest.raises(InputError, match=r"a\.png has 400 x 300 = 0 megapixels.*takes 0 at most"):
-        take_picture(upload, tmp_path, max_pixels=100_000)
-
-
-def test_a_picture_without_content_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has 40 x 3 pixels, too few"):
-        take_picture(saved(tmp_path / "a.png", (40, 3)), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -127,20 +70,45 @@ def test_names_without_latin_letters_are_told() -> None:
     assert foreign_names(["伞", "Ünal", "зонт", "7", "伞 umbrella"]) == ("伞", "зонт")
 
 
-def test_a_box_is_put_in_order_and_clipped() -> None:
-    picture = Picture(Path("a.png"), "a", (30, 40))
-    assert checked_box([50, 20, 10, -5], picture) == [10.0, 0.0, 40.0, 20.0]
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("x" * (MAX_TEXT + 1), "", "photo"), r'^"Names" has 40001 characters, .* reads 40000'),
+        (("cat", "x" * (MAX_TEXT + 1), "photo"), '^"Negative names" has 40001 characters'),
+        (("cat", "", "{}" + "x" * MAX_SENTENCES), '^"Prompts" has 2002 characters'),
+    ],
+)
+def test_more_text_than_the_page_takes_is_refused_here_too(
+    texts: tuple[str, str, str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        checked_vocabulary(*texts)
+
+
+def test_fields_that_arrive_as_nothing_are_empty() -> None:
+    with pytest.raises(InputError, match="no names to look for"):
+        checked_vocabulary(None, None, "photo")
+    with pytest.raises(InputError, match="the prompts '' cannot be used"):
+        checked_vocabulary("cat", None, None)
+
+
+def test_a_number_in_range_is_taken() -> None:
+    assert [MIN_SCORE.number(each) for each in (0, 0.25, 1)] == [0.0, 0.25, 1.0]
+    assert MAX_BOXES.whole(7.0) == 7
 
 
 @pytest.mark.parametrize(
-    ("box", "message"),
+    ("value", "said"),
     [
-        ([10, 10, 12, 25], "too small"),
-        ([50, 0, 60, 20], "too small"),
-        ([0, 0, float("nan"), 9], "no box"),
-        ([0, 0, 9], "no box"),
+        (None, "is empty"),
+        ("", "is empty"),
+        (1.5, r"cannot be 1\.5"),
+        (float("nan"), "cannot be nan"),
+        (True, "cannot be True"),
+        ("0.5", "cannot be '0.5'"),
+        ([1], r"cannot be \[1\]"),
     ],
 )
-def test_what_is_no_box_is_refused(box: list[float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        checked_box(box, Picture(Path("a.png"), "a", (30, 40)))
+def test_what_is_no_number_in_range_is_refused_by_its_label(value: object, said: str) -> None:
+    with pytest.raises(InputError, match=f'^"Lowest score" {said}; give a number from 0 to 1$'):
+        MIN_SCORE.number(value)

@@ -84,7 +84,7 @@ def test_model_events_wait_in_one_line_and_none_is_an_open_interface(
 ) -> None:
     events = list(page.fns.values())
     waiting = [each for each in events if each.concurrency_id == page_parts.MODEL]
-    assert len(waiting) == 8
+    assert len(waiting) == 9
     assert {each.concurrency_limit for each in waiting} == {1}
     assert {each.api_visibility for each in events} == {"private"}
 
@@ -162,3 +162,57 @@ def test_a_request_cannot_name_a_file_of_this_machine(served: Any, tmp_path: Pat
             gradio.processing_utils._check_allowed(secret, check_in_upload_folder=True)
     finally:
         LocalContext.blocks.reset(token)
+
+
+def test_numbers_and_files_reach_the_handlers_as_they_were_sent(page: Any) -> None:
+    """Gradio would raise for an emptied number, with words that only its authors understand."""
+    sliders = [each for each in page.blocks.values() if isinstance(each, gradio.Slider)]
+    assert len(sliders) == 6
+    assert [each.preprocess(None) for each in sliders] == [None] * 6
+    assert [each.preprocess(1e9) for each in sliders] == [1e9] * 6
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"box": [1, 2, 3, 4], "place": 2}, (2, [1, 2, 3, 4])),
+        ({"box": [1, 2, 3, 4]}, (-1, [1, 2, 3, 4])),  # on no picture
+        ({"value": 0.5}, None),
+        (None, None),
+    ],
+)
+def test_a_box_comes_with_the_picture_that_it_was_drawn_on(data: Any, expected: Any) -> None:
+    from regionclip.demo.wiring import drawn_box
+
+    drawn = drawn_box(gradio.EventData(None, data))
+    assert (None if drawn is None else (drawn.place, drawn.corners)) == expected
+
+
+def test_files_to_take_home_stay_as_long_as_they_exist(tmp_path: Path) -> None:
+    """Gradio deletes by age what it is not told to keep."""
+    from regionclip.demo.wiring import keep_files
+
+    button = gradio.DownloadButton("x", render=False)
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.touch()
+    second.touch()
+    keep_files(button, first)
+    first.unlink()
+    keep_files(button, second)
+    assert button.keep_in_cache == {str(second)}
+
+
+def test_files_are_called_by_their_names_where_that_tells_them_apart(tmp_path: Path) -> None:
+    from regionclip.demo.bar import short_names
+
+    paths = [tmp_path / "a" / "best.pth", tmp_path / "b" / "best.pth", tmp_path / "other.pth"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    first, second, other = map(str, paths)
+    assert short_names(["openai:ViT-B/16", first, second, other]) == [
+        ("openai:ViT-B/16", "openai:ViT-B/16"),
+        (first, first),
+        (second, second),
+        ("other.pth", other),
+    ]

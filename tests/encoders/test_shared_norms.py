@@ -1,4 +1,4 @@
-"""Norms over processes against torch's own; ``tests/test_train_fvit.py`` has two processes."""
+"""Norms over processes against torch's own; ``tests/flows/test_fvit.py`` has two processes."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -40,8 +40,9 @@ class ConceptsBuild:
     """
 
     source: Annotated[Positional[str], value("SOURCE")]
-    """Captions: a COCO captions json, a csv or tsv, webdataset shards. Or the concepts themselves:
-    a .txt with one per line, or a built-in list such as lvis1203."""
+    """Captions: a COCO captions json, a csv or tsv, webdataset shards, also 'cc3m/*.tar' and
+    's3://bucket/cc3m/{00000..00331}.tar' (with regionclip[remote]). Or the concepts themselves: a
+    .txt with one per line, or a built-in list such as lvis1203."""
     output: Annotated[Path, value("FILE.safetensors")]
     """The pool: names, counts, and the vectors of both towers. Other commands take it as --classes
     for the student."""

@@ -2,19 +2,19 @@
 
 import logging
 import os
+import socket
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
+from regionclip.cli.browsers import open_browser
 from regionclip.cli.console import UsageError, console
 from regionclip.cli.devices import checked_device
-from regionclip.cli.listening import ending_well, listening
+from regionclip.cli.listening import ANYWHERE, ending_well, listening, local_address
 from regionclip.cli.options import optional, value
-
-ANYWHERE = ("0.0.0.0", "::")
-"""Every address of this machine, and no address that a browser could ask for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +33,15 @@ class Demo:
 
     model: Annotated[tuple[str, ...], value("NAME|FILE...")] = ("icons",)
     """Models to choose from, the first one first: names that 'regionclip models list' shows, or
-    checkpoints. 'icons' comes with the package and knows pictograms; the others are read when they
-    are first chosen."""
+    checkpoints. 'icons' comes with the package and knows pictograms. The first one and all files
+    are read at the start; others are downloaded when they are first chosen."""
     proposals: Annotated[tuple[str, ...], value("NAME|FILE...")] = ()
     """Where boxes may come from beside the models' own and a grid: 'torchvision', a detector
     (.onnx), or a proposal network (.pth). Models without any take the first."""
     host: Annotated[str, value("ADDRESS")] = "127.0.0.1"
-    """Address to listen on. The default is for this machine alone; 0.0.0.0 lets every machine in
-    that can reach this one, and asks no password."""
+    """Address to listen on. The default is for this machine alone; 0.0.0.0, or :: with IPv6, lets
+    every machine in that can reach this one, and asks no password. A visitor's pictures are deleted
+    when the visitor leaves, and all files when the demo stops."""
     port: Annotated[int, value("N")] = 7860
     """Port to listen on; 0 takes any that is free."""
     browser: bool = True
@@ -58,7 +59,7 @@ class Demo:
             raise UsageError("the demo needs Gradio; pip install 'regionclip[demo]'")
         device = checked_device(self.device)
         with tempfile.TemporaryDirectory(prefix="regionclip-demo-") as folder:
-            # Gradio reads these when it is imported: its cache ends with the demo, and it
+            # Gradio reads these when it is imported: its files end with the demo, and it
             # neither counts visitors nor asks for its newest version
             os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "gradio")
             os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -68,29 +69,38 @@ class Demo:
 
     def _serve(self, folder: Path, device: str) -> None:
         from regionclip.demo.handlers import Handlers
-        from regionclip.demo.models import Choice, Models
-        from regionclip.demo.serving import open_browser, serve
+        from regionclip.demo.models import Models
+        from regionclip.demo.serving import serve
         from regionclip.demo.sessions import Sessions, write_examples
 
         with listening(self.host, self.port) as own:
             models = Models(
                 self.model, proposals=self.proposals, device=device, precision=self.precision
             )
-            models.open(Choice(models.names[0]))
-            sessions = Sessions(folder / "visitors", write_examples(folder / "examples"))
-            url = _address(self.host, own.getsockname()[1])
-
-            def ready() -> None:
-                said = f"the demo is at {url} (Ctrl+C stops it)"
-                console.print(said, markup=False, soft_wrap=True)
-                if self.browser:
-                    open_browser(url)
-
+            models.open_at_start()
+            # among Gradio's files it hands results out without copying them
+            visitors = folder / "gradio" / "visitors"
+            sessions = Sessions(visitors, write_examples(folder / "examples"))
+            port = own.getsockname()[1]
             with ending_well():
-                serve(Handlers(models, sessions), own, ready=ready, root_path=self.root_path)
+                serve(
+                    Handlers(models, sessions),
+                    own,
+                    ready=lambda: self._announce(port),
+                    root_path=self.root_path,
+                )
 
-
-def _address(host: str, port: int) -> str:
-    """What a browser of this machine asks for."""
-    host = "127.0.0.1" if host in ANYWHERE else host
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    def _announce(self, port: int) -> None:
+        """Say where the page is, once it is served."""
+        url = local_address(self.host, port)
+        say = partial(console.print, markup=False, soft_wrap=True)
+        say(f"the demo is at {url} (Ctrl+C stops it)")
+        if self.host in ANYWHERE:
+            say(
+                f"other machines find it at port {port} of this one, as in "
+                f"http://{socket.gethostname()}:{port}"
+            )
+        if self.browser:
+            said = open_browser(url)
+            if said:
+                say(said)

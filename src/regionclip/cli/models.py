@@ -198,7 +198,8 @@ class ModelsConvert:
         is_asked = method == clim.METHOD and is_clip(state)
         if not (is_asked or clim.is_clim_file(source, state)):
             self._refuse_options(source)
-            return _convert(source, state, self.output, origin), ()
+            rows, notes = _convert(source, state, self.output, origin)
+            return rows, notes if entry is None else ()
         if self.method == "regionclip":
             raise ValueError(f"{source} is not of RegionCLIP's; leave out --method")
         read = clim.read_model(source, state, activation=self.activation)
@@ -226,8 +227,8 @@ class ModelsConvert:
 
 def _convert(
     source: Path, state: "Mapping[str, Tensor]", output: Path, origin: dict[str, str]
-) -> list[list[str]]:
-    """Write ``output`` from a file that is not CLIM's; the rows of the report."""
+) -> tuple[list[list[str]], tuple[str, ...]]:
+    """Write ``output`` from a file not of CLIM; rows of the report, and what was taken as given."""
     from regionclip.checkpoints import is_native, save_tensors
     from regionclip.methods.clipself import reading as clipself
     from regionclip.methods.cora import reading as cora
@@ -239,18 +240,18 @@ def _convert(
     if cora.is_cora_file(source, state):
         own = cora.read_model(source, state)
         cora.save_model(output, own.model, **origin)
-        return [_row(own.report)]
+        return [_row(own.report)], own.report.notes
     if clipself.is_clipself_file(source, state):
         eva = clipself.read_model(source, state)
         clipself.save_model(output, eva.model, **origin)
-        return [_row(eva.report)]
+        return [_row(eva.report)], eva.report.notes
     if fvit.is_fvit_file(source, state):
         frozen = fvit.read_model(source, state)
         fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)
-        return [_row(frozen.report)]
+        return [_row(frozen.report)], frozen.report.notes
     detector = _convert_detic(source, state, output, origin)
     if detector is not None:
-        return [_row(detector)]
+        return [_row(detector)], detector.notes
     if is_native(source):
         read = read_model(source, state)
     else:
@@ -258,7 +259,8 @@ def _convert(
         if found.kind == "rpn":
             kept = map_rpn_weights(found.proposer, source=str(source))  # refuses incomplete ones
             save_tensors(output, found.proposer, origin)
-            return [["the proposer", str(len(kept.state_dict)), "0", summary_of(found.left_over)]]
+            row = ["the proposer", str(len(kept.state_dict)), "0", summary_of(found.left_over)]
+            return [row], ()
         if found.kind == "embeddings":
             raise ValueError(
                 f"{source} holds class embeddings without names; in Python, "
@@ -267,7 +269,8 @@ def _convert(
         read = model_of(found, source=str(source))
     save_model(output, read, **origin)
     rows = [_row(report) for report in read.reports]
-    return [*rows, ["the rest of the file", "0", "0", summary_of(read.left_over)]]
+    notes = tuple(note for report in read.reports for note in report.notes)
+    return [*rows, ["the rest of the file", "0", "0", summary_of(read.left_over)]], notes
 
 
 def _convert_detic(

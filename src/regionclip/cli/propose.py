@@ -133,7 +133,7 @@ class Propose:
     def _open(self) -> "tuple[_Tools, dict[str, Any]]":
         """What proposes, and what its results depend on."""
         from regionclip.loading import model_file, proposals_only
-        from regionclip.proposal_loading import open_proposals, proposals_file
+        from regionclip.loading.proposals import open_proposals, proposals_file
 
         with downloads() as show:
             proposer = open_proposals(

@@ -101,7 +101,7 @@ class LoadingCommand:
             ValueError: The model, the proposals or the device cannot be had.
         """
         from regionclip.detect import Detector
-        from regionclip.proposal_loading import open_proposals
+        from regionclip.loading.proposals import open_proposals
 
         detector = self.load_model()
         parts = detector.parts
@@ -120,8 +120,7 @@ class LoadingCommand:
             proposals: Those used; ``None`` for the model's own.
         """
         from regionclip.loading import model_file
-        from regionclip.methods import find_weights
-        from regionclip.proposal_loading import proposals_file
+        from regionclip.loading.proposals import proposals_file
 
         words, prompt = self.text_weights, self.region_prompt
         # only if given, so that what was computed before there was this option stays usable
@@ -130,7 +129,7 @@ class LoadingCommand:
         return given | {
             "model": known_by(self.model, model_file(self.model)),
             "proposals": proposals and known_by(proposals, proposals_file(proposals)),
-            "text_weights": words and known_by(words, find_weights(words)),
+            "text_weights": words and known_by(words, model_file(words)),
             "regions": self.regions,
             "region_prompt": prompt and known_by(str(prompt), prompt),
             "precision": self.precision,

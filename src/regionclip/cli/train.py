@@ -85,8 +85,8 @@ class Train:
     def _data_settings(self) -> tuple[str, ...]:
         if self.data is None:
             return ()
-        from regionclip.clim_recipes import ClimRecipe, ClipSelfRecipe
         from regionclip.recipes import PretrainRecipe, recipe_task
+        from regionclip.recipes.clim import ClimRecipe, ClipSelfRecipe
 
         train = f"data.train={json.dumps(self.data)}"
         if recipe_task(self.recipe) in (PretrainRecipe.task, ClimRecipe.task, ClipSelfRecipe.task):

@@ -1,7 +1,7 @@
 """Class lists of the field's data sets, names only, and lists of your own."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -48,6 +48,37 @@ def builtin_names(name: str) -> tuple[str, ...]:
         rare = set(lists["lvis337"])
         return tuple(each for each in lists["lvis1203"] if each not in rare)
     return lists[name]
+
+
+def names_by_count(num_classes: int, lists: Mapping[int, str]) -> tuple[str, tuple[str, ...]]:
+    """How classes are called of which a file gives vectors and no names.
+
+    Args:
+        num_classes: Vectors.
+        lists: Built-in lists that they may be of, by their number of classes.
+
+    Returns:
+        The built-in list and no names; or, without one of that many classes, ``class 0`` and on.
+    """
+    if num_classes in lists:
+        return lists[num_classes], ()
+    return "", tuple(f"class {number}" for number in range(num_classes))
+
+
+def note_on_counted_names(source: str, num_classes: int, list_name: str) -> str:
+    """What to say of names that :func:`names_by_count` gave.
+
+    Args:
+        source: The file.
+        num_classes: Its vectors.
+        list_name: The built-in list; empty for numbers.
+    """
+    taken = (
+        f"the names of {list_name}, in its order, are taken, since it has as many"
+        if list_name
+        else "no list known here has as many, and they are called 'class 0' and on"
+    )
+    return f"{source} has vectors of {num_classes} classes and does not say which: {taken}"
 
 
 def builtin_ids(name: str) -> tuple[int, ...]:

@@ -6,13 +6,12 @@ from pathlib import Path
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer
 from regionclip.proposals.table import read_box_table
-from regionclip.weights.registry import default_cache_folder
 
 from .caption_shards import CaptionShards
 from .captions import CaptionedDataset, CaptionedImages
 from .readers import open_dataset
 from .readers.opening import locate
-from .shard_cache import ShardCache
+from .shard_cache import DEFAULT_GIGABYTES, shared_cache
 from .shards import are_shards, expand_braces, find_shards
 
 COUNTS = "shard_counts.json"
@@ -36,7 +35,7 @@ class CaptionSource:
     ``None`` leaves it to the run to propose some."""
     cache: str | None = None
     """Folder for shards from object storage; ``None`` is one in the home folder."""
-    cache_gb: float = 50.0
+    cache_gb: float = DEFAULT_GIGABYTES
     """Most gigabytes (1e9 bytes) kept in it; room for four shards at least."""
 
     def __post_init__(self) -> None:
@@ -65,8 +64,7 @@ def open_captions(
         return CaptionedDataset(
             open_dataset(source.train, image_root=source.image_root, split=source.split)
         )
-    folder = default_cache_folder() / "shards" if source.cache is None else Path(source.cache)
-    cache = ShardCache(folder, int(source.cache_gb * 1e9))
+    cache = shared_cache(source.cache, gigabytes=source.cache_gb)
     shards = CaptionShards(_shards_of(source), cache)
     if run_folder is not None:
         shards.remember(run_folder / COUNTS, resume=resume, is_writer=is_main)

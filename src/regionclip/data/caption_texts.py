@@ -8,6 +8,8 @@ from .datasets import Dataset
 from .readers import open_dataset
 from .readers.opening import locate
 from .readers.webdataset import read_webdataset
+from .shard_cache import FetchError, ShardCache, shared_cache
+from .shards import are_shards, expand_braces, find_shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,36 +36,42 @@ def read_captions(
     source: str | Path,
     *,
     split: str | None = None,
+    cache: ShardCache | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> CaptionTexts:
     """Read the captions of whatever :func:`~regionclip.data.readers.open_dataset` reads.
 
     Args:
-        source: As there. Of a folder of shards, those that cannot be read are left out, and of a
-            shard the captions that cannot.
+        source: As there, or shards as :func:`~regionclip.data.shards.find_shards` takes them, also
+            from object storage. Of several shards, those that cannot be read are left out, and of
+            a shard the captions that cannot.
         split: Part of a folder.
+        cache: Keeps what is fetched; by default in the home folder, where training looks for it.
         progress: Called with 1 after each file.
 
     Raises:
-        ValueError: There is no such data set, it cannot be read, or it has no captions.
+        ValueError: There is no such data set, it cannot be read or fetched, or it has no captions.
     """
-    shards = locate(Path(source), split).shards
+    shards = _shards_of(source, split)
+    cache = cache or shared_cache()
     texts: list[str] = []
     num_images = num_uncaptioned = 0
     failures: list[str] = []
     unreadable: list[str] = []
-    for file in shards or (Path(source),):
+    for file in shards or (str(source),):
         try:
             dataset = (
-                read_webdataset([file], unreadable=unreadable.append)
+                read_webdataset([cache.local(file)], unreadable=unreadable.append)
                 if shards
                 else open_dataset(file, split=split)
             )
+        except FetchError:
+            raise
         except ValueError as error:
             if len(shards) < 2:
                 raise
             failures.append(str(error))
-            dataset = Dataset(str(file), (), ())
+            dataset = Dataset(file, (), ())
         texts += [caption for sample in dataset for caption in sample.captions]
         num_images += len(dataset)
         num_uncaptioned += sum(not any(map(str.strip, each.captions)) for each in dataset)
@@ -79,3 +87,12 @@ def read_captions(
     return CaptionTexts(
         tuple(texts), num_images, num_uncaptioned, tuple(failures), tuple(unreadable)
     )
+
+
+def _shards_of(source: str | Path, split: str | None) -> tuple[str, ...]:
+    """What shards a user means; none if it is a data set of another form."""
+    if Path(source).exists() or not are_shards(expand_braces(str(source))):
+        return tuple(map(str, locate(Path(source), split).shards))
+    if split is not None:
+        raise ValueError(f"split {split!r} goes with a folder, not with {source}")
+    return find_shards([str(source)])

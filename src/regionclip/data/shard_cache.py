@@ -14,6 +14,7 @@ from urllib.error import HTTPError
 from filelock import FileLock
 
 from regionclip.weights.download import receive
+from regionclip.weights.registry import default_cache_folder
 
 from .shards import WEB, is_address, no_driver, shard_name
 
@@ -21,6 +22,8 @@ WORTH_WAITING = (408, 429, 500, 502, 503, 504)
 """Answers of a web server that is busy (RFC 9110, sec. 15)."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """What a full disk or an exhausted share of it answers."""
+DEFAULT_GIGABYTES = 50.0
+"""Most that is kept, if nobody says otherwise; 1e9 bytes each."""
 LATER = "run the same command again when it can be reached: it goes on from its last checkpoint"
 
 _log = logging.getLogger(__name__)
@@ -152,3 +155,16 @@ def _from_storage(address: str, part: Path) -> None:
     received = part.stat().st_size
     if size is not None and received != size:
         raise OSError(f"it broke off after {received} of {size} bytes")
+
+
+def shared_cache(
+    folder: str | Path | None = None, *, gigabytes: float = DEFAULT_GIGABYTES
+) -> ShardCache:
+    """The cache that commands share.
+
+    Args:
+        folder: For copies; ``None`` is one in the home folder.
+        gigabytes: Most that is kept in it, 1e9 bytes each.
+    """
+    own = default_cache_folder() / "shards" if folder is None else Path(folder)
+    return ShardCache(own, int(gigabytes * 1e9))

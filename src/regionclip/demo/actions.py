@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import box_iou, nms
@@ -13,16 +14,19 @@ from torchvision.ops import box_iou, nms
 from regionclip.detect import Detector
 from regionclip.proposals.grid import SlidingGrid
 from regionclip.proposals.proposer import NovelClasses
+from regionclip.regions.inputs import boxes_input
 from regionclip.scoring.regions import score_classes
-from regionclip.structures import Detections, Proposals
+from regionclip.structures import Detections, PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
 
-from .inputs import Picture, checked_box
+from .pictures import Picture
 
 SAME_PLACE_IOU = 0.5
 """Overlap above which two regions of a picture show the same thing."""
-KEPT_INDEXES = 512
-"""Pictures whose region vectors stay in memory: half a megabyte each with 100 regions of RN50."""
+KEPT_BYTES = 256 * 2**20
+"""Of region vectors that stay in memory: those of 64 pictures with 1000 regions of RN50 each."""
+MOST_PAIRS = 20_000
+"""Of a region and a name that compete for places: their vectors take 80 megabytes with RN50."""
 Step = Callable[[float, str], None]
 """Told how far things are, from 0 to 1, and what is being done."""
 
@@ -70,8 +74,16 @@ class Found:
 
 
 @torch.inference_mode()
-def detect(detector: Detector, picture: Picture, request: Request) -> Found:
+def detect(
+    detector: Detector, picture: Picture, request: Request, *, image: Image.Image | None = None
+) -> Found:
     """Find the names in one picture.
+
+    Args:
+        detector: Finds.
+        picture: Where.
+        request: What, and how.
+        image: The picture, if it is decoded already.
 
     Raises:
         ValueError: The model cannot do what is asked for; the message says what it can.
@@ -79,10 +91,12 @@ def detect(detector: Detector, picture: Picture, request: Request) -> Found:
     vocabulary = detector.vocabulary(
         (*request.names, *request.negatives), templates=request.templates
     )
-    image = detector.prepare(picture.path)
+    prepared = _prepared(detector, picture, image)
     own = None
     if detector.parts.proposer is not None:
-        own = _first(detector.propose([image])[0], request.num_regions)
+        own = best_of(detector.propose([prepared])[0], request.num_regions)
+    # what loses its place, or has a negative name, is counted out before the most are taken
+    competes = request.one_name_per_place or len(request.negatives) > 0
     defaults = detector.defaults
     options = replace(
         defaults,
@@ -90,15 +104,14 @@ def detect(detector: Detector, picture: Picture, request: Request) -> Found:
             defaults.selection,
             min_score=request.min_score,
             nms_iou=request.nms_iou,
-            # negative names take places too, and are counted out afterwards
-            max_detections=request.max_detections * (4 if request.negatives else 1),
+            max_detections=MOST_PAIRS if competes else request.max_detections,
         ),
         with_features=True,
         with_masks=False,
         novel=defaults.novel if own is None else NovelClasses(),
     )
     found = detector.detect_prepared(
-        [image], vocabulary, options, proposals=None if own is None else [own]
+        [prepared], vocabulary, options, proposals=None if own is None else [own]
     )[0]
     if request.one_name_per_place:
         found = found.select(nms(found.boxes, found.scores, SAME_PLACE_IOU))
@@ -135,36 +148,69 @@ class RegionIndex:
     boxes: Float[Tensor, "R 4"]
     vectors: Float[Tensor, "R D"]
 
+    @property
+    def num_bytes(self) -> int:
+        """Of memory."""
+        return self.boxes.nbytes + self.vectors.nbytes
+
 
 class Indexes:
-    """Region vectors of pictures, computed once; the longest unused go first."""
+    """Region vectors of pictures, computed once; the longest unused go first.
 
-    def __init__(self, *, most: int = KEPT_INDEXES) -> None:
-        """Keep those of ``most`` pictures."""
-        self._most = most
-        self._kept: OrderedDict[tuple[int, str, int], RegionIndex] = OrderedDict()
+    Those of pictures whose files are deleted go, too.
+    """
 
-    def of(self, detector: Detector, picture: Picture, num_regions: int) -> RegionIndex:
-        """The regions of a picture, at most ``num_regions``, the best first."""
+    def __init__(self, *, most_bytes: int = KEPT_BYTES) -> None:
+        """Keep what takes ``most_bytes`` of memory, and the last one in any case."""
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[tuple[int, Picture, int], RegionIndex] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(
+        self,
+        detector: Detector,
+        picture: Picture,
+        num_regions: int,
+        *,
+        prepared: PreparedImage | None = None,
+    ) -> RegionIndex:
+        """The regions of a picture.
+
+        Args:
+            detector: Proposes and embeds them.
+            picture: Whose.
+            num_regions: At most, the best first.
+            prepared: The picture as the detector sees it, if it is read already.
+        """
         # detectors live as long as the demo, so that their ids name them
-        key = (id(detector), str(picture.path), num_regions)
+        key = (id(detector), picture, num_regions)
         if key not in self._kept:
-            self._kept[key] = index_regions(detector, picture, num_regions)
+            prepared = prepared or detector.prepare(picture.path)
+            self._kept[key] = index_regions(detector, prepared, num_regions)
+            self._drop(but=key)
         self._kept.move_to_end(key)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
         return self._kept[key]
+
+    def _drop(self, but: tuple[int, Picture, int]) -> None:
+        for key in [each for each in self._kept if not each[1].path.exists()]:
+            del self._kept[key]
+        taken = sum(each.num_bytes for each in self._kept.values())
+        for key in [each for each in self._kept if each != but]:
+            if taken <= self._most_bytes:
+                return
+            taken -= self._kept.pop(key).num_bytes
 
 
 @torch.inference_mode()
-def index_regions(detector: Detector, picture: Picture, num_regions: int) -> RegionIndex:
-    """Propose regions of a picture and embed them."""
-    image = detector.prepare(picture.path)
+def index_regions(detector: Detector, prepared: PreparedImage, num_regions: int) -> RegionIndex:
+    """Propose regions of a prepared picture and embed them."""
     # CORA's own boxes follow class names, and here are none
     proposer = detector.parts.proposer or SlidingGrid()
-    proposals = _first(proposer.propose([image])[0], num_regions)
-    vectors = detector.parts.regions.view([image]).of(0).features(proposals.boxes).cpu()
-    boxes = proposals.boxes.cpu() * image.scale_xyxy
+    proposals = best_of(proposer.propose([prepared])[0], num_regions)
+    vectors = detector.parts.regions.view([prepared]).of(0).features(proposals.boxes).cpu()
+    boxes = proposals.boxes.cpu() * prepared.scale_xyxy
     return RegionIndex(boxes, F.normalize(vectors.float(), dim=1))
 
 
@@ -183,52 +229,73 @@ class Place:
     similarity: float
 
 
-def name_region(
-    detector: Detector,
-    picture: Picture,
-    box: Sequence[float | int],
-    names: Sequence[str],
-    templates: Sequence[str],
-) -> list[tuple[str, float]]:
-    """Score one drawn box against names, best first; what is left to one is "none of these".
+@dataclass(frozen=True, slots=True)
+class DrawnRegion:
+    """A box that was drawn on one of the pictures.
 
-    Raises:
-        InputError: The box is too small.
+    Attributes:
+        place: Of the picture among the pictures.
+        box: ``xyxy`` in pixels of that picture.
+        prepared: The picture as the model sees it.
+        vector: What is in the box, as the model's region vectors are, of any length.
     """
-    regions = torch.tensor([checked_box(box, picture)])
+
+    place: int
+    box: list[float]
+    prepared: PreparedImage
+    vector: Float[Tensor, " D"]
+
+    @property
+    def direction(self) -> Float[Tensor, " D"]:
+        """The vector, of length one."""
+        return F.normalize(self.vector.float(), dim=0)
+
+
+@torch.inference_mode()
+def look_into(
+    detector: Detector, pictures: Sequence[Picture], place: int, box: list[float]
+) -> DrawnRegion:
+    """Read a picture, and embed a box on it.
+
+    Args:
+        detector: Embeds it.
+        pictures: All.
+        place: Of the one with the box.
+        box: ``xyxy`` in pixels of that picture, as ``pictures.checked_box`` returns it.
+    """
+    prepared = detector.prepare(pictures[place].path)
+    boxes = boxes_input(torch.tensor([box]), prepared)
+    vectors = detector.parts.regions.view([prepared]).of(0).features(boxes)
+    return DrawnRegion(place, box, prepared, vectors[0].cpu())
+
+
+def name_region(
+    detector: Detector, region: DrawnRegion, names: Sequence[str], templates: Sequence[str]
+) -> list[tuple[str, float]]:
+    """Score a drawn box against names, best first; what is left to one is "none of these"."""
     vocabulary = detector.vocabulary(tuple(names), templates=tuple(templates))
-    scores = detector.classify_regions(picture.path, regions, vocabulary)[0]
+    scores = score_classes(
+        region.vector[None], vocabulary.embeddings, temperature=detector.parts.temperature
+    )[0]
     order = scores.argsort(descending=True, stable=True).tolist()
     return [(vocabulary.names[row], float(scores[row])) for row in order]
-
-
-def box_vector(
-    detector: Detector, picture: Picture, box: Sequence[float | int]
-) -> Float[Tensor, " D"]:
-    """The vector of one drawn box, of length one.
-
-    Raises:
-        InputError: The box is too small.
-    """
-    regions = torch.tensor([checked_box(box, picture)])
-    return F.normalize(detector.encode_regions(picture.path, regions).float(), dim=1)[0]
 
 
 def find_alike(
     detector: Detector,
     pictures: Sequence[Picture],
-    vector: Float[Tensor, " D"],
+    region: DrawnRegion,
     *,
     num_regions: int,
     indexes: Indexes,
     step: Step = lambda share, text: None,
 ) -> list[Place]:
-    """Regions of pictures by their likeness to a vector, best first, each place once.
+    """Regions of pictures by their likeness to one, best first, each place once.
 
     Args:
         detector: Embeds regions.
         pictures: Where to look.
-        vector: Of length one: a region's, or a text's.
+        region: What is looked for.
         num_regions: Most of each picture.
         indexes: Remembers regions.
         step: Told of each picture.
@@ -236,24 +303,41 @@ def find_alike(
     places: list[Place] = []
     for number, picture in enumerate(pictures):
         step(number / len(pictures), f"looking through {picture.name}")
-        index = indexes.of(detector, picture, num_regions)
-        similarity = index.vectors @ vector
+        prepared = region.prepared if number == region.place else None
+        index = indexes.of(detector, picture, num_regions, prepared=prepared)
+        similarity = index.vectors @ region.direction
         for row in nms(index.boxes, similarity, SAME_PLACE_IOU).tolist():
             x0, y0, x1, y1 = index.boxes[row].tolist()
             places.append(Place(number, (x0, y0, x1, y1), float(similarity[row])))
     return sorted(places, key=lambda each: -each.similarity)
 
 
-def elsewhere(places: Sequence[Place], picture: int, box: Sequence[float | int]) -> list[Place]:
-    """Places other than a box of a picture itself."""
-    own = torch.tensor([list(box)], dtype=torch.float32)
+def elsewhere(places: Sequence[Place], region: DrawnRegion) -> list[Place]:
+    """Places other than a drawn box itself."""
+    own = torch.tensor([region.box])
     return [
         place
         for place in places
-        if place.picture != picture
+        if place.picture != region.place
         or float(box_iou(own, torch.tensor([place.box]))) < SAME_PLACE_IOU
     ]
 
 
-def _first(proposals: Proposals, count: int) -> Proposals:
-    return proposals.select(torch.arange(min(count, len(proposals))))
+def best_of(proposals: Proposals, count: int) -> Proposals:
+    """At most ``count`` regions: the first, which are the best.
+
+    Where nothing says which are the best, as in a grid, they are taken evenly from all: its first
+    ones would be small, and lie at the top.
+    """
+    if len(proposals) <= count:
+        return proposals
+    if proposals.objectness is not None:
+        return proposals.select(torch.arange(count))
+    return proposals.select(torch.linspace(0, len(proposals) - 1, count).round().long())
+
+
+def _prepared(
+    detector: Detector, picture: Picture, image: Image.Image | None = None
+) -> PreparedImage:
+    # tables of boxes know pictures by their paths
+    return detector.prepare(picture.path if image is None else image, name=str(picture.path))

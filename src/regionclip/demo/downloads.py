@@ -1,6 +1,6 @@
 """What visitors take home: COCO json, an annotated PNG, region vectors in Parquet."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,18 +8,18 @@ from typing import Any
 
 from matplotlib.font_manager import fontManager
 from matplotlib.ft2font import FT2Font
+from PIL import Image
 from pyarrow import parquet
 
 from regionclip.cli.outputs import detections_entry, write_detections
 from regionclip.cli.region_files import Regions, region_rows
-from regionclip.data.images import read_image
 from regionclip.data.sources import NamedSource
 from regionclip.structures import Detections
 from regionclip.visualize import draw_detections
 from regionclip.whole_files import replacing
 
 from .actions import Found
-from .inputs import Picture
+from .pictures import Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,13 @@ def write_coco(folder: Path, picture: Picture, found: Found) -> Path:
     return write_detections(folder, ("coco",), OneImage(entry), names, list(ids))[0]
 
 
-def write_png(folder: Path, picture: Picture, found: Found) -> Path:
+def write_png(folder: Path, image: Image.Image, found: Found) -> Path:
     """The picture with its boxes and names."""
     path = folder / "detections.png"
     detections = found.detections
     font = font_for(" ".join(detections.names))
     with replacing(path) as partial:
-        image = draw_detections(read_image(picture.path), detections, font=font)
-        image.save(partial, format="PNG")
+        draw_detections(image, detections, font=font).save(partial, format="PNG")
     return path
 
 
@@ -108,12 +107,26 @@ def _characters(path: str) -> frozenset[int]:
 
 
 def write_all(
-    folder: Path, picture: Picture, found: Found, *, model: str, encoder_id: str
-) -> Sequence[Path]:
-    """All three, into an empty folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder: Path,
+    picture: Picture,
+    found: Found,
+    *,
+    image: Image.Image,
+    model: str,
+    encoder_id: str,
+) -> tuple[Path, Path, Path]:
+    """All three.
+
+    Args:
+        folder: Exists.
+        picture: Where it was found.
+        found: What.
+        image: The picture, decoded.
+        model: Found it.
+        encoder_id: Names the space of the vectors.
+    """
     return (
         write_coco(folder, picture, found),
-        write_png(folder, picture, found),
+        write_png(folder, image, found),
         write_regions(folder, picture, found, model=model, encoder_id=encoder_id),
     )

@@ -1,6 +1,7 @@
 """One method per thing that a visitor can do: from what the page sends to what it shows.
 
-No method raises for what a visitor did; what went wrong becomes a notice.
+Numbers and texts come as the browser sent them, and are checked here. No method raises for what a
+visitor did; what went wrong becomes a notice.
 """
 
 import logging
@@ -10,22 +11,35 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from regionclip.data.images import read_image
+from regionclip.detect import Detector
+
 from . import viewing
 from .actions import (
     Indexes,
     Request,
     Step,
-    box_vector,
     detect,
     elsewhere,
     find_alike,
+    look_into,
     name_region,
 )
 from .downloads import write_all
 from .heat_map import heat_map
-from .inputs import InputError, checked_vocabulary, foreign_names
-from .models import Choice, Models
-from .sessions import Session, Sessions
+from .inputs import (
+    MAX_BOXES,
+    MIN_SCORE,
+    MIN_SIMILARITY,
+    NMS_IOU,
+    NUM_NEAREST,
+    NUM_REGIONS,
+    InputError,
+    checked_vocabulary,
+    foreign_names,
+)
+from .models import Beginning, Choice, Models
+from .sessions import Drawn, Session, Sessions
 
 MAX_NAMES_SHOWN = 12
 """Of one box, the best first."""
@@ -45,6 +59,7 @@ class Shown:
         picture: The tab's picture.
         results: HTML beside it.
         files: To take home: COCO json, PNG, Parquet.
+        beginning: What the fields of a model begin with.
     """
 
     notice: str = ""
@@ -52,15 +67,16 @@ class Shown:
     picture: View | None = None
     results: str = ""
     files: Sequence[Path] | None = None
+    beginning: Beginning | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """What holds for all tabs."""
+    """What holds for all tabs, as it was sent."""
 
     model: str
     proposals: str
-    num_regions: int
+    num_regions: float | int | None
 
 
 def _said(method: Method) -> Method:
@@ -91,8 +107,8 @@ class Handlers:
 
     @_said
     def begin(self, key: str) -> Shown:
-        """Show a visitor's pictures."""
-        return _looking_at(self.sessions.of(key))
+        """Show the pictures of a visitor who has come."""
+        return _looking_at(self.sessions.begin(key))
 
     @_said
     def upload(self, key: str, path: str | None) -> Shown:
@@ -104,11 +120,16 @@ class Handlers:
         return _looking_at(session)
 
     @_said
-    def pick(self, key: str, index: int) -> Shown:
+    def pick(self, key: str, place: int) -> Shown:
         """Look at another picture."""
         session = self.sessions.of(key)
-        session.look_at(index)
+        session.look_at(place)
         return _looking_at(session)
+
+    @_said
+    def choose(self, model: str) -> Shown:
+        """Read a model, and say what its fields begin with."""
+        return Shown(beginning=self.models.beginning(model))
 
     @_said
     def detect(
@@ -116,10 +137,10 @@ class Handlers:
         key: str,
         setting: Setting,
         *,
-        texts: tuple[str, str, str],
-        min_score: float,
-        nms_iou: float,
-        max_detections: int,
+        texts: tuple[str | None, str | None, str | None],
+        min_score: float | int | None,
+        nms_iou: float | int | None,
+        max_detections: float | int | None,
         one_name_per_place: bool,
     ) -> Shown:
         """Find names in the picture.
@@ -134,24 +155,27 @@ class Handlers:
             one_name_per_place: Likewise.
         """
         session = self.sessions.of(key)
+        look = session.look()
         names, negatives, templates = checked_vocabulary(*texts)
         request = Request(
             names=names,
             negatives=negatives,
             templates=templates,
-            num_regions=setting.num_regions,
-            min_score=min_score,
-            nms_iou=nms_iou,
-            max_detections=max_detections,
+            num_regions=NUM_REGIONS.whole(setting.num_regions),
+            min_score=MIN_SCORE.number(min_score),
+            nms_iou=NMS_IOU.number(nms_iou),
+            max_detections=MAX_BOXES.whole(max_detections),
             one_name_per_place=one_name_per_place,
         )
-        detector = self.models.open(Choice(setting.model, setting.proposals))
-        picture = session.picture
-        found = detect(detector, picture, request)
+        detector = self._open(setting)
+        image = read_image(look.picture.path)
+        found = detect(detector, look.picture, request, image=image)
+        session.check_looks_at(look)
         files = write_all(
             session.results_folder(),
-            picture,
+            look.picture,
             found,
+            image=image,
             model=setting.model,
             encoder_id=detector.encoder_id,
         )
@@ -159,7 +183,7 @@ class Handlers:
         warning = _about_foreign(names)
         return Shown(
             notice=viewing.notice(said, level) + viewing.notice(warning, "warning"),
-            picture=viewing.picture_view(picture, found=found.detections),
+            picture=viewing.picture_view(look, found=found.detections),
             files=files,
         )
 
@@ -169,9 +193,9 @@ class Handlers:
         key: str,
         setting: Setting,
         *,
-        box: Sequence[float | int] | None,
-        texts: tuple[str, str, str],
-        num_nearest: int,
+        drawn: Drawn | None,
+        texts: tuple[str | None, str | None, str | None],
+        num_nearest: float | int | None,
         step: Step,
     ) -> Shown:
         """Name a drawn box, and find the regions of all pictures that look most like it.
@@ -179,34 +203,38 @@ class Handlers:
         Args:
             key: The visitor's.
             setting: Model and regions.
-            box: ``None`` for the one drawn before.
+            drawn: ``None`` for the box drawn before.
             texts: As for :meth:`detect`.
             num_nearest: How many regions are shown.
             step: Told of each picture.
         """
         session = self.sessions.of(key)
+        look = session.look()
+        own = session.box("name", drawn, look)
         names, negatives, templates = checked_vocabulary(*texts)
-        own = session.box("name", box)
-        detector = self.models.open(Choice(setting.model, setting.proposals))
-        picture, pictures = session.picture, list(session.pictures)
-        scores = name_region(detector, picture, own, (*names, *negatives), templates)
+        count = NUM_NEAREST.whole(num_nearest)
+        num_regions = NUM_REGIONS.whole(setting.num_regions)
+        detector = self._open(setting)
+        region = look_into(detector, look.pictures, look.place, own)
+        scores = name_region(detector, region, (*names, *negatives), templates)
         places = find_alike(
             detector,
-            pictures,
-            box_vector(detector, picture, own),
-            num_regions=setting.num_regions,
+            look.pictures,
+            region,
+            num_regions=num_regions,
             indexes=self._indexes,
             step=step,
         )
-        nearest = elsewhere(places, session.current, own)[:num_nearest]
+        nearest = elsewhere(places, region)[:count]
+        session.check_looks_at(look)
         rest = 1 - sum(score for _, score in scores)
         best = [*scores[:MAX_NAMES_SHOWN], ("none of these", max(0.0, rest))]
         return Shown(
             notice=viewing.notice(_about_foreign(names), "warning"),
-            picture=viewing.picture_view(picture, drawn=own, is_drawable=True),
+            picture=viewing.picture_view(look, drawn=own, is_drawable=True),
             results=f'<div class="rc-title">Names</div>{viewing.bars(best)}'
-            f'<div class="rc-title">Nearest regions in {len(pictures)} pictures</div>'
-            f"{viewing.crops(pictures, nearest)}",
+            f'<div class="rc-title">Nearest regions in {len(look.pictures)} pictures</div>'
+            f"{viewing.crops(look.pictures, nearest)}",
         )
 
     @_said
@@ -215,8 +243,8 @@ class Handlers:
         key: str,
         setting: Setting,
         *,
-        box: Sequence[float | int] | None,
-        min_similarity: float,
+        drawn: Drawn | None,
+        min_similarity: float | int | None,
         step: Step,
     ) -> Shown:
         """Find what a drawn box shows in all other pictures.
@@ -224,68 +252,86 @@ class Handlers:
         Args:
             key: The visitor's.
             setting: Model and regions.
-            box: ``None`` for the one drawn before.
+            drawn: ``None`` for the box drawn before.
             min_similarity: Least cosine of what counts as found.
             step: Told of each picture.
         """
         session = self.sessions.of(key)
-        own = session.box("find", box)
-        detector = self.models.open(Choice(setting.model, setting.proposals))
-        picture, pictures = session.picture, list(session.pictures)
-        if len(pictures) < 2:
+        look = session.look()
+        own = session.box("find", drawn, look)
+        least = MIN_SIMILARITY.number(min_similarity)
+        num_regions = NUM_REGIONS.whole(setting.num_regions)
+        num_others = len(look.pictures) - 1
+        if num_others == 0:
             raise InputError("there is no other picture to look in; upload another")
+        detector = self._open(setting)
         places = find_alike(
             detector,
-            pictures,
-            box_vector(detector, picture, own),
-            num_regions=setting.num_regions,
+            look.pictures,
+            look_into(detector, look.pictures, look.place, own),
+            num_regions=num_regions,
             indexes=self._indexes,
             step=step,
         )
-        others = [each for each in places if each.picture != session.current]
-        alike = [each for each in others if each.similarity >= min_similarity]
+        session.check_looks_at(look)
+        others = [each for each in places if each.picture != look.place]
+        alike = [each for each in others if each.similarity >= least]
         num_pictures = len({each.picture for each in alike})
         said = (
-            f"{len(alike)} regions in {num_pictures} of {len(pictures) - 1} other pictures are "
-            f"alike by {min_similarity:.2f} or more"
+            f"{viewing.counted(len(alike), 'region', 'regions')} alike by {least:.2f} or more, in "
+            f"{num_pictures} of {viewing.counted(num_others, 'other picture', 'other pictures')}"
         )
         if not alike and others:
             said += f"; the best of all is alike by {others[0].similarity:.2f}: lower the threshold"
         return Shown(
             notice=viewing.notice(said, "info" if alike else "warning"),
-            picture=viewing.picture_view(picture, drawn=own, is_drawable=True),
-            results=viewing.pictures_with_places(pictures, alike, best_of=others),
+            picture=viewing.picture_view(look, drawn=own, is_drawable=True),
+            results=viewing.pictures_with_places(look.pictures, alike, best_of=others),
         )
 
     @_said
-    def heat(self, key: str, setting: Setting, *, phrase: str, templates: str, step: Step) -> Shown:
+    def heat(
+        self,
+        key: str,
+        setting: Setting,
+        *,
+        phrase: str | None,
+        templates: str | None,
+        step: Step,
+    ) -> Shown:
         """Colour the picture by how well a phrase fits."""
         session = self.sessions.of(key)
-        detector = self.models.open(Choice(setting.model, setting.proposals))
-        picture = session.picture
-        heat = heat_map(detector, picture, phrase, templates=templates, step=step)
+        look = session.look()
+        detector = self._open(setting)
+        heat = heat_map(detector, look.picture, phrase, templates=templates, step=step)
+        session.check_looks_at(look)
         said = (
-            f"cosine similarity of {phrase.strip()!r} with {heat.num_windows} windows: "
+            f"cosine similarity of {heat.phrase!r} with {heat.num_windows} windows: "
             f"{float(heat.cells.min()):.3f} to {float(heat.cells.max()):.3f}. The colours show "
             "where it fits best in this picture, and not whether it is there at all"
         )
-        warning = _about_foreign((phrase,))
+        warning = _about_foreign((heat.phrase,))
         return Shown(
             notice=viewing.notice(said) + viewing.notice(warning, "warning"),
-            picture=viewing.picture_view(picture, heat=heat),
+            picture=viewing.picture_view(look, heat=heat),
         )
+
+    def _open(self, setting: Setting) -> Detector:
+        return self.models.open(Choice(setting.model, setting.proposals))
 
 
 def _looking_at(session: Session) -> Shown:
-    strip = viewing.strip_view(session.pictures, session.current)
-    return Shown(strip=strip, picture=viewing.picture_view(session.picture))
+    look = session.look()
+    return Shown(strip=viewing.strip_view(look), picture=viewing.picture_view(look))
 
 
 def _summary(
     num_found: int, num_proposals: int | None, request: Request
 ) -> tuple[str, viewing.Level]:
-    looked = "" if num_proposals is None else f" in {num_proposals} regions"
-    names = f"{len(request.names)} name{'s' if len(request.names) > 1 else ''}"
+    looked = ""
+    if num_proposals is not None:
+        looked = f" in {viewing.counted(num_proposals, 'region', 'regions')}"
+    names = viewing.counted(len(request.names), "name", "names")
     if request.negatives:
         names += f" and {len(request.negatives)} negative"
     if num_found == 0:
@@ -294,7 +340,7 @@ def _summary(
             "the score threshold, take more regions, or try other names",
             "warning",
         )
-    return f"{num_found} boxes found, of {names}{looked}", "info"
+    return f"{viewing.counted(num_found, 'box', 'boxes')} found, of {names}{looked}", "info"
 
 
 def _about_foreign(names: Sequence[str]) -> str:

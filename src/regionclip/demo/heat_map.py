@@ -11,7 +11,8 @@ from regionclip.detect import Detector
 from regionclip.proposals.grid import SlidingGrid
 
 from .actions import Step
-from .inputs import InputError, Picture, check_number, typed_templates
+from .inputs import MAX_PHRASE, InputError, check_number, checked_text, typed_templates
+from .pictures import Picture
 
 WINDOWS = SlidingGrid(sizes=(0.15, 0.3), aspect_ratios=(1.0,), step=0.4)
 """Sides of the windows, in shorter sides of the picture: 305 on a square one."""
@@ -25,10 +26,12 @@ class HeatMap:
     """Cosine between a phrase and the windows around each cell.
 
     Attributes:
+        phrase: As it was compared.
         cells: In [-1, 1], evenly over the picture, row by row.
         num_windows: How many were looked at.
     """
 
+    phrase: str
     cells: Float[Tensor, "h w"]
     num_windows: int
 
@@ -37,9 +40,9 @@ class HeatMap:
 def heat_map(
     detector: Detector,
     picture: Picture,
-    phrase: str,
+    phrase: str | None,
     *,
-    templates: str = "photo",
+    templates: str | None = "photo",
     step: Step = lambda share, text: None,
 ) -> HeatMap:
     """Compare a phrase with every part of a picture.
@@ -52,9 +55,9 @@ def heat_map(
         step: Told how far things are.
 
     Raises:
-        InputError: There is no phrase, or no such prompts.
+        InputError: There is no phrase, too long a one, or no such prompts.
     """
-    phrase = " ".join(phrase.split())
+    phrase = " ".join(checked_text(phrase, "A phrase", most=MAX_PHRASE).split())
     if not phrase:
         raise InputError("no phrase to look for; type one, as in: a red umbrella")
     sentences = typed_templates(templates)
@@ -72,7 +75,8 @@ def heat_map(
     scale = CELLS / max(height, width)
     rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
     scaled = boxes * torch.tensor([columns / width, rows / height] * 2)
-    return HeatMap(cell_means(scaled, torch.cat(similarities), (rows, columns)), len(boxes))
+    cells = cell_means(scaled, torch.cat(similarities), (rows, columns))
+    return HeatMap(phrase, cells, len(boxes))
 
 
 def cell_means(

@@ -1,27 +1,20 @@
 """What visitors give, checked: every error is one sentence that they can act on."""
 
-import re
-import shutil
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import torch
 
 from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names
 from regionclip.concepts.templates import TEMPLATES, prompt_templates
-from regionclip.data.images import ImageReadError, read_header, read_image
 
-MAX_PIXELS = 40_000_000
-"""Of a picture: a request of one visitor must not take the memory of all."""
 MAX_PROMPTS = 4000
 """Texts encoded for one request: seconds on two cores, for a large text tower too."""
-MIN_SIDE = 16
-"""Pixels; less shows nothing."""
-
-BOX_SIDE = 4
-"""Pixels that a drawn box must have at least, each way: less is a click that slipped."""
+MAX_TEXT = 40_000
+"""Characters of a list of names."""
+MAX_SENTENCES = 2000
+"""Characters of the prompts."""
+MAX_PHRASE = 500
+"""Characters of a phrase: more than any text tower reads."""
 
 
 class InputError(ValueError):
@@ -29,53 +22,63 @@ class InputError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An image that can be read, as often as it takes.
+class Field:
+    """A number that visitors set.
 
     Attributes:
-        path: A file of the demo's own.
-        name: What its owner calls it.
-        size_hw: Height and width of what is read, upright.
+        label: What the page calls it.
+        low: The least.
+        high: The most.
+        step: Between neighbours.
     """
 
-    path: Path
-    name: str
-    size_hw: tuple[int, int]
+    label: str
+    low: float | int
+    high: float | int
+    step: float | int
+
+    def number(self, value: object) -> float:
+        """What was sent for it, checked here too: a browser may send anything.
+
+        Raises:
+            InputError: The field is empty, holds no number, or one out of range.
+        """
+        is_boolean = isinstance(value, bool)
+        if isinstance(value, int | float) and not is_boolean and self.low <= value <= self.high:
+            return float(value)
+        said = "is empty" if value is None or value == "" else f"cannot be {value!r}"[:60]
+        raise InputError(f'"{self.label}" {said}; give a number from {self.low:g} to {self.high:g}')
+
+    def whole(self, value: object) -> int:
+        """Likewise, of a field of whole numbers."""
+        return round(self.number(value))
 
 
-def take_picture(
-    upload: Path, folder: Path, *, name: str | None = None, max_pixels: int = MAX_PIXELS
-) -> Picture:
-    """Copy an uploaded file into ``folder`` once it has proved to be an image, whole.
+NUM_REGIONS = Field("Most regions", 10, 1000, 10)
+MIN_SCORE = Field("Lowest score", 0, 1, 0.01)
+NMS_IOU = Field("Overlap (NMS IoU) of boxes of a name", 0, 1, 0.05)
+MAX_BOXES = Field("Most boxes", 1, 300, 1)
+NUM_NEAREST = Field("Nearest regions shown", 1, 48, 1)
+MIN_SIMILARITY = Field("Least similarity", 0, 1, 0.01)
+
+
+def checked_text(text: str | None, label: str, *, most: int) -> str:
+    """What was typed; an empty field may arrive as nothing at all.
 
     Args:
-        upload: The file.
-        folder: Exists.
-        name: What its owner calls it; by default the file's own name.
-        max_pixels: More are refused before they are decoded.
+        text: From a browser.
+        label: What the page calls the field.
+        most: Characters.
 
     Raises:
-        InputError: It is no image, damaged, too large or too small.
+        InputError: It is longer.
     """
-    name = upload.name if name is None else name
-    try:
-        height, width = read_header(upload).size_hw
-        if height * width > max_pixels:
-            raise InputError(
-                f"{name} has {width} x {height} = {height * width / 1e6:.0f} megapixels, and this "
-                f"demo takes {max_pixels / 1e6:.0f} at most; shrink it or cut it"
-            )
-        read_image(upload, max_pixels=max_pixels)
-    except ImageReadError as error:
-        raise InputError(str(error).replace(str(upload), name)) from error
-    if min(height, width) < MIN_SIDE:
+    text = text or ""
+    if len(text) > most:
         raise InputError(
-            f"{name} has {width} x {height} pixels, too few to show anything; give an image of at "
-            f"least {MIN_SIDE} x {MIN_SIDE}"
+            f'"{label}" has {len(text)} characters, and this demo reads {most} at most; shorten it'
         )
-    path = folder / f"{len(list(folder.iterdir())):04d}-{_safe(name)}"
-    shutil.copyfile(upload, path)
-    return Picture(path, name, (height, width))
+    return text
 
 
 def typed_names(text: str) -> tuple[str, ...]:
@@ -90,22 +93,24 @@ def typed_names(text: str) -> tuple[str, ...]:
 
 
 def checked_vocabulary(
-    names: str, negatives: str, templates: str
+    names: str | None, negatives: str | None, templates: str | None
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Names to look for, names that only compete, and prompts, from what was typed.
 
     A name typed in both places is looked for.
 
     Raises:
-        InputError: There are no names, too many of them for so many prompts, or no such prompts.
+        InputError: There are no names, too many of them for so many prompts, no such prompts, or
+            more text than is read.
     """
-    wanted = typed_names(names)
+    wanted = typed_names(checked_text(names, "Names", most=MAX_TEXT))
     if not wanted:
         raise InputError(
             "no names to look for; type some, as in: cat, remote control (or the name of a list: "
             f"{', '.join(BUILTIN_LISTS)})"
         )
-    others = tuple(each for each in typed_names(negatives) if each not in wanted)
+    competing = checked_text(negatives, "Negative names", most=MAX_TEXT)
+    others = tuple(each for each in typed_names(competing) if each not in wanted)
     sentences = typed_templates(templates)
     check_number(len(wanted) + len(others), len(sentences))
     return wanted, others, sentences
@@ -130,12 +135,13 @@ def check_number(num_names: int, num_templates: int) -> None:
     )
 
 
-def typed_templates(text: str) -> tuple[str, ...]:
+def typed_templates(text: str | None) -> tuple[str, ...]:
     """A built-in set of prompts, or sentences of one's own, one per line.
 
     Raises:
         InputError: It is neither.
     """
+    text = checked_text(text, "Prompts", most=MAX_SENTENCES)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     try:
         is_own = any("{" in line for line in lines) or len(lines) > 1
@@ -155,28 +161,3 @@ def foreign_names(names: Sequence[str]) -> tuple[str, ...]:
         if any(each.isalpha() for each in name)
         and not any(unicodedata.name(each, "").startswith("LATIN") for each in name)
     )
-
-
-def checked_box(box: Sequence[float | int], picture: Picture) -> list[float]:
-    """A drawn box, its corners in order and inside the picture.
-
-    Raises:
-        InputError: It is too small, or no box.
-    """
-    height, width = picture.size_hw
-    corners = torch.tensor([float(each) for each in box])
-    if corners.shape != (4,) or not corners.isfinite().all():
-        raise InputError("that is no box; press the mouse on one corner and let go on the other")
-    x0, x1 = sorted(corners[[0, 2]].clamp(0, width).tolist())
-    y0, y1 = sorted(corners[[1, 3]].clamp(0, height).tolist())
-    if x1 - x0 < BOX_SIDE or y1 - y0 < BOX_SIDE:
-        raise InputError(
-            "that box is too small; press the mouse on one corner of the object, draw, and let go "
-            "on the opposite corner"
-        )
-    return [x0, y0, x1, y1]
-
-
-def _safe(name: str) -> str:
-    """A file's name that holds nothing but letters, digits, dots and dashes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name)[-40:].lstrip(".")

@@ -3,17 +3,38 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from regionclip.concepts.class_names import builtin_names
 from regionclip.detect import Detector
-from regionclip.loading import Precision, load
-from regionclip.proposal_loading import open_proposals
+from regionclip.loading import Precision, check_known, load
+from regionclip.loading.proposals import open_proposals
+from regionclip.proposals.proposer import Proposer
 
 OWN = "the model's own"
 GRID = "grid"
 ICONS = "icons"
 PHOTO_NAMES = ("person", "dog", "cat", "car", "bicycle", "tree", "chair", "cup")
 """What is looked for in photographs until somebody types something else."""
+MOST_OWN_NAMES = 100
+"""Of the classes that a model carries; more would fill the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a model's fields hold until somebody changes them.
+
+    Attributes:
+        names: To look for.
+        num_regions: Most proposals that are looked at.
+        min_score: In [0, 1].
+        nms_iou: Overlap above which the weaker of two boxes of a name goes.
+    """
+
+    names: tuple[str, ...]
+    num_regions: int
+    min_score: float
+    nms_iou: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +84,26 @@ class Models:
         self._device = device
         self._precision: Precision = precision
         self._open: dict[Choice, Detector] = {}
+        self._proposers: dict[str, Proposer] = {}
         self._lock = threading.Lock()
+
+    def open_at_start(self) -> None:
+        """Read the first model, all that are files, and the proposals: what is wrong shows now.
+
+        Models that have to be downloaded wait until they are chosen; whether their names are known
+        shows now, too.
+
+        Raises:
+            ValueError: A name is unknown, or a file cannot be used.
+            ConnectionError: What is needed now has to be downloaded and cannot be.
+        """
+        for name in self.names:
+            check_known(name)
+        for source in self.proposals[1:]:
+            self._proposer(source)
+        for name in self.names:
+            if name == self.names[0] or Path(name).exists():
+                self.open(Choice(name))
 
     def open(self, choice: Choice) -> Detector:
         """The model with these proposals, which stays in memory.
@@ -98,22 +138,34 @@ class Models:
         detector = self._open[own]
         if choice.proposals == OWN:
             return detector
-        proposer = open_proposals(choice.proposals, device=self._device)
+        proposer = self._proposer(choice.proposals)
         return Detector(replace(detector.parts, proposer=proposer), detector.defaults)
+
+    def _proposer(self, source: str) -> Proposer:
+        if source not in self._proposers:
+            self._proposers[source] = open_proposals(source, device=self._device)
+        return self._proposers[source]
 
     def _with_proposals(self, detector: Detector) -> Detector:
         parts = detector.parts
         if parts.proposer is not None or parts.localizer is not None:
             return detector
-        proposer = open_proposals(self.proposals[1], device=self._device)
+        proposer = self._proposer(self.proposals[1])
         return Detector(replace(parts, proposer=proposer), detector.defaults)
 
+    def beginning(self, model: str) -> Beginning:
+        """What to fill a model's fields with; the model is read.
 
-def names_to_begin_with(model: str) -> tuple[str, ...]:
-    """What a visitor finds typed already: the shipped model knows pictograms, and no others."""
-    return builtin_names(ICONS) if model == ICONS else PHOTO_NAMES
-
-
-def score_to_begin_with(model: str) -> float:
-    """The lowest score shown at first; the shipped model is sure of much."""
-    return 0.9 if model == ICONS else 0.3
+        Raises:
+            ValueError: As for :meth:`open`, like ``ConnectionError``.
+            ConnectionError: See there.
+        """
+        detector = self.open(Choice(model))
+        nms_iou = detector.defaults.selection.nms_iou
+        if model == ICONS:
+            # the shipped model knows pictograms and no others, and is sure of much
+            return Beginning(builtin_names(ICONS), 100, 0.9, nms_iou)
+        own = detector.parts.class_vocabulary
+        names = own.names if own is not None and len(own) <= MOST_OWN_NAMES else PHOTO_NAMES
+        # far fewer regions and higher scores than measurements take, which show all that there is
+        return Beginning(names, 300, 0.3, nms_iou)

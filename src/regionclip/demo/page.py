@@ -1,7 +1,5 @@
 """The page: what stands where, and which handler answers to what. Needs Gradio."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,44 +7,37 @@ import gradio as gr
 
 from regionclip.concepts.templates import TEMPLATES
 
-from .handlers import Handlers, Shown
-from .models import names_to_begin_with, score_to_begin_with
-from .wiring import PROGRESS, changed, drawn_box, run_model, setting_of, tell, visitor
+from .bar import Bar, Tab, Wired, build_bar, listed, wire_bar, wire_model
+from .handlers import Handlers
+from .inputs import (
+    MAX_BOXES,
+    MAX_PHRASE,
+    MAX_TEXT,
+    MIN_SCORE,
+    MIN_SIMILARITY,
+    NMS_IOU,
+    NUM_NEAREST,
+)
+from .models import Beginning
+from .wiring import (
+    PROGRESS,
+    changed,
+    drawn_box,
+    keep_files,
+    run_model,
+    setting_of,
+    slider,
+    tell,
+    visitor,
+)
 
 TITLE = "regionclip demo"
 MAX_WAITING = 100
-MAX_TEXT = 40_000
-"""Characters of a list of names."""
+SECONDS_TO_LOOK = 60
+SECONDS_TO_TAKE = 600
+"""Files that arrive and that no page takes are deleted at this age, looked for every so often."""
 ALIKE_AT_FIRST = 0.8
-Wired = tuple[Any, ...]
-"""Components: inputs or outputs of an event."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """What stands above the tabs."""
-
-    upload: gr.Image
-    strip: gr.HTML
-    notice: gr.HTML
-    model: gr.Dropdown
-    proposals: gr.Dropdown
-    num_regions: gr.Slider
-
-    @property
-    def setting(self) -> Wired:
-        """Inputs that :func:`setting_of` reads."""
-        return self.model, self.proposals, self.num_regions
-
-
-@dataclass(frozen=True, slots=True)
-class Tab:
-    """What every tab has."""
-
-    notice: gr.HTML
-    picture: gr.HTML
-    results: gr.HTML
-    downloads: Wired = ()
+NEAREST_AT_FIRST = 12
 
 
 def build_page(handlers: Handlers) -> gr.Blocks:
@@ -55,65 +46,28 @@ def build_page(handlers: Handlers) -> gr.Blocks:
     Args:
         handlers: Answer.
     """
-    # Gradio deletes files of its cache after an hour; it looks every ten minutes
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    first = handlers.models.beginning(handlers.models.names[0])
+    delete_cache = (SECONDS_TO_LOOK, SECONDS_TO_TAKE)
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=delete_cache) as page:
         gr.Markdown(
             "# regionclip\nDetect anything by name, name any region, find it again. "
             "Choose a picture, or bring your own; it stays on the machine that runs this page."
         )
-        bar = _bar(handlers)
+        bar = build_bar(handlers, first)
         with gr.Tabs():
             with gr.Tab("Detect"):
-                detect = _detect_tab(handlers, bar)
+                detect = _detect_tab(handlers, bar, first)
             with gr.Tab("Name a region"):
-                name = _name_tab(handlers, bar)
+                name = _name_tab(handlers, bar, first)
             with gr.Tab("Find alike"):
                 find = _find_tab(handlers, bar)
             with gr.Tab("Heat map"):
                 heat = _heat_tab(handlers, bar)
         tabs = (detect, name, find, heat)
-        _wire_bar(page, handlers, bar, tabs)
+        wire_bar(page, handlers, bar, tabs)
+        wire_model(handlers, bar, tabs, first)
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=8)
     return page
-
-
-def _bar(handlers: Handlers) -> Bar:
-    models = handlers.models
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=2, min_width=280):
-            upload = gr.Image(
-                type="filepath",
-                sources=["upload", "clipboard"],
-                label="Your picture",
-                height=160,
-                placeholder="Drop, paste or choose an image",
-                buttons=[],
-                elem_id="upload",
-            )
-            # as it was sent: Gradio would decode it first, and say little of what is wrong. A
-            # class of its own would be taken for a component with its own script
-            upload.preprocess = _path_of
-        with gr.Column(scale=5, min_width=360):
-            strip = gr.HTML(
-                html_template='<div class="rc-root"></div>',
-                js_on_load="regionclipDemo.strip(element, props,"
-                ' (kind, data) => trigger("picked", data), watch)',
-                apply_default_css=False,
-                elem_id="strip",
-                elem_classes="rc-strip",
-            )
-    notice = gr.HTML(apply_default_css=False, elem_id="bar-notice")
-    with gr.Row():
-        model = gr.Dropdown(list(models.names), value=models.names[0], label="Model")
-        proposals = gr.Dropdown(
-            list(models.proposals), value=models.proposals[0], label="Where regions come from"
-        )
-        num_regions = gr.Slider(10, 1000, value=100, step=10, label="Most regions")
-    return Bar(upload, strip, notice, model, proposals, num_regions)
-
-
-def _path_of(payload: Any) -> str | None:
-    return None if payload is None else payload.path
 
 
 def _picture(elem_id: str) -> gr.HTML:
@@ -130,11 +84,10 @@ def _html(elem_id: str) -> gr.HTML:
     return gr.HTML(apply_default_css=False, elem_id=elem_id)
 
 
-def _texts(handlers: Handlers, tab: str) -> Wired:
+def _texts(first: Beginning, tab: str) -> Wired:
     """Names, negative names and prompts."""
-    first = handlers.models.names[0]
     names = gr.Textbox(
-        ", ".join(names_to_begin_with(first)),
+        listed(first),
         label="Names",
         info="With commas, or one per line; or the name of a list, such as coco80, lvis1203, icons",
         lines=3,
@@ -159,13 +112,13 @@ def _texts(handlers: Handlers, tab: str) -> Wired:
     return names, negatives, templates
 
 
-def _detect_tab(handlers: Handlers, bar: Bar) -> Tab:
+def _detect_tab(handlers: Handlers, bar: Bar, first: Beginning) -> Tab:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            texts = _texts(handlers, "detect")
+            texts = _texts(first, "detect")
             button = gr.Button("Detect", variant="primary", elem_id="detect-button")
             with gr.Accordion("Thresholds", open=True):
-                options = _thresholds(score_to_begin_with(handlers.models.names[0]))
+                options = _thresholds(first)
         with gr.Column(scale=3, min_width=360):
             notice, picture = _html("detect-notice"), _picture("detect-picture")
             with gr.Row():
@@ -174,12 +127,12 @@ def _detect_tab(handlers: Handlers, bar: Bar) -> Tab:
                         label, interactive=False, size="sm", elem_id=f"download-{kind}"
                     )
                     for label, kind in (
-                        ("COCO json", "coco"),
-                        ("PNG", "png"),
-                        ("Region vectors (Parquet)", "parquet"),
+                        ("Download COCO json", "coco"),
+                        ("Download PNG", "png"),
+                        ("Download vectors (Parquet)", "parquet"),
                     )
                 )
-    tab = Tab(notice, picture, notice, downloads)
+    tab = Tab(notice, picture, notice, downloads, texts[0], options[:2])
 
     def detect(request: gr.Request, *values: Any) -> list[Any]:
         setting, (names, negatives, templates, *rest) = setting_of(values)
@@ -188,13 +141,17 @@ def _detect_tab(handlers: Handlers, bar: Bar) -> Tab:
             visitor(request),
             setting,
             texts=(names, negatives, templates),
-            min_score=float(min_score),
-            nms_iou=float(nms_iou),
-            max_detections=int(max_detections),
+            min_score=min_score,
+            nms_iou=nms_iou,
+            max_detections=max_detections,
             one_name_per_place=bool(one_name_per_place),
         )
-        paths = shown.files or (None, None, None)
-        buttons = [gr.update(value=each and str(each), interactive=bool(each)) for each in paths]
+        paths = shown.files or (None,) * len(downloads)
+        buttons = []
+        for download, path in zip(downloads, paths, strict=True):
+            if path is not None:
+                keep_files(download, path)
+            buttons.append(gr.update(value=path and str(path), interactive=path is not None))
         return [shown.notice, changed(shown.picture), *buttons]
 
     run_model(
@@ -206,13 +163,11 @@ def _detect_tab(handlers: Handlers, bar: Bar) -> Tab:
     return tab
 
 
-def _thresholds(min_score: float) -> Wired:
+def _thresholds(first: Beginning) -> Wired:
     return (
-        gr.Slider(
-            0, 1, value=min_score, step=0.01, label="Lowest score", elem_id="detect-min-score"
-        ),
-        gr.Slider(0, 1, value=0.5, step=0.05, label="Overlap (NMS IoU) of boxes of a name"),
-        gr.Slider(1, 300, value=100, step=1, label="Most boxes"),
+        slider(MIN_SCORE, first.min_score, elem_id="detect-min-score"),
+        slider(NMS_IOU, first.nms_iou, elem_id="detect-nms-iou"),
+        slider(MAX_BOXES, 100, elem_id="detect-max-boxes"),
         gr.Checkbox(
             True,
             label="One name per place",
@@ -221,7 +176,7 @@ def _thresholds(min_score: float) -> Wired:
     )
 
 
-def _name_tab(handlers: Handlers, bar: Bar) -> Tab:
+def _name_tab(handlers: Handlers, bar: Bar, first: Beginning) -> Tab:
     with gr.Row():
         with gr.Column(scale=3, min_width=360):
             gr.Markdown("Draw a box with the mouse pressed: what is in it, and where is its like?")
@@ -229,8 +184,8 @@ def _name_tab(handlers: Handlers, bar: Bar) -> Tab:
         with gr.Column(scale=2, min_width=300):
             results = _html("name-results")
             with gr.Accordion("Names to choose from", open=True):
-                texts = _texts(handlers, "name")
-                nearest = gr.Slider(1, 48, value=12, step=1, label="Nearest regions shown")
+                texts = _texts(first, "name")
+                nearest = slider(NUM_NEAREST, NEAREST_AT_FIRST, elem_id="nearest")
 
     def name(
         request: gr.Request, event: gr.EventData, progress: Any = PROGRESS, *values: Any
@@ -239,14 +194,14 @@ def _name_tab(handlers: Handlers, bar: Bar) -> Tab:
         shown = handlers.name(
             visitor(request),
             setting,
-            box=drawn_box(event),
+            drawn=drawn_box(event),
             texts=(names, negatives, templates),
-            num_nearest=int(num_nearest),
+            num_nearest=num_nearest,
             step=partial(tell, progress),
         )
         return [shown.notice, changed(shown.picture), shown.results]
 
-    tab = Tab(notice, picture, results)
+    tab = Tab(notice, picture, results, names=texts[0])
     run_model(
         (picture.drawn, texts[0].submit),
         name,
@@ -261,9 +216,7 @@ def _find_tab(handlers: Handlers, bar: Bar) -> Tab:
         with gr.Column(scale=2, min_width=340):
             gr.Markdown("Draw a box around an object; it is looked for in all other pictures.")
             notice, picture = _html("find-notice"), _picture("find-picture")
-            alike = gr.Slider(
-                0, 1, value=ALIKE_AT_FIRST, step=0.01, label="Least similarity", elem_id="alike"
-            )
+            alike = slider(MIN_SIMILARITY, ALIKE_AT_FIRST, elem_id="alike")
         with gr.Column(scale=3, min_width=360):
             results = _html("find-results")
 
@@ -274,8 +227,8 @@ def _find_tab(handlers: Handlers, bar: Bar) -> Tab:
         shown = handlers.find(
             visitor(request),
             setting,
-            box=drawn_box(event),
-            min_similarity=float(min_similarity),
+            drawn=drawn_box(event),
+            min_similarity=min_similarity,
             step=partial(tell, progress),
         )
         return [shown.notice, changed(shown.picture), shown.results]
@@ -293,7 +246,10 @@ def _heat_tab(handlers: Handlers, bar: Bar) -> Tab:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             phrase = gr.Textbox(
-                label="A phrase", placeholder="a red umbrella", max_length=500, elem_id="phrase"
+                label="A phrase",
+                placeholder="a red umbrella",
+                max_length=MAX_PHRASE,
+                elem_id="phrase",
             )
             templates = gr.Dropdown(
                 list(TEMPLATES), value="photo", allow_custom_value=True, label="Prompts"
@@ -320,38 +276,3 @@ def _heat_tab(handlers: Handlers, bar: Bar) -> Tab:
         outputs=(notice, picture),
     )
     return Tab(notice, picture, notice)
-
-
-def _wire_bar(page: gr.Blocks, handlers: Handlers, bar: Bar, tabs: Sequence[Tab]) -> None:
-    """What changes the picture changes it in every tab, and empties what was found before."""
-    outputs: list[Any] = [bar.upload, bar.strip, bar.notice]
-    for tab in tabs:
-        outputs += [tab.picture, tab.notice, tab.results, *tab.downloads]
-    drawable = [tab.results is not tab.notice for tab in tabs]
-
-    def shows(shown: Shown) -> list[Any]:
-        if shown.picture is None:
-            return [None, gr.skip(), shown.notice, *[gr.skip()] * (len(outputs) - 3)]
-        values: list[Any] = [None, shown.strip, shown.notice]
-        for tab, is_drawable in zip(tabs, drawable, strict=True):
-            values += [{**shown.picture, "is_drawable": is_drawable}, "", ""]
-            values += [gr.update(value=None, interactive=False)] * len(tab.downloads)
-        return values
-
-    def begin(request: gr.Request) -> list[Any]:
-        return shows(handlers.begin(visitor(request)))
-
-    def upload(request: gr.Request, path: str | None) -> list[Any]:
-        return shows(handlers.upload(visitor(request), path))
-
-    def pick(request: gr.Request, event: gr.EventData) -> list[Any]:
-        return shows(handlers.pick(visitor(request), int(event.index)))
-
-    def end(request: gr.Request) -> None:
-        handlers.sessions.end(visitor(request))
-
-    hidden = {"outputs": outputs, "show_progress": "hidden", "api_visibility": "private"}
-    page.load(begin, None, **hidden)
-    bar.upload.upload(upload, bar.upload, **hidden)
-    bar.strip.picked(pick, None, **hidden)
-    page.unload(end)

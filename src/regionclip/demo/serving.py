@@ -1,7 +1,6 @@
 """The page as a server of its own. Needs Gradio."""
 
 import socket
-import webbrowser
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -110,8 +109,3 @@ def serve(
         timeout_graceful_shutdown=SECONDS_TO_FINISH,
     )
     Announcing(config).run(sockets=[own])
-
-
-def open_browser(url: str) -> None:
-    """Show a page in the visitor's own browser, if there is one."""
-    webbrowser.open(url)

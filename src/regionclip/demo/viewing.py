@@ -3,37 +3,30 @@
 Whatever came from a visitor is escaped here, or set as text there.
 """
 
-import io
 from base64 import b64encode
 from collections.abc import Sequence
-from functools import lru_cache
 from html import escape
-from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from regionclip.data.images import read_image
 from regionclip.structures import Detections
 from regionclip.visualize import Color, class_color, text_color
 
 from .actions import Place
 from .heat_map import HeatMap
-from .inputs import Picture
+from .pictures import PREVIEW_SIDE, Picture, jpeg, read_small, scaled
+from .sessions import Look
 
-MAX_SIDE = 1280
-"""Pixels of a picture's longer side as it is shown."""
-THUMB_SIDE = 128
 CROP_SIDE = 160
 CROP_MARGIN = 0.1
 """Shown around a region, in its own sides."""
 RESULT_SIDE = 320
-JPEG_QUALITY = 88
 Level = Literal["info", "warning", "error"]
 
 
 def picture_view(
-    picture: Picture,
+    look: Look,
     *,
     found: Detections | None = None,
     drawn: Sequence[float | int] | None = None,
@@ -43,16 +36,18 @@ def picture_view(
     """A picture and what lies over it.
 
     Args:
-        picture: Read anew.
+        look: The picture, and its place, which comes back with what is drawn.
         found: Boxes with names.
         drawn: A box drawn before, ``xyxy`` in pixels of the picture.
         heat: Colours over it.
         is_drawable: A box can be drawn.
     """
+    picture = look.picture
     height, width = picture.size_hw
     return {
-        "image": data_uri(read_image(picture.path), MAX_SIDE),
+        "image": data_uri(picture.preview.read_bytes()),
         "name": picture.name,
+        "place": look.place,
         "width": width,
         "height": height,
         "boxes": [] if found is None else _boxes(found),
@@ -90,18 +85,15 @@ def _heat(heat: HeatMap) -> dict[str, Any]:
     }
 
 
-def strip_view(pictures: Sequence[Picture], current: int) -> dict[str, Any]:
+def strip_view(look: Look) -> dict[str, Any]:
     """Thumbnails to choose from."""
     return {
-        "pictures": [{"name": each.name, "image": _thumbnail(each.path)} for each in pictures],
-        "current": current,
+        "pictures": [
+            {"name": each.name, "image": data_uri(each.thumbnail.read_bytes())}
+            for each in look.pictures
+        ],
+        "current": look.place,
     }
-
-
-@lru_cache(maxsize=1024)
-def _thumbnail(path: Path) -> str:
-    """A file of the demo's own never changes."""
-    return data_uri(read_image(path), THUMB_SIDE)
 
 
 def notice(text: str, level: Level = "info") -> str:
@@ -110,6 +102,11 @@ def notice(text: str, level: Level = "info") -> str:
         return ""
     role = "alert" if level == "error" else "status"
     return f'<div class="rc-notice rc-{level}" role="{role}">{escape(text)}</div>'
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """The number with its noun."""
+    return f"{number} {one if number == 1 else many}"
 
 
 def bars(scores: Sequence[tuple[str, float]]) -> str:
@@ -122,23 +119,31 @@ def bars(scores: Sequence[tuple[str, float]]) -> str:
 
 
 def crops(pictures: Sequence[Picture], places: Sequence[Place]) -> str:
-    """Regions cut out, each with its similarity and where it comes from."""
+    """Regions cut out, each with its similarity and where it comes from.
+
+    They are cut from previews, each read once: models see no more of a picture than these show.
+    """
+    previews = {
+        number: read_small(pictures[number], PREVIEW_SIDE)
+        for number in {each.picture for each in places}
+    }
     figures = "".join(
-        f'<figure><img class="rc-crop" alt="" src="{_crop(pictures[place.picture], place)}">'
+        '<figure><img class="rc-crop" alt="" '
+        f'src="{_crop(previews[place.picture], pictures[place.picture], place)}">'
         f"{place.similarity:.3f} &middot; {escape(pictures[place.picture].name)}</figure>"
         for place in places
     )
     return f'<div class="rc-grid">{figures}</div>'
 
 
-def _crop(picture: Picture, place: Place) -> str:
-    image = read_image(picture.path)
-    x0, y0, x1, y1 = place.box
+def _crop(preview: Image.Image, picture: Picture, place: Place) -> str:
+    scale = preview.width / picture.size_hw[1]
+    x0, y0, x1, y1 = (each * scale for each in place.box)
     dx, dy = CROP_MARGIN * (x1 - x0), CROP_MARGIN * (y1 - y0)
     left, top = max(0, int(x0 - dx)), max(0, int(y0 - dy))
-    right, bottom = min(image.width, round(x1 + dx)), min(image.height, round(y1 + dy))
+    right, bottom = min(preview.width, round(x1 + dx)), min(preview.height, round(y1 + dy))
     box = (left, top, max(right, left + 1), max(bottom, top + 1))
-    return data_uri(image.crop(box), CROP_SIDE)
+    return data_uri(jpeg(scaled(preview.crop(box), CROP_SIDE)))
 
 
 def pictures_with_places(
@@ -164,7 +169,7 @@ def pictures_with_places(
 
 def _with_places(picture: Picture, places: Sequence[Place], best: float) -> str:
     height, width = picture.size_hw
-    image = data_uri(read_image(picture.path), RESULT_SIDE)
+    image = data_uri(jpeg(read_small(picture, RESULT_SIDE)))
     shapes = "".join(
         f'<rect x="{x0:.1f}" y="{y0:.1f}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}" '
         f'vector-effect="non-scaling-stroke"><title>{place.similarity:.3f}</title></rect>'
@@ -179,10 +184,6 @@ def _with_places(picture: Picture, places: Sequence[Place], best: float) -> str:
     )
 
 
-def data_uri(image: Image.Image, max_side: int) -> str:
-    """The picture itself, scaled down, as an address that asks no server."""
-    if max(image.size) > max_side:
-        image = ImageOps.contain(image, (max_side, max_side), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    image.save(file, format="JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{b64encode(file.getvalue()).decode()}"
+def data_uri(content: bytes) -> str:
+    """The bytes of a JPEG file as an address that asks no server."""
+    return f"data:image/jpeg;base64,{b64encode(content).decode()}"

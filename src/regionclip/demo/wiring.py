@@ -1,11 +1,14 @@
 """Between Gradio's events and the handlers. Needs Gradio."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
 
 from .handlers import Setting
+from .inputs import Field
+from .sessions import Drawn
 
 MODEL = "model"
 """All that runs a model waits in one line: each takes every core, or the whole GPU."""
@@ -34,11 +37,39 @@ def run_model(
         )
 
 
+def as_sent(component: Any) -> Any:
+    """A component whose value reaches the handlers as the browser sent it.
+
+    Gradio would check it first, and say little of what is wrong: of an empty field nothing that a
+    visitor could understand. A class of one's own would be taken for a component with its own
+    script.
+    """
+    component.preprocess = _unchanged
+    return component
+
+
+def _unchanged(payload: Any) -> Any:
+    return payload
+
+
+def slider(field: Field, value: float | int, *, elem_id: str | None = None) -> gr.Slider:
+    """A field as the page shows it."""
+    return as_sent(
+        gr.Slider(
+            field.low,
+            field.high,
+            value=value,
+            step=field.step,
+            label=field.label,
+            elem_id=elem_id,
+        )
+    )
+
+
 def setting_of(values: Sequence[Any]) -> tuple[Setting, Sequence[Any]]:
     """Model, proposals and number of regions, and the inputs that follow."""
     model, proposals, num_regions, *others = values
-    setting = Setting(model=model, proposals=proposals, num_regions=int(num_regions))
-    return setting, others
+    return Setting(model=model, proposals=proposals, num_regions=num_regions), others
 
 
 def changed(value: Any) -> Any:
@@ -46,10 +77,18 @@ def changed(value: Any) -> Any:
     return gr.skip() if value is None else value
 
 
-def drawn_box(event: gr.EventData) -> list[float] | None:
+def drawn_box(event: gr.EventData) -> Drawn | None:
     """The box that was drawn, if that is what happened."""
     data = event._data
-    return data.get("box") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or "box" not in data:
+        return None
+    return Drawn(data.get("place", -1), data["box"])
+
+
+def keep_files(button: gr.DownloadButton, path: Path) -> None:
+    """Keep a file to take home out of Gradio's deletion by age; it goes with its visitor."""
+    kept = {each for each in button.keep_in_cache if Path(each).exists()}
+    button.keep_in_cache = kept | {str(path)}
 
 
 def visitor(request: gr.Request) -> str:

@@ -100,17 +100,7 @@ class OpenClipEncoder(nn.Module):
         Raises:
             ValueError: open_clip does not know the architecture, or not with those weights.
         """
-        if architecture not in open_clip.list_models():
-            raise ValueError(
-                f"unknown open_clip architecture {architecture!r}; open_clip.list_models() lists "
-                f"{len(open_clip.list_models())}, such as 'ViT-B-32'"
-            )
-        tags = open_clip.list_pretrained_tags_by_model(architecture)
-        if pretrained is not None and pretrained not in tags:
-            raise ValueError(
-                f"open_clip has no weights {pretrained!r} for {architecture}; expected one of "
-                f"{', '.join(tags)}"
-            )
+        check_released(architecture, pretrained)
         released = (
             {} if pretrained is None else open_clip.get_pretrained_cfg(architecture, pretrained)
         )
@@ -153,6 +143,29 @@ class OpenClipEncoder(nn.Module):
         padding = tokens.new_zeros(len(tokens), context - tokens.shape[1])
         encode: Callable[[Tensor], Tensor] = getattr(self.model, "encode_text")  # noqa: B009
         return encode(torch.cat([tokens, padding], dim=1).to(self.device))
+
+
+def check_released(architecture: str, pretrained: str | None = None) -> None:
+    """Refuse names that open_clip does not know.
+
+    Args:
+        architecture: open_clip's name.
+        pretrained: Tag of released weights, if some are meant.
+
+    Raises:
+        ValueError: It does not know the architecture, or not with those weights.
+    """
+    if architecture not in open_clip.list_models():
+        raise ValueError(
+            f"unknown open_clip architecture {architecture!r}; open_clip.list_models() lists "
+            f"{len(open_clip.list_models())}, such as 'ViT-B-32'"
+        )
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if pretrained is not None and pretrained not in tags:
+        raise ValueError(
+            f"open_clip has no weights {pretrained!r} for {architecture}; expected one of "
+            f"{', '.join(tags)}"
+        )
 
 
 def image_input(encoder: CropEncoder) -> tuple[tuple[int, int], Tensor, Tensor]:

@@ -22,16 +22,15 @@ from regionclip.regions.embedder import RegionSource
 from regionclip.regions.layer4_regions import Layer4Regions
 from regionclip.regions.mask_attention import MaskAttentionRegions
 from tests.tiny_clip import TINY, tiny_clip
-from tests.tiny_dense import TINY_VIT, tiny_dense
+from tests.tiny_dense import PLAIN, tiny_dense
 
 # a released file's heads are 64 channels wide, and shapes tell no other number
-SPEC = replace(TINY_VIT, width=64, head_width=64, text_width=64, text_heads=1)
 BOXES = torch.tensor([[5.0, 5.0, 60.0, 80.0], [0.0, 0.0, 70.0, 90.0]])
 
 
 @pytest.fixture(scope="module")
 def encoder() -> ClipVit:
-    return tiny_dense(SPEC)
+    return tiny_dense(PLAIN)
 
 
 @pytest.fixture
@@ -70,9 +69,9 @@ def test_bare_wrapped_and_openais_own_form_give_one_model(
 
 def test_shapes_tell_all_but_the_activation(released: Path) -> None:
     spec = read_model(released).model.config.vit
-    assert spec == replace(SPEC, name="ViT-2x64-8")
+    assert spec == replace(PLAIN, name="ViT-2x64-8")
     own = read_model(released, activation="gelu").model
-    assert own.config.vit == replace(SPEC, name="ViT-2x64-8", quick_gelu=False)
+    assert own.config.vit == replace(PLAIN, name="ViT-2x64-8", quick_gelu=False)
     other = read_model(released).model
     images = torch.rand(1, 3, 32, 32)
     assert not torch.equal(own.encoder.encode_image(images), other.encoder.encode_image(images))
@@ -122,7 +121,7 @@ def test_a_known_name_says_whose_a_clip_with_a_resnet_is(
     assert isinstance(load("clim-cc3m-rn50x64", regions="dense").parts.regions, DenseRegions)
     assert not isinstance(load(file).parts.regions, Layer4Regions)
     # of a name, the activation is known too
-    vit = {"state_dict": tiny_dense(SPEC).clip.state_dict()}
+    vit = {"state_dict": tiny_dense(PLAIN).clip.state_dict()}
     torch.save(vit, folder / known_weights()["clim-coco-vitb16"].file)
     load("clim-coco-vitb16")
     assert not caplog.records
@@ -167,7 +166,7 @@ def test_rounding_is_float16s_where_openais_files_hold_that(released: Path) -> N
 
 
 def test_our_own_file_holds_the_configuration(tmp_path: Path) -> None:
-    config = Config(vit=SPEC, longest_side=64, padding="cells")
+    config = Config(vit=PLAIN, longest_side=64, padding="cells")
     model = build(config)
     save_model(tmp_path / "own.safetensors", model, licence="CC0")
     read = read_model(tmp_path / "own.safetensors").model

@@ -8,8 +8,10 @@ from torch import Tensor
 import regionclip
 from regionclip.checkpoints import CheckpointError
 from regionclip.cli import main
+from regionclip.cli.running import LoadingCommand
 from regionclip.detect import Detector
-from regionclip.detic_cascade_loading import cascade_detector_of
+from regionclip.encoders.crop_encoder import OpenClipEncoder
+from regionclip.loading.detic_cascade import cascade_detector_of
 from regionclip.methods.detic.cascade_detecting import class_scores, fused_scores
 from regionclip.methods.detic.cascade_model import CascadeDetic, carry_classes, move_boxes
 from regionclip.methods.detic.cascade_reading import read_cascade, save_cascade
@@ -18,6 +20,7 @@ from regionclip.proposals.proposer import NovelClasses
 from regionclip.structures import Detections, PreparedImage, Proposals
 from regionclip.vocabulary import Vocabulary
 from tests.cascade_files import TINY_CASCADE, original_cascade_state, tiny_cascade
+from tests.tiny_open_clip import TINY_CONVNEXT, tiny_named
 
 BOXES = torch.tensor([[10.0, 5, 60, 50], [0, 0, 120, 90], [70, 20, 110, 85]])
 
@@ -193,6 +196,22 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         replace(TINY_CASCADE, head_width=0)
 
 
+def test_a_model_of_open_clips_lends_words_by_its_name(
+    model: CascadeDetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / "part.safetensors"
+    save_cascade(part, model, has_text_tower=False)
+    words = tiny_named(TINY_CONVNEXT, tmp_path)
+    monkeypatch.setattr(OpenClipEncoder, "create", lambda *_: words)
+    name = f"nowhere:{TINY_CONVNEXT}"
+    lent = regionclip.load(part, text_weights=name)
+    assert lent.encoder_id == words.encoder_id
+    assert found_in(lent, ["umbrella"]).class_names == ("umbrella",)
+    # the journal of a command that goes on notes the name: open_clip keeps the file
+    command = LoadingCommand(model=str(part), text_weights=name)
+    assert command.model_settings(None)["text_weights"] == name
+
+
 def test_files_are_described_and_converted(
     state: dict[str, Tensor], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,4 +221,7 @@ def test_files_are_described_and_converted(
     for words in ("a Detic detector with a cascade", "1-1-1-1 blocks, 4 wide", "text-2x64"):
         assert words in shown
     assert main(["models", "convert", str(path), str(output)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "has vectors of 2 classes and does not say which: no list known here" in told
+    assert not read_cascade(output).report.notes
     assert read_cascade(output).model.config == read_cascade(path).model.config

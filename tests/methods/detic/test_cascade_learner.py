@@ -1,20 +1,24 @@
 """What one step of a cascade's training minimises."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from regionclip.methods.detic.cascade_learner import CascadeLearner
-from regionclip.methods.detic.cascade_model import CascadeDetic
+from regionclip.methods.detic.cascade_model import CascadeDetic, move_boxes
 from regionclip.methods.detic.cascade_training_config import (
     CascadeTraining,
     lvis_captions,
     lvis_tags,
 )
 from regionclip.methods.detic.learner import DeticBatch
-from regionclip.structures import DetectionBatch, Targets, TiledBatch, Tiles
+from regionclip.structures import DetectionBatch, Proposals, Targets, TiledBatch, Tiles
+from regionclip.training.image_labels import TagTeacher, TileRegions
 from tests.cascade_files import TINY_CASCADE, tiny_cascade
 
 TRAINING = CascadeTraining(
@@ -135,3 +139,71 @@ def test_what_does_not_go_together_is_refused(model: CascadeDetic) -> None:
         CascadeTraining(regions_per_image=0)
     with pytest.raises(ValueError, match="freeze_at must not be negative"):
         CascadeTraining(freeze_at=-1)
+
+
+def test_pictures_cost_together_what_they_cost_alone(model: CascadeDetic) -> None:
+    torch.manual_seed(0)
+    whole = detection_batch()
+    boxes = torch.tensor([[8.0, 4, 60, 50]])
+    polygons = ((boxes[0, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),),)
+    whole = replace(whole, targets=(whole.targets[0], Targets(boxes, torch.tensor([2]), polygons)))
+    alone = [
+        replace(
+            whole,
+            images=whole.images[row : row + 1],
+            targets=whole.targets[row : row + 1],
+            seeds=whole.seeds[row : row + 1],
+        )
+        for row in range(2)
+    ]
+    # with as many classes as there are, all are compared with, whatever occurs
+    learner = learner_of(model, replace(TRAINING, classes_per_step=4))
+    with torch.no_grad():
+        learner.class_weights.fill_(1.0)
+        together, apart = learner.box_losses(whole), [learner.box_losses(own) for own in alone]
+    for name, own in together.items():
+        torch.testing.assert_close(own.total, sum(each[name].total for each in apart))
+        torch.testing.assert_close(own.count, sum(each[name].count for each in apart))
+    small = TiledBatch(
+        images=(torch.rand(3, 64, 64),),
+        tiles=(
+            Tiles(torch.tensor([[0.0, 0, 64, 64]]), 1, torch.tensor([9]), ("a bird",), ((1,),)),
+        ),
+        seeds=(5,),
+    )
+    large = tiled_batch()
+    both = TiledBatch(
+        large.images + small.images, large.tiles + small.tiles, large.seeds + small.seeds
+    )
+    with torch.no_grad():
+        tags = replace(TRAINING, captions=None)
+        together = learner_of(model, tags).picture_losses(both)
+        apart = [learner_of(model, tags).picture_losses(own) for own in (large, small)]
+    for name, own in together.items():
+        torch.testing.assert_close(own.total, sum(each[name].total for each in apart))
+
+
+def test_each_stage_takes_tags_of_what_the_stage_before_looked_at_and_moved(
+    model: CascadeDetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    seen: list[tuple[Sequence[Proposals], TileRegions]] = []
+    of_teacher = TagTeacher.regions
+
+    def recorded(self: TagTeacher, tiles: Any, proposals: Any, chances: Any) -> TileRegions:
+        regions = of_teacher(self, tiles, proposals, chances)
+        seen.append((proposals, regions))
+        return regions
+
+    monkeypatch.setattr(TagTeacher, "regions", recorded)
+    batch = tiled_batch()
+    with torch.no_grad():
+        learner_of(model, replace(TRAINING, captions=None)).picture_losses(batch)
+        pyramids = model.pyramids(batch.images)
+        for stage, ((_, regions), (proposals, _)) in enumerate(pairwise(seen)):
+            deltas = model.answer(stage, pyramids, regions.boxes).deltas
+            [moved] = move_boxes(stage, regions.boxes, deltas, [(96, 96)])
+            assert len(moved) == 6  # four tiles and two groups
+            torch.testing.assert_close(proposals[0].boxes, moved)
+    assert len(seen) == 3
+    assert len(seen[0][0][0]) > 6

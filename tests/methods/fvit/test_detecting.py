@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regionclip.detect import Detector
-from regionclip.fvit_loading import fvit_detector_of
+from regionclip.loading.fvit import fvit_detector_of
 from regionclip.proposals.proposer import Localizer, NovelClasses
 from regionclip.regions.embedder import RegionEmbedder
 from regionclip.scoring.regions import RegionScorer

@@ -86,8 +86,13 @@ def test_the_number_of_classes_tells_the_benchmark(
     tmp_path: Path, num_classes: int, names: str, base: str, image_size: int, novel_exponent: float
 ) -> None:
     path = write(tmp_path / "a.pth", original_state(model_of(num_classes)))
-    config = read_model(path).model.config
+    read = read_model(path)
+    config = read.model.config
     assert (config.class_names, config.num_classes) == (names, num_classes)
+    told = f"the names of {names}, in its order" if names else "they are called 'class 0' and on"
+    [note] = read.report.notes
+    assert f"vectors of {num_classes} classes and does not say which" in note
+    assert told in note
     assert config.base_classes == (base or "coco48")
     assert (config.image_size, config.novel_exponent) == (image_size, novel_exponent)
     assert config.selection.max_detections == (300 if num_classes == 1203 else 100)

@@ -3,6 +3,7 @@ import torch
 
 from regionclip.data import icons
 from regionclip.data.icons.batches import BoxBatch
+from regionclip.flows.icons import caption_batches, region_batches
 from regionclip.methods.regionclip.learners import (
     CaptionLearner,
     RegionLearner,
@@ -10,7 +11,6 @@ from regionclip.methods.regionclip.learners import (
     sample_regions,
 )
 from regionclip.methods.regionclip.model import RegionClip
-from regionclip.training_icons import caption_batches, region_batches
 from tests.tiny_recipe import RECIPE, REGIONS, TINY, weights_of
 
 

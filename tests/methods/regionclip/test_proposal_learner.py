@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from regionclip.data import icons
+from regionclip.flows.icons import proposal_batches
 from regionclip.losses.loss_sum import summed
 from regionclip.methods.regionclip.learners import ICON_PROPOSALS, detection_batch
 from regionclip.methods.regionclip.proposal_learner import RpnLearner, RpnTraining
 from regionclip.proposals.rpn import RegionProposalNetwork, RpnConfig
 from regionclip.structures import DetectionBatch, Targets
-from regionclip.training_icons import proposal_batches
 from tests.tiny_clip import randomize_norms
 from tests.tiny_recipe import RECIPE, weights_of
 

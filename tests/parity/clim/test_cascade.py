@@ -56,7 +56,7 @@ def check_stats(name: str, ours: Tensor) -> None:
 
 
 def test_levels_of_the_pyramid() -> None:
-    for level, own in enumerate(view().levels[0]):
+    for level, own in enumerate(view().pyramids[0]):
         check_stats(f"fpn{level}", own)
 
 
@@ -77,7 +77,7 @@ def test_stages_move_and_name_regions() -> None:
     for stage in range(3):
         if stage == 2:
             check(CASE, "refined_rois", boxes[0], expected["refined_rois"][:, 1:], rtol=1e-5)
-        answers = model.answer(stage, view().levels[0], boxes)
+        answers = model.answer(stage, view().pyramids, boxes)
         embeddings.append(answers.embeddings)
         boxes = move_boxes(stage, boxes, answers.deltas, [(SIDE, SIDE)])
     scores = class_scores(embeddings, model.class_embeddings, scale=50.0)

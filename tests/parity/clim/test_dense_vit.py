@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from regionclip.checkpoints import read_checkpoint
 from regionclip.concepts.templates import TEMPLATES
-from regionclip.dense_loading import dense_detector_of
 from regionclip.encoders.text import UnitPrompts, class_embeddings
 from regionclip.encoders.vit import ClipVit
+from regionclip.loading.dense import dense_detector_of
 from regionclip.methods.clim.model import Clim, build
 from regionclip.methods.clim.reading import read_model
 from regionclip.regions.dense_regions import pool_boxes, pool_masks

@@ -58,9 +58,12 @@
     for (const row of rows) {
       const isAtTop = row.box[1] < 0.06 * view.height;
       row.label = make("span", "rc-label", `${row.name} ${row.score.toFixed(2)}`);
-      row.label.style.left = `${(100 * row.box[0]) / view.width}%`;
+      // at its box's right side where the left one would leave it no room
+      const isAtRight = row.box[0] > 0.7 * view.width;
+      row.label.style.left = `${(100 * row.box[isAtRight ? 2 : 0]) / view.width}%`;
       row.label.style.top = `${(100 * row.box[isAtTop ? 3 : 1]) / view.height}%`;
-      row.label.style.transform = isAtTop ? "none" : "translateY(-100%)";
+      row.label.style.transform =
+        `translate(${isAtRight ? "-100%" : "0"}, ${isAtTop ? "0" : "-100%"})`;
       row.label.style.background = row.color;
       row.label.style.color = row.ink;
       labels.append(row.label);
@@ -69,6 +72,7 @@
         part.addEventListener("pointerenter", () => light(row));
         part.addEventListener("pointerleave", () => light(null));
       }
+      row.shape.addEventListener("pointerenter", () => scrollTo(row.line));
     }
 
     function light(lit) {
@@ -107,6 +111,16 @@
     root.append(filterBar(rows, state, filter, count), table(state, sort, body));
     sort();
     filter();
+  }
+
+  // within the table's frame alone: scrollIntoView would move the page under the mouse
+  function scrollTo(line) {
+    const frame = line.closest(".rc-table-frame");
+    const head = frame.querySelector("thead").clientHeight;
+    const above = line.offsetTop - head - frame.scrollTop;
+    const below = line.offsetTop + line.clientHeight - frame.clientHeight - frame.scrollTop;
+    if (above < 0) frame.scrollTop += above;
+    else if (below > 0) frame.scrollTop += below;
   }
 
   function tableLine(row) {
@@ -227,7 +241,7 @@
       if (!start) return;
       const box = boxTo(at(event));
       start = null;
-      trigger("drawn", { box });
+      trigger("drawn", { box, place: view.place });
     });
     stage.addEventListener("pointercancel", () => { start = null; });
     if (view.drawn) show(view.drawn);

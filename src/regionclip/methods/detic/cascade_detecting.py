@@ -7,7 +7,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from regionclip.data.transforms import rows_by_size
 from regionclip.losses.compositions import similarity_logits
 from regionclip.proposals.centernet import select_centers
 from regionclip.proposals.proposer import NovelClasses
@@ -39,12 +38,10 @@ class CascadeRegions:
 class CascadeBatchView:
     """Pyramids of some images.
 
-    Images of one size are encoded together; others on their own, since group norms see padding.
-
     Attributes:
         model: Frozen.
         sizes_hw: Of the images.
-        levels: Per image, its pyramid.
+        pyramids: One per image.
     """
 
     def __init__(
@@ -53,14 +50,8 @@ class CascadeBatchView:
         """Encode images; networks compute in ``dtype``."""
         self.model, self._dtype = model, dtype
         self.sizes_hw = [image.size_hw for image in images]
-        own: dict[int, list[Tensor]] = {}
-        for rows in rows_by_size(self.sizes_hw):
-            prepared = model.prepare([images[row].pixels for row in rows])
-            with self.autocast():
-                levels = model.levels(prepared)
-            for place, row in enumerate(rows):
-                own[row] = [level[place, None] for level in levels]
-        self.levels = [own[row] for row in range(len(images))]
+        with self.autocast():
+            self.pyramids = model.pyramids([image.pixels for image in images])
 
     def autocast(self) -> torch.autocast:
         """Lets what is inside compute in the precision that was asked for."""
@@ -70,7 +61,7 @@ class CascadeBatchView:
     def propose(self) -> list[Proposals]:
         """Boxes of each image."""
         found = []
-        for levels, size_hw in zip(self.levels, self.sizes_hw, strict=True):
+        for levels, size_hw in zip(self.pyramids, self.sizes_hw, strict=True):
             with self.autocast():
                 judged = self.model.judge(levels)
             found += select_centers(judged, size_hw, self.model.config.proposals)
@@ -90,7 +81,7 @@ class CascadeView:
     @property
     def levels(self) -> list[Tensor]:
         """The pyramid."""
-        return self.batch.levels[self.index]
+        return self.batch.pyramids[self.index]
 
     def features(
         self, boxes: Float[Tensor, "R 4"], *, masks: Bool[Tensor, "R H W"] | None = None
@@ -105,14 +96,14 @@ class CascadeView:
         model = self.batch.model
         with self.batch.autocast():
             answers = [
-                model.answer(stage, self.levels, [boxes.to(model.device)])
+                model.answer(stage, [self.levels], [boxes.to(model.device)])
                 for stage in range(len(model.stages))
             ]
         return mean_embeddings([own.embeddings for own in answers])
 
     def last_stage_cells(self, boxes: Float[Tensor, "R 4"]) -> Float[Tensor, "R F g g"]:
         """What the mask head sees of each box."""
-        return self.batch.model.cells(self.levels, [boxes.to(self.levels[0])]).float()
+        return self.batch.model.cells([self.levels], [boxes.to(self.levels[0])]).float()
 
     def run_stages(
         self, boxes: Float[Tensor, "R 4"]
@@ -121,7 +112,7 @@ class CascadeView:
         batch, embeddings = self.batch, []
         for stage in range(len(batch.model.stages)):
             with batch.autocast():
-                answers = batch.model.answer(stage, self.levels, [boxes])
+                answers = batch.model.answer(stage, [self.levels], [boxes])
             embeddings.append(answers.embeddings)
             [boxes] = move_boxes(stage, [boxes], answers.deltas, [batch.sizes_hw[self.index]])
         return embeddings, boxes

@@ -25,8 +25,9 @@ from regionclip.losses import (
     mask_loss,
     sampled_class_loss,
 )
-from regionclip.losses.centers import center_loss
+from regionclip.losses.centers import CenterLoss, center_loss
 from regionclip.losses.compositions import similarity_logits
+from regionclip.losses.loss_sum import summed
 from regionclip.losses.over_processes import sum_of_all
 from regionclip.pairs import (
     LabelledRegions,
@@ -57,11 +58,11 @@ class Seen:
     """Pictures as the stages see them.
 
     Attributes:
-        levels: Their pyramid.
-        sizes_hw: Their sizes without padding.
+        pyramids: One per picture.
+        sizes_hw: Their sizes.
     """
 
-    levels: list[Tensor]
+    pyramids: list[list[Tensor]]
     sizes_hw: list[tuple[int, int]]
 
 
@@ -168,9 +169,12 @@ class CascadeLearner(EvalModeLearner):
         return losses
 
     def see(self, images: Sequence[Tensor]) -> Seen:
-        """The pyramid of images, padded to one size."""
+        """The pyramids of images, each of them as if it were alone."""
         sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
-        return Seen(self.model.levels(self.model.prepare(images)), sizes)
+        return Seen(self.model.pyramids(images), sizes)
+
+    def _judge(self, seen: Seen) -> list[list[CenterLevel]]:
+        return [self.model.judge(levels) for levels in seen.pyramids]
 
     def box_losses(self, batch: DetectionBatch) -> dict[str, LossSum]:
         """``centers``, ``others``, ``reach``, ``masks``; per stage ``classes_*``, ``boxes_*``."""
@@ -180,7 +184,7 @@ class CascadeLearner(EvalModeLearner):
             for own in batch.targets
         ]
         seen = self.see(batch.images)
-        judged = self.model.judge(seen.levels)
+        judged = self._judge(seen)
         losses = self.center_losses(judged, targets)
         regions = [
             pair_regions(
@@ -197,14 +201,14 @@ class CascadeLearner(EvalModeLearner):
             )
         ]
         if self.config.train_masks:
-            losses["masks"] = self._mask_loss(seen.levels, regions, targets)
+            losses["masks"] = self._mask_loss(seen.pyramids, regions, targets)
         for stage, match_iou in enumerate(self.config.match_ious):
             if stage > 0:
                 regions = [
                     self._relabelled(own.boxes, target, match_iou)
                     for own, target in zip(regions, targets, strict=True)
                 ]
-            answers = self.model.answer(stage, seen.levels, [own.boxes for own in regions])
+            answers = self.model.answer(stage, seen.pyramids, [own.boxes for own in regions])
             losses |= self.stage_losses(stage, answers, regions, targets, step=batch.step)
             boxes = move_boxes(stage, [own.boxes for own in regions], answers.deltas, seen.sizes_hw)
             regions = [
@@ -214,32 +218,35 @@ class CascadeLearner(EvalModeLearner):
         return losses
 
     def center_losses(
-        self, judged: Sequence[CenterLevel], targets: Sequence[Targets]
+        self, judged: Sequence[Sequence[CenterLevel]], targets: Sequence[Targets]
     ) -> dict[str, LossSum]:
-        """What the judgement of cells costs."""
-        points = [each.points for each in judged]
-        strides = [each.stride for each in judged]
-        boxes = [boxes_around(each.points, each.distances) for each in judged]
-        loss = center_loss(
-            torch.cat([each.logits for each in judged], dim=1),
+        """What the judgement of the cells of each image costs."""
+        found = [
+            self._center_loss(levels, own.boxes)
+            for levels, own in zip(judged, targets, strict=True)
+        ]
+        return {
+            "centers": summed([own.centers for own in found]),
+            "others": summed([own.others for own in found]),
+            "reach": summed([own.boxes for own in found]),
+        }
+
+    def _center_loss(self, levels: Sequence[CenterLevel], objects: Tensor) -> CenterLoss:
+        points, strides = [own.points for own in levels], [own.stride for own in levels]
+        boxes = [boxes_around(own.points, own.distances) for own in levels]
+        return center_loss(
+            torch.cat([own.logits for own in levels], dim=1),
             torch.cat(boxes, dim=1),
-            [own.boxes for own in targets],
-            [center_targets(points, strides, own.boxes) for own in targets],
+            [objects],
+            [center_targets(points, strides, objects)],
             options=self.config.centers,
         )
-        return {"centers": loss.centers, "others": loss.others, "reach": loss.boxes}
 
     @torch.no_grad()
-    def _propose(self, judged: Sequence[CenterLevel], seen: Seen) -> list[Proposals]:
+    def _propose(self, judged: Sequence[Sequence[CenterLevel]], seen: Seen) -> list[Proposals]:
         found = []
-        for image, size_hw in enumerate(seen.sizes_hw):
-            own = [
-                CenterLevel(
-                    each.logits[image, None], each.distances[image, None], each.points, each.stride
-                )
-                for each in judged
-            ]
-            found += select_centers(own, size_hw, self.config.proposals)
+        for levels, size_hw in zip(judged, seen.sizes_hw, strict=True):
+            found += select_centers(levels, size_hw, self.config.proposals)
         return found
 
     def _relabelled(self, boxes: Tensor, targets: Targets, match_iou: float) -> LabelledRegions:
@@ -298,11 +305,11 @@ class CascadeLearner(EvalModeLearner):
 
     def _mask_loss(
         self,
-        levels: Sequence[Tensor],
+        pyramids: Sequence[Sequence[Tensor]],
         regions: Sequence[LabelledRegions],
         targets: Sequence[Targets],
     ) -> LossSum:
-        cells = self.model.cells(levels, [own.boxes[: own.num_foreground] for own in regions])
+        cells = self.model.cells(pyramids, [own.boxes[: own.num_foreground] for own in regions])
         logits = self.model.get_submodule("mask_head")(cells)[:, 0]
         grid = int(logits.shape[-1])
         wanted = [
@@ -317,7 +324,7 @@ class CascadeLearner(EvalModeLearner):
             losses |= self.caption_losses(seen, batch)
         if self.tags is not None:
             with torch.no_grad():
-                judged = self.model.judge(seen.levels)
+                judged = self._judge(seen)
             losses |= self.tag_losses(seen, batch, self._propose(judged, seen))
         return losses
 
@@ -330,7 +337,7 @@ class CascadeLearner(EvalModeLearner):
         captions = teacher.encode(tiles)
         for stage in range(len(BOX_WEIGHTS)):
             regions = teacher.regions(tiles, chances, device=self.model.device)
-            vectors = self.model.answer(stage, seen.levels, regions.boxes).embeddings
+            vectors = self.model.answer(stage, seen.pyramids, regions.boxes).embeddings
             losses[f"captions_{stage}"] = teacher.loss(vectors, regions, captions, bias=0.0)
         teacher.remember(captions)
         return losses
@@ -338,9 +345,13 @@ class CascadeLearner(EvalModeLearner):
     def tag_losses(
         self, seen: Seen, batch: TiledBatch, proposals: Sequence[Proposals]
     ) -> dict[str, LossSum]:
-        """Every stage takes the largest of the proposals as the stages before it moved them.
+        """Every stage takes the largest of some boxes in each tile, and groups of these.
 
-        At the later two the original's loss is another, for a reason that is not known.
+        The first stage takes them of the proposals, each later one of the few regions, groups too,
+        that the stage before looked at, as that stage moved them.
+
+        Source:
+            wusize/CLIM@7baade3, whose losses at all three stages this gives.
         """
         teacher, losses = self.tags, {}
         if teacher is None:
@@ -348,18 +359,11 @@ class CascadeLearner(EvalModeLearner):
         tiles, chances = batch.tiles, _chances(batch.seeds, TAGS_STREAM)
         for stage in range(len(BOX_WEIGHTS)):
             regions = teacher.regions(tiles, proposals, chances)
-            vectors = self.model.answer(stage, seen.levels, regions.boxes).embeddings
-            losses[f"tags_{stage}"] = teacher.loss(vectors, regions, tiles, bias=0.0)
-            if stage < len(BOX_WEIGHTS) - 1:
-                proposals = self._moved(stage, seen, proposals)
+            answers = self.model.answer(stage, seen.pyramids, regions.boxes)
+            losses[f"tags_{stage}"] = teacher.loss(answers.embeddings, regions, tiles, bias=0.0)
+            moved = move_boxes(stage, regions.boxes, answers.deltas, seen.sizes_hw)
+            proposals = [Proposals(own) for own in moved]
         return losses
-
-    @torch.no_grad()
-    def _moved(self, stage: int, seen: Seen, proposals: Sequence[Proposals]) -> list[Proposals]:
-        boxes = [own.boxes for own in proposals]
-        answers = self.model.answer(stage, seen.levels, boxes)
-        moved = move_boxes(stage, boxes, answers.deltas, seen.sizes_hw)
-        return [Proposals(each, own.objectness) for each, own in zip(moved, proposals, strict=True)]
 
 
 def _chances(seeds: Sequence[int], stream: int) -> list[Random]:

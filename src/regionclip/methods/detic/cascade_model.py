@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from regionclip.data.transforms import normalize_and_pad
+from regionclip.data.transforms import normalize_and_pad, rows_by_size
 from regionclip.detections.box_coder import bounded, clip_boxes, decode_boxes
 from regionclip.encoders.text_tower import TextTower
 from regionclip.proposals.centernet import CenterHead, CenterLevel
@@ -92,6 +92,20 @@ class CascadeDetic(nn.Module):
         own = [image.to(self.device) for image in images]
         return normalize_and_pad(own, mean=MEAN, std=STD, size_divisor=SIZE_DIVISOR)
 
+    def pyramids(self, images: Sequence[Tensor]) -> list[list[Tensor]]:
+        """The pyramid of each RGB image ``(3, H, W)`` in [0, 1], finest first.
+
+        Images of one size go through the networks together, others on their own: padding beside a
+        larger image would change an image's maps near its border, the group norms of the heatmap
+        and the number of its cells that are no object's centre.
+        """
+        found: dict[int, list[Tensor]] = {}
+        for rows in rows_by_size([(int(each.shape[1]), int(each.shape[2])) for each in images]):
+            levels = self.levels(self.prepare([images[row] for row in rows]))
+            for place, row in enumerate(rows):
+                found[row] = [level[place, None] for level in levels]
+        return [found[row] for row in range(len(images))]
+
     def levels(self, images: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
         """The pyramid of prepared images, finest first."""
         maps = self.backbone(images)[1:]
@@ -103,26 +117,33 @@ class CascadeDetic(nn.Module):
         return self.center_head(levels)
 
     def answer(
-        self, stage: int, levels: Sequence[Tensor], boxes: Sequence[Float[Tensor, "_ 4"]]
+        self,
+        stage: int,
+        pyramids: Sequence[Sequence[Tensor]],
+        boxes: Sequence[Float[Tensor, "_ 4"]],
     ) -> StageAnswers:
         """What a stage says of boxes in prepared images, image after image."""
-        return self.stages[stage](self.cells(levels, boxes, num_bins=ROI_GRID))
+        return self.stages[stage](self.cells(pyramids, boxes, num_bins=ROI_GRID))
 
     def cells(
         self,
-        levels: Sequence[Tensor],
+        pyramids: Sequence[Sequence[Tensor]],
         boxes: Sequence[Float[Tensor, "_ 4"]],
         *,
         num_bins: int = MASK_GRID,
     ) -> Float[Tensor, "R F bins bins"]:
-        """Bins of boxes; by default those of the mask head."""
-        return pyramid_roi_align(
-            levels[:REGION_LEVELS],
-            boxes,
-            strides=STRIDES[:REGION_LEVELS],
-            num_bins=num_bins,
-            finest_side=FINEST_SIDE,
-        )
+        """Bins of boxes, from the pyramid of each image; by default those of the mask head."""
+        cells = [
+            pyramid_roi_align(
+                levels[:REGION_LEVELS],
+                [own],
+                strides=STRIDES[:REGION_LEVELS],
+                num_bins=num_bins,
+                finest_side=FINEST_SIDE,
+            )
+            for levels, own in zip(pyramids, boxes, strict=True)
+        ]
+        return torch.cat(cells)
 
 
 def move_boxes(

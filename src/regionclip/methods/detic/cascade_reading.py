@@ -1,6 +1,7 @@
 """From a checkpoint file of a cascade, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from regionclip.checkpoints import (
     read_checkpoint,
 )
 from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
+from regionclip.concepts.class_names import note_on_counted_names
 
 from .cascade_config import CascadeConfig
 from .cascade_model import CascadeDetic, build_cascade
@@ -46,10 +48,12 @@ def read_cascade(path: str | Path, state: Mapping[str, Tensor] | None = None) ->
     """
     path = Path(path)
     state = read_checkpoint(path) if state is None else state
+    notes: tuple[str, ...] = ()
     if is_native(path):
         config = own_config(path, CascadeConfig, method=METHOD, title="a Detic with a cascade")
     else:
         config, state = map_weights(state, source=str(path))
+        notes = (note_on_counted_names(str(path), config.num_classes, config.class_names),)
     with WithoutRandomWeights():
         model = build_cascade(config)
     has_text_tower = any(name.startswith(_TEXT) for name in state)
@@ -61,7 +65,7 @@ def read_cascade(path: str | Path, state: Mapping[str, Tensor] | None = None) ->
         allowed_missing=() if has_text_tower else (_TEXT,),
         allowed_left_over=[name for name in state if is_training_only(name)],
     )
-    return ReadWithText(model, has_text_tower, report)
+    return ReadWithText(model, has_text_tower, replace(report, notes=notes))
 
 
 def save_cascade(

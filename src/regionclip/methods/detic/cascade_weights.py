@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
+from regionclip.concepts.class_names import names_by_count
 from regionclip.encoders.clip_weights import complete_clip, num_blocks
 from regionclip.encoders.text_tower import text_spec_of
 from regionclip.weights import WeightsEntry
@@ -118,7 +119,7 @@ def _config_of(
     tensors: Mapping[str, Tensor], text: Mapping[str, Tensor], source: str
 ) -> CascadeConfig:
     num_classes = len(tensors["class_embeddings"])
-    is_known = num_classes in _CLASS_LISTS
+    class_names, own_class_names = names_by_count(num_classes, _CLASS_LISTS)
     first, second, third, fourth = (
         num_blocks(tensors, rf"backbone\.layer{stage}\.") for stage in (1, 2, 3, 4)
     )
@@ -130,8 +131,8 @@ def _config_of(
             head_width=len(tensors["stages.0.projection.weight"][0]),
             text=text_spec_of(text, source) if text else CascadeConfig().text,
             mask_head="mask_head.predictor.weight" in tensors,
-            class_names=_CLASS_LISTS[num_classes] if is_known else "",
-            own_class_names=() if is_known else tuple(f"class {n}" for n in range(num_classes)),
+            class_names=class_names,
+            own_class_names=own_class_names,
             num_classes=num_classes,
         )
     except KeyError as error:

@@ -1,6 +1,7 @@
 """From a checkpoint file, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from regionclip.checkpoints import (
     read_checkpoint,
 )
 from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
+from regionclip.concepts.class_names import note_on_counted_names
 from regionclip.encoders.clip_weights import complete_clip
 from regionclip.proposals.rpn_files import load_trunk
 
@@ -51,10 +53,12 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
     """
     path = Path(path)
     state = read_checkpoint(path) if state is None else state
+    notes: tuple[str, ...] = ()
     if is_native(path):
         config = own_config(path, DeticConfig, method=METHOD, title="Detic")
     else:
         config, state = map_weights(state, source=str(path))
+        notes = (note_on_counted_names(str(path), config.num_classes, config.class_names),)
         state = _with_logit_scale(state)
     with WithoutRandomWeights():
         model = build(config)
@@ -68,7 +72,7 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         allowed_missing=_OF_CAPTIONS if has_text_tower else (*_OF_CAPTIONS, *text),
         allowed_left_over=(TAG_ROWS,),
     )
-    return ReadWithText(model, has_text_tower, report)
+    return ReadWithText(model, has_text_tower, replace(report, notes=notes))
 
 
 def save_model(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
+from regionclip.concepts.class_names import names_by_count
 from regionclip.encoders.clip_weights import num_blocks
 from regionclip.encoders.text_tower import text_spec_of
 from regionclip.weights import WeightsEntry
@@ -90,7 +91,7 @@ def _config_of(state: Mapping[str, Tensor], source: str) -> DeticConfig:
     layers = tuple(num_blocks(state, rf"backbone\.layer{stage}\.") for stage in (1, 2, 3))
     num_classes, width = state[CLASS_ROWS].shape
     text = {key.removeprefix(TEXT): each for key, each in state.items() if key.startswith(TEXT)}
-    is_known = num_classes in _CLASS_LISTS
+    class_names, own_class_names = names_by_count(num_classes, _CLASS_LISTS)
     try:
         rpn = replace(config.rpn, layers=layers, width=int(stem.shape[0]))
         return replace(
@@ -98,8 +99,8 @@ def _config_of(state: Mapping[str, Tensor], source: str) -> DeticConfig:
             rpn=rpn,
             region_blocks=num_blocks(state, re.escape(_REGION_STAGE)),
             text=text_spec_of(text, source) if text else replace(config.text, embed_dim=width),
-            class_names=_CLASS_LISTS[num_classes] if is_known else "",
-            own_class_names=() if is_known else tuple(f"class {n}" for n in range(num_classes)),
+            class_names=class_names,
+            own_class_names=own_class_names,
             num_classes=num_classes,
         )
     except ValueError as error:

@@ -1,6 +1,7 @@
 """From a checkpoint file, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from regionclip.checkpoints import (
     read_checkpoint,
 )
 from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
+from regionclip.concepts.class_names import note_on_counted_names
 
 from .config import FvitConfig
 from .model import Fvit, build
@@ -45,10 +47,12 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
     """
     path = Path(path)
     state = read_checkpoint(path) if state is None else state
+    notes: tuple[str, ...] = ()
     if is_native(path):
         config = own_config(path, FvitConfig, method=METHOD, title="F-ViT")
     else:
         config, state = map_weights(state, source=str(path))
+        notes = (note_on_counted_names(str(path), config.num_classes, config.class_names),)
     with WithoutRandomWeights():
         model = build(config)
     text = text_names(model)
@@ -60,7 +64,7 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         target=f"F-ViT on {model.tower.name}",
         allowed_missing=() if has_text_tower else text,
     )
-    return ReadWithText(model, has_text_tower, report)
+    return ReadWithText(model, has_text_tower, replace(report, notes=notes))
 
 
 def save_model(path: str | Path, model: Fvit, *, has_text_tower: bool = True, **extra: str) -> None:

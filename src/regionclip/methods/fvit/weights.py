@@ -7,6 +7,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from regionclip.checkpoints import CheckpointError
+from regionclip.concepts.class_names import names_by_count
 from regionclip.encoders.eva import EVA_SPECS, EvaClipSpec
 from regionclip.encoders.eva_weights import eva_tensors
 from regionclip.encoders.vit import VIT_SPECS, ClipVitSpec
@@ -168,15 +169,15 @@ def _head_config(tensors: Mapping[str, Tensor], *, is_fvit: bool) -> FvitConfig:
         config = FVIT_LVIS if is_fvit else FVLM_LVIS
     else:
         config = FVIT_COCO if is_fvit else FVLM_COCO
-    is_known = num_classes in _CLASS_LISTS
+    class_names, own_class_names = names_by_count(num_classes, _CLASS_LISTS)
     return replace(
         config,
         channels=tensors["rpn_head.cls_logits.weight"].shape[1],
         head_width=len(tensors["box_head.class_layer.weight"]),
         rpn_norm="rpn_head.conv.0.1.weight" in tensors,
         mask_head="mask_head.predictor.weight" in tensors,
-        class_names=_CLASS_LISTS[num_classes] if is_known else "",
-        own_class_names=() if is_known else tuple(f"class {n}" for n in range(num_classes)),
+        class_names=class_names,
+        own_class_names=own_class_names,
         num_classes=num_classes,
     )
 

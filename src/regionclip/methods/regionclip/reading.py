@@ -16,6 +16,7 @@ from regionclip.checkpoints import (
     save_native,
 )
 from regionclip.checkpoints.own_models import own_config, own_method
+from regionclip.concepts.class_names import note_on_counted_names
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.proposals.rpn_files import RPN_METHOD
 from regionclip.proposals.rpn_weights import map_rpn_weights
@@ -165,6 +166,10 @@ def model_of(found: RegionClipCheckpoint, *, source: str) -> ReadModel:
         parts["proposer"] = rpn.state_dict
     with WithoutRandomWeights():
         model = build(config)
+    notes: tuple[str, ...] = ()
+    if config.class_names:
+        num_classes = config.num_test_classes or config.num_train_classes
+        notes = (note_on_counted_names(source, num_classes, config.class_names),)
     reports = tuple(
         load_strict(
             model.get_submodule(name),
@@ -180,6 +185,7 @@ def model_of(found: RegionClipCheckpoint, *, source: str) -> ReadModel:
         if key in found.box_predictor:
             model.get_parameter(name).data.copy_(found.box_predictor[key])
     left_over = (*found.left_over, *(f"teacher's {name}" for name in found.teacher))
+    reports = (replace(reports[0], notes=notes), *reports[1:])
     return ReadModel(model, found.has_text_tower, reports, left_over)
 
 
