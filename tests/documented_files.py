@@ -19,6 +19,7 @@ from regionclip.methods.clim.reading import save_model as save_clim
 from regionclip.methods.cora.reading import save_model as save_cora
 from regionclip.methods.detic import cascade_reading
 from regionclip.methods.detic.cascade_model import carry_classes
+from regionclip.methods.fvit.model import carry_classes as carry_fvit_classes
 from regionclip.methods.fvit.reading import save_model as save_fvit
 from tests.cascade_files import tiny_cascade
 from tests.cora_files import TINY_CORA, tiny_cora
@@ -47,6 +48,7 @@ COPIES = {
     "fvit_eva_vitb16_ovcoco.pth": (
         "fvit_eva_vitb16_ov_coco.pth",
         "fvit_eva_vitb16_ov_lvis.pth",
+        "runs/fvit-ov-lvis-vitb16/model.safetensors",
         "ovdet_openai_vitb16_ov_coco_clim.pth",
     ),
     "detic_lvis_clim_centernet2.pth": ("regionclip_finetuned-lvis_rn50.pth",),
@@ -87,6 +89,7 @@ def _write_models(folder: Path) -> None:
     cora = tiny_cora(replace(TINY_CORA, templates="photo"))
     save_cora(folder / "checkpoint_best.pth", cora)
     fvit = tiny_fvit(TINY_FVIT)
+    carry_fvit_classes(fvit, CARRIED, torch.randn(2, 12))
     save_fvit(folder / "fvit_eva_vitb16_ovcoco.pth", fvit, has_text_tower=False)
     save_fvit(folder / FVIT_TEXTS, fvit)
     cascade = tiny_cascade()
