@@ -35,8 +35,9 @@ NOT_HERE = {
     "tests/cli/test_evaluate_processes.py start them",
     "accelerate": "several processes: tests/test_train_transfer.py starts them so",
     "srun": "needs a cluster",
-    "python": "takes an hour: tests/test_examples.py runs the script with fewer steps",
+    "python": "takes long: tests/test_examples.py and tests/benchmarks run less of it",
     "pip": "downloads",
+    "jupyter": "opens a browser: 'make notebooks' runs the notebooks",
     "make": "continuous integration runs it, or it takes hours",
     "curl": "asks a server: tests/test_docs_servers.py starts one",
 }
