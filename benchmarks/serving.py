@@ -1,12 +1,15 @@
 """A service under load: many connections, good and bad requests mixed, every answer checked.
 
 Two services run, one that computes requests together and one that does not; they are asked in
-turns, so that what else the machine does falls on both alike.
+turns, so that what else the machine does falls on both alike. At the end each is told to stop while
+it is being asked.
 """
 
 import asyncio
 import json
+import math
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +34,15 @@ BAD_SHARE = 8
 """One in so many requests is bad."""
 SIZES = {"one by one": 1, "up to 8 together": 8}
 SCORE_TOLERANCE = 1e-3
+NUM_ROUNDS = 4
+FLAT_SHARE = 0.05
+"""Memory is flat if it grows by no more in the second half; what is used for the first time, and
+what the allocator keeps, shows before."""
+SECONDS_BEFORE_THE_END = 3.0
+"""Of asking, before a service is told to stop."""
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True)
@@ -54,9 +66,11 @@ class Asked:
     """A request, and what has to be answered."""
 
     content: bytes
-    names: tuple[str, ...] | None
+    names: tuple[str, ...] | None = None
     """Of the detections, best first; ``None`` for a bad request."""
     scores: tuple[float, ...] = ()
+    is_cut: bool = False
+    """It announces a body that does not come: no other can follow it on its connection."""
 
 
 @dataclass
@@ -64,8 +78,12 @@ class Outcome:
     """What came of one round."""
 
     seconds: float = 0.0
+    told_to_stop: float = math.inf
+    """When, in seconds of :func:`time.perf_counter`: what was sent before has to be answered."""
     good: int = 0
     bad: int = 0
+    turned_away: int = 0
+    """Sent after that, and not answered."""
     wrong: list[str] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
 
@@ -74,7 +92,7 @@ def run(*, seconds: float, connections: int, device: torch.device) -> Report:
     """Ask both services in turns.
 
     Args:
-        seconds: Each is asked for so long, in three rounds.
+        seconds: Each is asked for so long, in :data:`NUM_ROUNDS` rounds.
         connections: At once.
         device: Of the services.
     """
@@ -85,41 +103,92 @@ def run(*, seconds: float, connections: int, device: torch.device) -> Report:
         }
         for service in services.values():
             asyncio.run(_ask_all(service.port, requests, connections, 1.0))
-        before = {name: service.megabytes() for name, service in services.items()}
+        megabytes = {name: [service.megabytes()] for name, service in services.items()}
         outcomes: dict[str, list[Outcome]] = {name: [] for name in services}
-        for _ in range(3):
+        for _ in range(NUM_ROUNDS):
             for name, service in services.items():
-                asked = _ask_all(service.port, requests, connections, seconds / 3)
+                asked = _ask_all(service.port, requests, connections, seconds / NUM_ROUNDS)
                 outcomes[name].append(asyncio.run(asked))
-        after = {name: service.megabytes() for name, service in services.items()}
-    rows = [_row(name, outcomes[name], before[name], after[name]) for name in services]
+                megabytes[name].append(service.megabytes())
+        ends = {name: _end(service, requests, connections) for name, service in services.items()}
+    rows = [
+        _row(name, outcomes[name], megabytes[name]) | _end_cells(*ends[name]) for name in services
+    ]
     alone, together = (_rate(outcomes[name]) for name in services)
     wrong = [each for rounds in outcomes.values() for own in rounds for each in own.wrong]
-    grown = max(after[name] - before[name] for name in services)
+    at_the_end = [each for outcome, _ in ends.values() for each in outcome.wrong]
     return Report(
         name="serving",
         title=f"A service asked over {connections} connections, one in {BAD_SHARE} requests bad",
         rows=rows,
         notes=[
             f"computed together: {together / alone:.2f} times the images per second",
+            *(f"memory, {name}: {_flatness(own)}" for name, own in megabytes.items()),
             *wrong[:5],
+            *at_the_end[:5],
         ],
-        targets={"no lost and no wrong answer": not wrong, "memory grows by < 50 MB": grown < 50},
+        targets={
+            "no lost and no wrong answer": not wrong,
+            f"memory grows by < {FLAT_SHARE:.0%} in the second half": all(
+                map(_is_flat, megabytes.values())
+            ),
+            "SIGTERM under load loses nothing that was sent before, and the exit code is 0": (
+                not at_the_end and all(code == 0 for _, code in ends.values())
+            ),
+        },
     )
 
 
-def _row(name: str, rounds: Sequence[Outcome], before: float, after: float) -> dict[str, str]:
+def _is_flat(megabytes: Sequence[float]) -> bool:
+    return megabytes[-1] < (1 + FLAT_SHARE) * megabytes[len(megabytes) // 2]
+
+
+def _flatness(megabytes: Sequence[float]) -> str:
+    start, middle, end = megabytes[0], megabytes[len(megabytes) // 2], megabytes[-1]
+    word = "flat" if _is_flat(megabytes) else "NOT flat"
+    return f"{start:.0f} MB at the start, {middle:.0f} in the middle, {end:.0f} at the end: {word}"
+
+
+def _end(
+    service: Service, requests: Sequence[Asked], connections: int
+) -> tuple[Outcome, int | None]:
+    """Tell a service to stop while it is asked; what came of it, and the exit code."""
+
+    async def ask() -> Outcome:
+        outcome = Outcome()
+        asking = asyncio.create_task(_ask_all(service.port, requests, connections, 60.0, outcome))
+        await asyncio.sleep(SECONDS_BEFORE_THE_END)
+        outcome.told_to_stop = time.perf_counter()
+        service.process.send_signal(signal.SIGTERM)
+        return await asking
+
+    outcome = asyncio.run(ask())
+    try:
+        return outcome, service.process.wait(90)
+    except subprocess.TimeoutExpired:
+        return outcome, None
+
+
+def _end_cells(outcome: Outcome, code: int | None) -> dict[str, str]:
+    return {
+        "around SIGTERM: answered": str(outcome.good + outcome.bad),
+        "lost or wrong": str(len(outcome.wrong)),
+        "sent later, turned away": str(outcome.turned_away),
+        "exit code": str(code),
+    }
+
+
+def _row(name: str, rounds: Sequence[Outcome], megabytes: Sequence[float]) -> dict[str, str]:
     latencies = sorted(each for own in rounds for each in own.latencies)
     return {
         "computed": name,
         "images/s": f"{_rate(rounds):.1f}",
         "good answers": str(sum(own.good for own in rounds)),
         "refusals": str(sum(own.bad for own in rounds)),
-        "lost or wrong": str(sum(len(own.wrong) for own in rounds)),
+        "lost, wrong": str(sum(len(own.wrong) for own in rounds)),
         "median ms": f"{1000 * median(latencies):.0f}",
         "99 % ms": f"{1000 * latencies[int(0.99 * (len(latencies) - 1))]:.0f}",
-        "MB before": f"{before:.0f}",
-        "MB after": f"{after:.0f}",
+        "MB": ", ".join(f"{each:.0f}" for each in megabytes),
     }
 
 
@@ -157,11 +226,24 @@ def _bad_requests() -> Iterator[Asked]:
     file = BytesIO()
     Image.new("RGB", (64, 64)).save(file, "PNG")
     whole = file.getvalue()
-    for picture in (b"", b"no image", whole[:40]):
-        yield Asked(_form(picture), None)
-    yield Asked(_form(whole, min_score="nan"), None)
-    yield Asked(_form(whole, vocabulary="unknown"), None)
-    yield Asked(_form(whole, classes="a, a"), None)
+    for picture in (b"", b"no image", whole[:40], _many_scans()):
+        yield Asked(_form(picture))
+    yield Asked(_form(whole, min_score="nan"))
+    yield Asked(_form(whole, vocabulary="unknown"))
+    yield Asked(_form(whole, classes="a, a"))
+    yield Asked(_request("/v1/texts", "application/json", b'{"texts": ["a"'))
+    yield Asked(_request("/v1/texts", "application/json", b'{"texts": "a"}'))
+    yield Asked(_request("/v1/nothing", "application/json", b"{}"))
+    head = _request("/v1/detect", "multipart/form-data; boundary=x", b"", length=1 << 30)
+    yield Asked(head, is_cut=True)
+
+
+def _many_scans() -> bytes:
+    """A small JPEG that would take hours to decode."""
+    file = BytesIO()
+    Image.new("RGB", (6000, 6000)).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    return content[:-2] + content[content.rindex(b"\xff\xda") : -2] * 1000 + content[-2:]
 
 
 def _form(picture: bytes, **fields: str) -> bytes:
@@ -170,19 +252,27 @@ def _form(picture: bytes, **fields: str) -> bytes:
     head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
     parts = "".join(part.format(name, value) for name, value in fields.items()).encode()
     body = b"".join((parts, head, picture, b"\r\n--x--\r\n"))
+    return _request("/v1/detect", "multipart/form-data; boundary=x", body)
+
+
+def _request(path: str, kind: str, body: bytes, length: int | None = None) -> bytes:
     lines = (
-        "POST /v1/detect HTTP/1.1",
+        f"POST {path} HTTP/1.1",
         "Host: localhost",
-        "Content-Type: multipart/form-data; boundary=x",
-        f"Content-Length: {len(body)}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body) if length is None else length}",
     )
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 async def _ask_all(
-    port: int, requests: Sequence[Asked], connections: int, seconds: float
+    port: int,
+    requests: Sequence[Asked],
+    connections: int,
+    seconds: float,
+    outcome: Outcome | None = None,
 ) -> Outcome:
-    outcome = Outcome()
+    outcome = Outcome() if outcome is None else outcome
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for number in range(connections):
@@ -197,31 +287,41 @@ async def _ask(
     """One connection: one request after another until the time is over."""
     good = [each for each in requests if each.names is not None]
     bad = [each for each in requests if each.names is None]
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    connection: Connection | None = None
     while time.perf_counter() < until:
         number += 1
         is_bad = number % BAD_SHARE == 0
         asked = bad[number // BAD_SHARE % len(bad)] if is_bad else good[number % len(good)]
         begun = time.perf_counter()
         try:
-            writer.write(asked.content)
-            await writer.drain()
-            status, body = await _answer(reader)
+            connection = connection or await asyncio.open_connection("127.0.0.1", port)
+            status, body, is_last = await _answered(connection, asked.content)
         except (OSError, EOFError) as error:
+            connection = None
+            if begun > outcome.told_to_stop:
+                outcome.turned_away += 1
+                return
             outcome.wrong.append(f"lost: {error!r}")
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             continue
         _judge(asked, status, body, outcome)
         if not is_bad:
             outcome.latencies.append(time.perf_counter() - begun)
-    writer.close()
+        if is_last or asked.is_cut:
+            connection[1].close()
+            connection = None
+    if connection is not None:
+        connection[1].close()
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def _answered(connection: Connection, content: bytes) -> tuple[int, bytes, bool]:
+    """Status and body, and whether the connection ends with them."""
+    reader, writer = connection
+    writer.write(content)
+    await writer.drain()
     head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
     length = re.search(r"content-length: (\d+)", head)
     body = await reader.readexactly(0 if length is None else int(length[1]))
-    return int(head.split()[1]), body
+    return int(head.split()[1]), body, "connection: close" in head
 
 
 def _judge(asked: Asked, status: int, body: bytes, outcome: Outcome) -> None:

@@ -1,6 +1,7 @@
 """The commands of the documentation run, on models and data sets made small.
 
-Those of docs/data.md have their own test, on a real data set.
+``make test-docs`` runs these. Those of docs/data.md and of Detic have their own tests, on a real
+data set and on Detic's files; servers are in ``test_docs_servers.py``.
 """
 
 import re
@@ -9,89 +10,119 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 import regionclip
 from regionclip.cli import main
 from tests.documented import MODEL, RPN, TOWER, write_world
+from tests.documented_files import FVIT_TEXTS, write_files
+from tests.documented_settings import small_settings
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGES = ("training", "open_vocabulary", "cross_domain", "evaluation", "pretraining")
+PROJECT = Path(__file__).parents[1]
+FROM_NOTHING = ("training", "open_vocabulary", "cross_domain", "evaluation", "pretraining")
+"""Pages whose commands make all that later ones need."""
+WITH_FILES = (
+    *("index", "command_line", "checkpoints", "models", "troubleshooting", "coming_from"),
+    *("caption_data", "concepts", "icons", "cora", "clim", "clipself", "fvit"),
+    *("dense_encoders", "regions", "regionclip", "README"),
+)
+"""Pages that take released files of several systems for granted."""
+INLINE = ("checkpoints", "models", "troubleshooting", "coming_from")
+"""Pages whose commands stand in sentences and tables too."""
+IN_PYTHON = (*FROM_NOTHING, "index", "regions", "README", "cora", "fvit")
 NOT_HERE = {
     "torchrun": "several processes: tests/test_train_transfer.py and "
     "tests/cli/test_evaluate_processes.py start them",
     "accelerate": "several processes: tests/test_train_transfer.py starts them so",
     "srun": "needs a cluster",
     "python": "takes an hour: tests/test_examples.py runs the script with fewer steps",
+    "pip": "downloads",
+    "make": "continuous integration runs it, or it takes hours",
+    "curl": "asks a server: tests/test_docs_servers.py starts one",
 }
 """Why a command is left out, by its first word."""
+SERVERS = ("serve", "demo")
 STAND_INS = {
     "MODEL": MODEL,
+    "NAME": "icons",
+    "FILE": MODEL,
     "regionclip-cc-rn50": MODEL,
     "icons": MODEL,
     "openai:RN50": MODEL,
     "openai:ViT-B-16": TOWER,
     "torchvision": RPN,
+    "yolox_nano.onnx": RPN,
 }
 """What stands where a model or a proposal network is named."""
 NAMING = ("--model", "--proposals", "--student", "--teacher")
-PRETRAIN = "regionclip-pretrain-small"
-SHORT = (
-    "templates=photo",
-    "shortest_side=64",
-    "longest_side=64",
-    "learner.regions_per_image=8",
-    "augmentation.shortest_sides=[64]",
-    "augmentation.longest_side=64",
-    "optimization.steps=1",
-    "optimization.batch_size=2",
-    "optimization.milestones=[]",
-    "run.precision=fp32",
-    "run.num_workers=0",
-)
-SHORT_PRETRAINING = tuple(
-    each
-    for each in SHORT
-    if each.split("=")[0] not in ("templates", "shortest_side", "longest_side")
-)
-OWN_PROPOSALS = {
-    "finetune-small": (
-        "proposal_training.optimization.steps=1",
-        "proposal_training.optimization.batch_size=2",
-    )
-}
-"""Of recipes that train their proposal network; the others are given one."""
 
 
 def fences(page: str, language: str = "") -> list[str]:
-    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    text = text_of(page)
     found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     return [block for own, block in found if own == language]
 
 
+def text_of(page: str) -> str:
+    folder = PROJECT if page == "README" else PROJECT / "docs"
+    return (folder / f"{page}.md").read_text(encoding="utf-8")
+
+
 def commands(page: str) -> list[list[str]]:
     """Words of each line of the blocks that have no language; ``\\`` continues a line."""
-    text = "\n".join(fences(page)).replace("\\\n", " ")
-    lines = [shlex.split(line, comments=True) for line in text.splitlines()]
-    return [words for words in lines if words]
+    lines = "\n".join(fences(page)).replace("\\\n", " ").splitlines()
+    if page in INLINE:
+        found = re.findall(r"`(regionclip [^`]*)`", text_of(page))
+        # a bare name is a mention, not a command
+        lines += [each.replace("\n", " ") for each in found if is_whole(each)]
+    programs = ("regionclip", *NOT_HERE)
+    split = [shlex.split(line, comments=True) for line in lines if line.startswith(programs)]
+    return [words for words in split if words]
+
+
+def is_whole(command: str) -> bool:
+    words = command.split()
+    return len(words) > 3 or words[1] == "train" or words[1:] == ["models", "list"]
 
 
 def made_small(words: list[str]) -> list[str]:
     """The same command with other models, and for training with few steps on small images."""
     command, *rest = words
-    if command == "train" and rest[0] == PRETRAIN:
-        settings = [*SHORT_PRETRAINING, "learner.min_concept_score=0.0"]
-        settings.append(f"start={TOWER if 'start=openai:ViT-B-16' in rest else MODEL}")
-        return [*words, *(f"--set={each}" for each in settings)]
     if command == "train":
-        settings = [*SHORT, *OWN_PROPOSALS.get(rest[0], [f"proposals={RPN}"])]
-        if not any(each.startswith("start=") for each in rest):
-            settings.append(f"start={MODEL}")
-        return [*words, *(f"--set={each}" for each in settings)]
+        given = [rest[place + 1] for place, word in enumerate(rest) if word == "--set"]
+        given = [f"start={TOWER}" if each == "start=openai:ViT-B-16" else each for each in given]
+        others = [
+            word
+            for place, word in enumerate(rest)
+            if "--set" not in rest[max(place - 1, 0) : place + 1]
+        ]
+        own = [f"--set={each}" for each in given]
+        return [command, *others, *own, *small_settings(rest[0], tuple(given)), "--no-resume"]
+    if command == "evaluate" and not {"--data", "--detections"} & set(rest):
+        rest = [rest[0], "--num-scenes", "4"]
     named = [rest.index(option) + 1 for option in NAMING if option in rest]
     named += [0] if command == "evaluate" else []
+    named += [1] if command == "models" and len(rest) > 1 else []
     for place in named:
         rest[place] = STAND_INS.get(rest[place], rest[place])
+    if command == "propose" and "--proposals" not in rest:
+        rest += ["--proposals", RPN]  # else torchvision's
+    if "--protocol" in rest and rest[rest.index("--protocol") + 1].endswith("-macc"):
+        rest[0] = TOWER if rest[0] == MODEL else rest[0]
+    if "--text-weights" in rest:
+        rest[rest.index("--text-weights") + 1] = FVIT_TEXTS
     return [command, *rest]
+
+
+def clear_output(words: list[str]) -> None:
+    """Alternatives of a page name the same folder, which refuses what another model found."""
+    if "--output" not in words:
+        return
+    path = Path(words[words.index("--output") + 1])
+    if words[0] in ("detect", "embed-regions", "propose", "evaluate"):
+        shutil.rmtree(path, ignore_errors=True)
+    if path.suffix == ".json":
+        path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
@@ -102,28 +133,64 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def full_world(world: Path) -> Path:
+    folder = world.with_name("full")
+    shutil.copytree(world, folder)
+    write_files(folder)
+    (folder / "recipes").symlink_to(PROJECT / "recipes")
+    return folder
+
+
+def is_detic(words: list[str]) -> bool:
+    return words[0] == "train" and words[1].startswith("detic-")
+
+
+def run_page(page: str) -> None:
+    own = [words[1:] for words in commands(page) if words[0] == "regionclip"]
+    own = [words for words in own if words[0] not in SERVERS and not is_detic(words)]
+    assert own
+    for words in own:
+        clear_output(words)
+        # random weights do not reach what is expected
+        expected = 1 if "--expect" in words else 0
+        assert main(made_small(list(words))) == expected, shlex.join(words)
+    boxes = torch.tensor([[4.0, 6.0, 28.0, 30.0], [30.0, 20.0, 60.0, 56.0]])
+    names = {"model": regionclip.load(MODEL), "regionclip": regionclip, "boxes": boxes}
+    for block in fences(page, "python") if page in IN_PYTHON else ():
+        for name, stand_in in STAND_INS.items():
+            block = block.replace(f'"{name}"', f'"{stand_in}"')
+        exec(block, names)
+
+
+@pytest.mark.docs
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", FROM_NOTHING)
 def test_the_commands_of_a_page_run_one_after_another(
     page: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(world, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
-    own = [words[1:] for words in commands(page) if words[0] == "regionclip"]
-    assert own
-    for words in own:
-        # random weights do not reach what is expected
-        expected = 1 if "--expect" in words else 0
-        assert main(made_small(words)) == expected, shlex.join(words)
-    for block in fences(page, "python"):
-        exec(block, {"model": regionclip.load(MODEL)})
+    run_page(page)
 
 
+@pytest.mark.docs
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_FILES)
+def test_the_commands_of_a_page_run_on_files_that_it_takes_for_granted(
+    page: str, full_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(full_world, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(tmp_path / "here")
+    run_page(page)
+
+
+@pytest.mark.docs
 @pytest.mark.parametrize(
     ("command", "program"),
     [
         (shlex.join(words), words[0])
-        for page in PAGES
+        for page in (*FROM_NOTHING, *WITH_FILES, "demo", "serving", "performance", "notebooks")
         for words in commands(page)
         if words[0] != "regionclip"
     ],

@@ -91,6 +91,9 @@ def test_all_that_was_taken_is_answered_before_the_end() -> None:
         (("--host", "nowhere.invalid"), "cannot be listened on"),
         (("--api-keys", "absent.txt"), "absent.txt"),
         (("--classes", "cat, cat"), "cat"),
+        (("--model", "absent.pth", "--max-names", "1", "--classes", "a, b"), "max_names is 1"),
+        (("--model", "absent.pth"), "absent.pth"),
+        (("--vocabulary-memory", "none"), "no size of memory"),
     ],
 )
 def test_what_cannot_be_served_is_refused(

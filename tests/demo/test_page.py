@@ -200,3 +200,19 @@ def test_files_to_take_home_stay_as_long_as_they_exist(tmp_path: Path) -> None:
     first.unlink()
     keep_files(button, second)
     assert button.keep_in_cache == {str(second)}
+
+
+def test_files_are_called_by_their_names_where_that_tells_them_apart(tmp_path: Path) -> None:
+    from regionclip.demo.bar import short_names
+
+    paths = [tmp_path / "a" / "best.pth", tmp_path / "b" / "best.pth", tmp_path / "other.pth"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    first, second, other = map(str, paths)
+    assert short_names(["openai:ViT-B/16", first, second, other]) == [
+        ("openai:ViT-B/16", "openai:ViT-B/16"),
+        (first, first),
+        (second, second),
+        ("other.pth", other),
+    ]

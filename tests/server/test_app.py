@@ -1,8 +1,10 @@
 """What each route answers, against the detector itself; and every kind of bad request."""
 
 import argparse
+import asyncio
 import json
 import shlex
+import threading
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -11,12 +13,18 @@ from urllib.parse import urlsplit
 
 import pytest
 import torch
+from fastapi import UploadFile
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from regionclip.concepts.class_names import builtin_names
 from regionclip.detect import Detector
+from regionclip.scoring.regions import score_classes
 from regionclip.server.app import create_app
+from regionclip.server.batching import NotRunningError
+from regionclip.server.problems import RequestError
+from regionclip.server.schemas import RegionsForm
+from regionclip.server.service import Service
 from regionclip.server.settings import Limits, ServiceSettings
 from regionclip.structures import Detections
 from tests.file_server import file_server
@@ -121,7 +129,7 @@ def test_a_vocabulary_is_created_once_and_used_by_its_id(
     assert client.post("/v1/vocabularies", json=asked).json()["id"] == own_id
     assert made.json()["names"] == ["star", "a, b"]
     listed = client.get("/v1/vocabularies").json()["vocabularies"]
-    assert [each["id"] for each in listed] == [own_id]
+    assert listed == [{"id": own_id, "num_names": 2, "num_templates": 1}]
     assert client.get(f"/v1/vocabularies/{own_id}").json() == made.json()
     _, found = post(client, "detect", picture, vocabulary=own_id, min_score="0")
     assert {row["name"] for row in found["detections"]} == {"star", "a, b"}
@@ -217,6 +225,7 @@ def test_bodies_that_are_no_form_or_no_json_get_a_sentence(client: TestClient) -
         client.post("/v1/texts", json={"texts": []}),
         client.post("/v1/texts", json={"texts": ["a" * 501]}),
         client.post("/v1/vocabularies", json={"names": ["a"], "templates": "without a place"}),
+        client.post("/v1/texts", json={"a" * 100_000: 1}),
         client.post("/v1/vocabularies", json={"names": [" "]}),
         client.post("/v1/vocabularies", json={"names": ["a"], "templates": "{} and {}"}),
         client.post("/v1/texts", content=b'{"texts": ["a"], "\\ud800": 1}', headers=OF_JSON),
@@ -224,7 +233,7 @@ def test_bodies_that_are_no_form_or_no_json_get_a_sentence(client: TestClient) -
         client.put("/v1/detect"),
     ):
         assert 400 <= answer.status_code < 500
-        assert isinstance(answer.json()["detail"], str)
+        assert 0 < len(answer.json()["detail"]) < 1010
 
 
 def test_images_come_from_allowed_hosts_only(
@@ -258,6 +267,85 @@ def test_there_is_room_for_so_many_vocabularies(icons: Detector) -> None:
 
         assert made("a", "b", templates="imagenet80") == 400
         assert [made("a"), made("a"), made("b")] == [201, 201, 409]
+
+
+def test_vocabularies_are_weighed_in_bytes(icons: Detector) -> None:
+    width = icons.encode_text(["a"]).shape[1]
+    limits = Limits(max_vocabulary_bytes=4 * width * 3 + 100)
+    with TestClient(create_app(icons, ServiceSettings(limits=limits))) as client:
+
+        def made(*names: str) -> Any:
+            return client.post("/v1/vocabularies", json={"names": names, "templates": "{}"})
+
+        first, second = made("a", "b"), made("c", "d")
+        assert (first.status_code, second.status_code) == (201, 409)
+        assert f"and {limits.max_vocabulary_bytes} are taken" in second.json()["detail"]
+        assert made("a", "b").status_code == 201
+        client.delete(f"/v1/vocabularies/{first.json()['id']}")
+        assert made("c", "d").status_code == 201
+
+
+def test_names_of_requests_are_forgotten_when_there_are_too_many(
+    icons: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = icons.encode_text(["a"]).shape[1]
+    monkeypatch.setattr("regionclip.server.vocabularies.REMEMBERED_BYTES", 4 * width * 2 + 100)
+
+    async def encode() -> None:
+        service = Service(icons, ServiceSettings())
+        await service.start()
+        store = service.vocabularies
+        for name in "abc":
+            await store.encoded((name,), ("{}",))
+        assert await service.close()
+        with pytest.raises(NotRunningError):
+            await store.encoded(("a",), ("{}",))  # forgotten
+        for name in "bc":
+            assert (await store.encoded((name,), ("{}",))).vocabulary.names == (name,)
+
+    asyncio.run(encode())
+
+
+def test_only_so_many_texts_wait_to_be_encoded(icons: Detector) -> None:
+    async def encode() -> None:
+        service = Service(icons, ServiceSettings(limits=Limits(max_prompts=3)))
+        await service.start()
+        store = service.vocabularies
+        first = asyncio.create_task(store.encoded(("a", "b"), ("{}",)))
+        same = asyncio.create_task(store.encoded(("a", "b"), ("{}",)))
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError, match="2 other texts are being encoded") as error:
+            await store.encoded(("c", "d"), ("{}",))
+        assert error.value.status_code == 503
+        assert (await first).vocabulary is (await same).vocabulary
+        assert (await store.encoded(("c", "d"), ("{}",))).vocabulary.names == ("c", "d")
+        await service.close()
+
+    asyncio.run(encode())
+
+
+def test_all_that_takes_long_is_done_beside_the_event_loop(
+    icons: Detector, picture: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        threads.append(threading.current_thread())
+        return score_classes(*arguments, **options)
+
+    monkeypatch.setattr("regionclip.server.service.score_classes", noted)
+
+    async def ask() -> None:
+        service = Service(icons, ServiceSettings(classes=("star",)))
+        await service.start()
+        image = UploadFile(BytesIO(picture))
+        form = RegionsForm(image=image, boxes="[[0, 0, 9, 9]]", classes="star, heart")
+        await service.regions(form)
+        await service.close()
+        assert len(threads) == 1
+        assert threads[0] is not threading.current_thread()
+
+    asyncio.run(ask())
 
 
 def documented() -> list[list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from regionclip.server.batching import MicroBatcher, NotRunningError
-from regionclip.server.settings import Batching
+from regionclip.server.settings import Batching, Limits, ServiceSettings
 
 
 def batcher(max_size: int = 4, max_delay_seconds: float = 0.0) -> tuple[MicroBatcher, list[int]]:
@@ -54,7 +54,7 @@ def test_equal_groups_go_together_in_the_order_they_came_and_others_do_not() -> 
     assert [future.result(30) for future in futures] == [2, 4, 6, 8, 10, 12, 14, 16]
     assert seen == [[1, 3, 5, 6], [2], [4], [7], [8]]
     assert sizes == [1, 4, 1, 1, 1, 1]
-    found.close()
+    found.close(30.0)
 
 
 def test_work_waits_for_company_while_nothing_else_is_to_be_done() -> None:
@@ -69,7 +69,7 @@ def test_work_waits_for_company_while_nothing_else_is_to_be_done() -> None:
     third = found.submit(doubled, 3, group="a")
     found.submit(doubled, 4)
     assert third.result(10) == 6
-    found.close()
+    found.close(30.0)
 
 
 def test_one_that_fails_does_not_spoil_the_others() -> None:
@@ -85,7 +85,7 @@ def test_one_that_fails_does_not_spoil_the_others() -> None:
     assert [futures[0].result(30), futures[2].result(30)] == [2, 6]
     with pytest.raises(ValueError, match="two is bad"):
         futures[1].result(30)
-    found.close()
+    found.close(30.0)
 
 
 def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
@@ -102,7 +102,7 @@ def test_what_nobody_waits_for_any_more_is_not_computed() -> None:
     held.may_go.set()
     assert futures[1].result(30) == 2
     assert computed == [2]
-    found.close()
+    found.close(30.0)
 
 
 def test_closing_computes_what_was_taken_and_takes_no_more() -> None:
@@ -110,14 +110,38 @@ def test_closing_computes_what_was_taken_and_takes_no_more() -> None:
     held = Held(found)
     futures = [found.submit(doubled, item, group="a") for item in range(6)]
     threading.Timer(0.05, held.may_go.set).start()
-    found.close()
+    found.close(30.0)
     assert [future.result(0) for future in futures] == [0, 2, 4, 6, 8, 10]
     assert not found.is_running
     with pytest.raises(NotRunningError, match="shutting down"):
         found.submit(doubled, 1)
     found.start()
     assert found.submit(doubled, 1).result(30) == 2
-    found.close()
+    found.close(30.0)
+
+
+def test_what_is_cancelled_is_let_go_of_at_once() -> None:
+    found, _ = batcher(max_delay_seconds=30.0)
+    first = found.submit(doubled, 1, group="a")
+    assert len(found) == 1
+    assert first.cancel()
+    assert len(found) == 0
+    assert found.submit(doubled, 2).result(10) == 4
+    found.close(30.0)
+
+
+def test_closing_does_not_wait_longer_than_it_is_told_to() -> None:
+    found, _ = batcher()
+    held = Held(found)
+    waiting = found.submit(doubled, 1)
+    assert not found.close(0.05)
+    assert waiting.cancelled()
+    found.start()
+    again = found.submit(doubled, 2)
+    held.may_go.set()
+    assert again.result(30) == 4
+    assert found.close(30.0)
+    assert found.close(30.0)
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -125,3 +149,9 @@ def test_settings_out_of_range_are_refused() -> None:
         Batching(max_size=0)
     with pytest.raises(ValueError, match="max_delay_seconds must be at least 0"):
         Batching(max_delay_seconds=-1.0)
+    with pytest.raises(ValueError, match="there are 2 classes, and max_names is 1"):
+        ServiceSettings(classes=("a", "b"), limits=Limits(max_names=1))
+    with pytest.raises(
+        ValueError, match=r"the class 'aaa'\.\.\. has 3 characters, and 2 are taken"
+    ):
+        ServiceSettings(classes=("aaa",), limits=Limits(max_text_length=2))

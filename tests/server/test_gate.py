@@ -61,6 +61,10 @@ def test_a_body_that_is_too_long_is_not_read(icons: Detector) -> None:
             "/v1/texts", content=iter(parts), headers={"content-type": "application/json"}
         )
         assert untold.status_code == 413
+    with served(icons, limits=Limits(max_json_bytes=1000)) as client:
+        assert client.post("/v1/texts", content=b"x" * 1001).status_code == 413
+        form = {"image": b"x" * 1001}
+        assert client.post("/v1/detect", files=form, data={"classes": "a"}).status_code == 400
 
 
 class Asked:

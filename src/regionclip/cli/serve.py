@@ -1,6 +1,9 @@
 """``regionclip serve``: a model over HTTP."""
 
+import math
 import os
+import socket
+import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +17,9 @@ from regionclip.cli.running import LoadingCommand
 
 if TYPE_CHECKING:
     from regionclip.server.settings import ServiceSettings
+    from regionclip.server.starting import StartingApp
 
 KEY_VARIABLE = "REGIONCLIP_API_KEYS"
-GRACE_SECONDS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +27,9 @@ class Serve(LoadingCommand):
     """Serve a model over HTTP: detect, encode regions and texts, keep vocabularies.
 
     Needs the extra [serve]. GET /openapi.json describes it, /health, /ready and /metrics
-    (Prometheus) watch over it. Requests of one image size with the same names are computed
-    together. SIGTERM ends it when all that was taken is answered.
+    (Prometheus) watch over it. While the model is read, /health is answered, and all else with 503.
+    Requests of one image size with the same names are computed together. SIGTERM ends it when all
+    that was taken is answered, at most --timeout and 10 seconds later.
 
     For example:
 
@@ -51,15 +55,20 @@ class Serve(LoadingCommand):
     max_body: Annotated[str, value("SIZE")] = "20MiB"
     """Most bytes of a request."""
     max_pixels: Annotated[int, value("N")] = 50_000_000
-    """Most pixels of an image."""
+    """Most pixels of an image; each processor core decodes one at a time, in up to 16 bytes of
+    memory per pixel."""
     max_boxes: Annotated[int, value("N")] = 1000
     """Most regions of a request."""
     max_names: Annotated[int, value("N")] = 2000
     """Most class names or texts of a request."""
     max_in_flight: Annotated[int, value("N")] = 128
     """Requests worked on at once; more are sent away with 429."""
+    vocabulary_memory: Annotated[str, value("SIZE")] = "512MiB"
+    """Most bytes of vocabularies that are kept; more are refused with 409 until one is deleted."""
     timeout: Annotated[float, value("SECONDS")] = 60.0
-    """From the end of a request's headers to its answer."""
+    """From the end of a request's headers to its answer. After SIGTERM, what was taken has as long:
+    whoever kills the process then (Kubernetes: terminationGracePeriodSeconds) has to wait 10
+    seconds longer than this."""
     max_batch: Annotated[int, value("N")] = 8
     """Most images computed at once; 1 computes each alone."""
     batch_delay: Annotated[float, value("MS")] = 3.0
@@ -70,7 +79,7 @@ class Serve(LoadingCommand):
         try:
             import uvicorn
 
-            from regionclip.server.app import create_app
+            from regionclip.server.starting import StartingApp
         except ImportError as error:
             raise UsageError(
                 "serve needs FastAPI and uvicorn: pip install 'regionclip[serve]'"
@@ -78,21 +87,28 @@ class Serve(LoadingCommand):
         self._check()
         settings = self.settings()
         with closing(listening(self.host, self.port)) as own:
-            detector, _ = self.open_model()
+            shown = _address(own)
+
+            def tell(app: StartingApp) -> None:
+                if app.error is not None:
+                    server.should_exit = True
+                if app.is_ready:
+                    console.print(f"serving {self.model} at {shown}", soft_wrap=True)
+
+            app = StartingApp(lambda: self.open_model()[0], settings, on_change=tell)
             config = uvicorn.Config(
-                create_app(detector, settings),
+                app,
                 log_level="warning",
                 access_log=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
+                # a request that is taken now is answered within its own time, if only with 503
+                timeout_graceful_shutdown=math.ceil(self.timeout) + 1,
                 server_header=False,
+                ws="none",
             )
-            host, port = own.getsockname()[:2]
-            shown = f"[{host}]" if ":" in host else host
-            console.print(f"serving {self.model} at http://{shown}:{port}", soft_wrap=True)
+            server = uvicorn.Server(config)
             with ending_well():
-                uvicorn.Server(config).run(sockets=[own])
-        console.print("stopped; all that was taken is answered")
-        return 0
+                server.run(sockets=[own])
+        return _end(app)
 
     def settings(self) -> "ServiceSettings":
         """Limits, keys and batching.
@@ -108,6 +124,7 @@ class Serve(LoadingCommand):
             max_pixels=self.max_pixels,
             max_boxes=self.max_boxes,
             max_names=self.max_names,
+            max_vocabulary_bytes=parse_bytes(self.vocabulary_memory),
             max_in_flight=self.max_in_flight,
             timeout_seconds=self.timeout,
         )
@@ -122,6 +139,32 @@ class Serve(LoadingCommand):
 
     def _check(self) -> None:
         check_counts(self, "max_pixels", "max_boxes", "max_names", "max_in_flight", "max_batch")
+
+
+def _address(own: socket.socket) -> str:
+    host, port = own.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _end(app: "StartingApp") -> int:
+    """Say how it ended; the exit code."""
+    from regionclip.server.problems import RequestError
+
+    if isinstance(app.error, RequestError):
+        raise UsageError(f"--classes: {app.error.detail}") from app.error
+    if app.error is not None:
+        raise app.error
+    if app.is_over:
+        console.print("stopped; all that was taken is answered")
+        return 0
+    if app.is_ready:
+        console.print("stopped; something took too long and was broken off")
+    else:
+        console.print("stopped before it was ready")
+    # a thread is at work and cannot be broken off: the interpreter's end would wait for it, or take
+    # the libraries away under it
+    sys.stdout.flush()
+    os._exit(1 if app.is_ready else 0)
 
 
 def _api_keys(path: Path | None) -> tuple[str, ...]:

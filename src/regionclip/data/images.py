@@ -4,7 +4,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from regionclip.data.datasets import Member
+from regionclip.data.decoding_cost import CostlyImageError, CountedReads, decoding_cost
 from regionclip.structures import ImageSource
 
 MAX_PIXELS = 178_956_970
@@ -79,10 +80,18 @@ def read_image(
 
 UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 """What is decoded of strangers' bytes: none of these starts another program, as EPS does."""
+MOST_PASSES = 16
+"""Scans of a JPEG of as many pixels as may be; smaller ones may have more. libjpeg's own
+progressive files have 10 (``jpeg_simple_progression``)."""
+_BAND_PIXELS = 1 << 18
+"""Turned into 8-bit RGB at a time, so that what is between takes no memory to speak of."""
 
 
 def decode_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Read the bytes of an image file of a usual format, as :func:`read_image` reads the file.
+
+    The bytes may be a stranger's: beside the file, no more than 16 bytes of memory are taken
+    for each pixel of ``max_pixels``, and no more time than a picture of that size may need.
 
     Args:
         content: The whole file.
@@ -90,11 +99,21 @@ def decode_image(content: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> 
         max_pixels: As for :func:`read_image`.
 
     Raises:
-        ImageReadError: As :func:`read_image`.
+        ImageReadError: As :func:`read_image`; or it costs more than its pixels do.
     """
     if not content:
         raise ImageReadError(f"{name}: is empty (0 bytes); send it again")
-    with _opened(io.BytesIO(content), max_pixels, name, UPLOAD_FORMATS) as image:
+    with _opened(CountedReads(content), max_pixels, name, UPLOAD_FORMATS) as image:
+        cost = decoding_cost(image, content)
+        if cost.pixels_at_once > max_pixels:
+            raise CostlyImageError(
+                f"a tile of it has {cost.pixels_at_once} pixels, and {max_pixels} are taken"
+            )
+        if cost.pixels_in_all > MOST_PASSES * max_pixels:
+            raise CostlyImageError(
+                f"its scans or tiles go over {cost.pixels_in_all} pixels, and "
+                f"{MOST_PASSES * max_pixels} are taken"
+            )
         return _upright_rgb(image, name)
 
 
@@ -221,6 +240,10 @@ def _decoding(name: str) -> Iterator[None]:
             yield
     except ImageReadError:
         raise
+    except CostlyImageError as error:
+        raise ImageReadError(
+            f"{name}: costs too much to decode ({error}); save it again as a plain JPEG or PNG"
+        ) from error
     except UnidentifiedImageError as error:
         raise ImageReadError(
             f"{name}: is not an image that Pillow can read; convert it to JPEG, PNG, WebP or TIFF"
@@ -264,9 +287,7 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _from_deep_grey(image, name)
     if image.mode.lower() in ("la", "pa", "rgba") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        return _in_bands(image, _on_white)
     try:
         return image.convert("RGB")
     except ValueError as error:
@@ -275,18 +296,47 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
         ) from error
 
 
+def _in_bands(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Turn an image into RGB, some rows at a time."""
+    result = Image.new("RGB", image.size)
+    for top, band in _bands(image):
+        result.paste(to_rgb(band), (0, top))
+    return result
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The rows of an image from the top, some at a time, with the number of the first."""
+    rows = max(_BAND_PIXELS // image.width, 1)
+    for top in range(0, image.height, rows):
+        yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
+
+
 def _from_deep_grey(image: Image.Image, name: str) -> Image.Image:
     """Scale 16-bit or float grey values to 8 bits."""
-    values = np.asarray(image)
+    ranges = [_range(np.asarray(band)) for _, band in _bands(image)]
+    low, high = np.min(ranges), np.max(ranges)
     full = 1 if image.mode == "F" else 65535
     # PIL also calls 16-bit files "I", of 32 bits: what exceeds 16 has no agreed white
-    if not (values.min() >= 0 and values.max() <= full):
+    if not (low >= 0 and high <= full):  # also true of NaN
         raise ImageReadError(
-            f"{name}: its grey values reach from {values.min():g} to {values.max():g}, expected 0 "
-            f"to {full}; save it with 8 or 16 bits per value"
+            f"{name}: its grey values reach from {low:g} to {high:g}, expected 0 to {full}; save "
+            "it with 8 or 16 bits per value"
         )
-    grey = np.rint(values.astype(np.float64) * (255 / full)).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
+
+    def to_rgb(band: Image.Image) -> Image.Image:
+        values = np.asarray(band).astype(np.float64)
+        return Image.fromarray(np.rint(values * (255 / full)).astype(np.uint8)).convert("RGB")
+
+    return _in_bands(image, to_rgb)
 
 
 def _pixels_of_array(array: np.ndarray, name: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -86,13 +87,24 @@ def build_bar(handlers: Handlers, first: Beginning) -> Bar:
     notice = gr.HTML(apply_default_css=False, elem_id="bar-notice")
     with gr.Row():
         model = gr.Dropdown(
-            list(models.names), value=models.names[0], label="Model", elem_id="model"
+            short_names(models.names), value=models.names[0], label="Model", elem_id="model"
         )
         proposals = gr.Dropdown(
-            list(models.proposals), value=models.proposals[0], label="Where regions come from"
+            short_names(models.proposals),
+            value=models.proposals[0],
+            label="Where regions come from",
         )
         num_regions = slider(NUM_REGIONS, first.num_regions, elem_id="num-regions")
     return Bar(upload, strip, notice, model, proposals, num_regions)
+
+
+def short_names(sources: Sequence[str]) -> list[tuple[str, str]]:
+    """What stands for each source: of a file its name, unless another file is called the same."""
+    plain = [Path(each).name if Path(each).exists() else each for each in sources]
+    return [
+        (short if plain.count(short) == 1 else source, source)
+        for short, source in zip(plain, sources, strict=True)
+    ]
 
 
 def listed(beginning: Beginning) -> str:

@@ -127,9 +127,9 @@ def _detect_tab(handlers: Handlers, bar: Bar, first: Beginning) -> Tab:
                         label, interactive=False, size="sm", elem_id=f"download-{kind}"
                     )
                     for label, kind in (
-                        ("COCO json", "coco"),
-                        ("PNG", "png"),
-                        ("Region vectors (Parquet)", "parquet"),
+                        ("Download COCO json", "coco"),
+                        ("Download PNG", "png"),
+                        ("Download vectors (Parquet)", "parquet"),
                     )
                 )
     tab = Tab(notice, picture, notice, downloads, texts[0], options[:2])

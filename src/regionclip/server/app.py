@@ -1,7 +1,7 @@
 """The service's routes: each reads its request, has the model's thread compute, and answers."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from torch import Tensor
 
 from regionclip.detect import Detector
 from regionclip.server.batching import NotRunningError
@@ -34,11 +35,12 @@ from regionclip.server.schemas import (
     VocabulariesAnswer,
     VocabularyAnswer,
     VocabularyInput,
+    VocabularySize,
 )
 from regionclip.server.service import Service
 from regionclip.server.settings import ServiceSettings
 from regionclip.server.vocabularies import StoredVocabulary
-from regionclip.structures import Detections, PreparedImage
+from regionclip.structures import Detections
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": ProblemAnswer, "description": "The request cannot be answered as it is"},
@@ -47,13 +49,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     413: {"model": ProblemAnswer, "description": "The request is too large"},
     422: {"model": ProblemAnswer, "description": "A field is missing or has another type"},
     429: {"model": ProblemAnswer, "description": "Too many requests at once"},
-    503: {"model": ProblemAnswer, "description": "Takes too long, or is shutting down"},
+    503: {"model": ProblemAnswer, "description": "Takes too long, begins or ends; ask again"},
 }
 NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": ProblemAnswer, "description": "There is no such vocabulary"}
 }
 NO_ROOM: dict[int | str, dict[str, Any]] = {
-    409: {"model": ProblemAnswer, "description": "As many vocabularies are kept as there may be"}
+    409: {"model": ProblemAnswer, "description": "There is no room for one more vocabulary"}
 }
 ABOUT = (
     "Boxes with names for images, text-aligned vectors for regions and for texts. Errors are "
@@ -69,13 +71,21 @@ def create_app(detector: Detector, settings: ServiceSettings | None = None) -> F
         settings: Limits, keys and batching; ``None`` takes the defaults.
     """
     service = Service(detector, settings or ServiceSettings())
-    settings = service.settings
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await service.start()
         yield
-        service.close()
+        await service.close()
+
+    return app_around(service, lifespan)
+
+
+def app_around(
+    service: Service, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None
+) -> FastAPI:
+    """The application of a service, which ``lifespan`` or the caller starts and closes."""
+    settings = service.settings
 
     app = FastAPI(
         title="regionclip",
@@ -101,33 +111,33 @@ def _work_routes(service: Service) -> APIRouter:
     routes = APIRouter()
     model = service.settings.model_name
 
-    @routes.post("/v1/detect", responses=NOT_FOUND)
-    async def detect(form: DetectInput) -> DetectAnswer:
+    @routes.post("/v1/detect", response_model=DetectAnswer, responses=NOT_FOUND)
+    async def detect(form: DetectInput) -> Response:
         """Find the things you name in an image."""
-        image, found = await service.detect(form)
-        size = _size(image)
-        return DetectAnswer(model=model, image=size, detections=_detections(found))
+        size_hw, found = await service.detect(form)
+        return await service.written(
+            lambda: DetectAnswer(model=model, image=_size(size_hw), detections=_detections(found))
+        )
 
-    @routes.post("/v1/regions", responses=NOT_FOUND)
-    async def encode_regions(form: RegionsInput) -> RegionsAnswer:
+    @routes.post("/v1/regions", response_model=RegionsAnswer, responses=NOT_FOUND)
+    async def encode_regions(form: RegionsInput) -> Response:
         """Vectors of your own regions of an image, and their best names."""
-        image, vectors, names = await service.regions(form)
-        regions = [
-            Region(
-                vector=vector,
-                names=[NamedScore(name=name, score=score) for name, score in own],
+        size_hw, vectors, names = await service.regions(form)
+        return await service.written(
+            lambda: RegionsAnswer(
+                model=model, image=_size(size_hw), regions=_regions(vectors, names)
             )
-            for vector, own in zip(vectors.tolist(), names, strict=True)
-        ]
-        return RegionsAnswer(model=model, image=_size(image), regions=regions)
+        )
 
-    @routes.post("/v1/texts")
-    async def encode_texts(asked: TextsInput) -> TextsAnswer:
+    @routes.post("/v1/texts", response_model=TextsAnswer)
+    async def encode_texts(asked: TextsInput) -> Response:
         """Vectors of texts, comparable with those of regions by cosine similarity."""
         check_texts("texts", asked.texts, service.settings.limits)
         vectors = await service.encode_texts(asked.texts)
         encoder_id = service.detector.encoder_id
-        return TextsAnswer(model=model, encoder_id=encoder_id, vectors=vectors.tolist())
+        return await service.written(
+            lambda: TextsAnswer(model=model, encoder_id=encoder_id, vectors=vectors.tolist())
+        )
 
     @routes.get("/v1/model")
     async def describe() -> ModelAnswer:
@@ -155,8 +165,17 @@ def _vocabulary_routes(service: Service) -> APIRouter:
 
     @routes.get("/v1/vocabularies")
     async def list_vocabularies() -> VocabulariesAnswer:
-        """All that are kept, the oldest first."""
-        return VocabulariesAnswer(vocabularies=[_vocabulary(each) for each in store.all()])
+        """All that are kept, the oldest first, without their names."""
+        return VocabulariesAnswer(
+            vocabularies=[
+                VocabularySize(
+                    id=each.id,
+                    num_names=len(each.vocabulary.names),
+                    num_templates=len(each.vocabulary.templates),
+                )
+                for each in store.all()
+            ]
+        )
 
     @routes.get("/v1/vocabularies/{vocabulary_id}", responses=NOT_FOUND)
     async def show_vocabulary(vocabulary_id: str) -> VocabularyAnswer:
@@ -183,7 +202,7 @@ def _state_routes(service: Service) -> APIRouter:
     async def ready() -> HealthAnswer:
         """Whether requests are taken."""
         if not service.is_ready:
-            raise NotRunningError("the service is shutting down; ask another one")
+            raise NotRunningError("the service begins or ends; ask again, or another one")
         return HealthAnswer(status="ready")
 
     @routes.get("/metrics", response_class=Response)
@@ -194,9 +213,16 @@ def _state_routes(service: Service) -> APIRouter:
     return routes
 
 
-def _size(image: PreparedImage) -> ImageSize:
-    height, width = image.original_size_hw
+def _size(size_hw: tuple[int, int]) -> ImageSize:
+    height, width = size_hw
     return ImageSize(width=width, height=height)
+
+
+def _regions(vectors: Tensor, names: Sequence[Sequence[tuple[str, float]]]) -> list[Region]:
+    return [
+        Region(vector=vector, names=[NamedScore(name=name, score=score) for name, score in own])
+        for vector, own in zip(vectors.tolist(), names, strict=True)
+    ]
 
 
 def _detections(found: Detections) -> list[Detection]:

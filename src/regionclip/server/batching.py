@@ -38,8 +38,8 @@ class MicroBatcher:
     """Takes work from any thread and computes it in its own, the oldest first.
 
     Work waits for company only while nothing else is to be done, so that a busy service loses no
-    time and an idle one little. If a group fails, each of it is computed alone: one bad request
-    does not spoil the others.
+    time and an idle one little. What is cancelled before its turn is let go of at once. If a group
+    fails, each of it is computed alone: one bad request does not spoil the others.
     """
 
     def __init__(
@@ -62,9 +62,9 @@ class MicroBatcher:
 
     def start(self) -> None:
         """Start the thread, if it does not run; also again after :meth:`close`."""
-        if self.is_running:
-            return
         self._is_running = True
+        if self._thread.is_alive():  # closed in the middle of something, and now it goes on
+            return
         self._thread = threading.Thread(target=self._run, name=self._name or None, daemon=True)
         self._thread.start()
 
@@ -100,14 +100,33 @@ class MicroBatcher:
                 raise NotRunningError("the service is shutting down; ask another one")
             self._waiting.append(work)
             self._changed.notify()
+        work.future.add_done_callback(lambda _: self._forget(work))
         return work.future
 
-    def close(self) -> None:
-        """Compute all that was taken, then end the thread."""
+    def close(self, seconds: float) -> bool:
+        """Take no more, compute what was taken, and end the thread.
+
+        Args:
+            seconds: After so long, what has not begun is cancelled.
+
+        Returns:
+            Whether the thread has ended. What it has begun cannot be broken off from outside.
+        """
         with self._changed:
             self._is_running = False
             self._changed.notify()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+        for work in list(self._waiting):
+            work.future.cancel()
+        return not self._thread.is_alive()
+
+    def _forget(self, work: _Work) -> None:
+        """Let go of what was cancelled; what was begun does not wait any more."""
+        with self._changed:
+            if work in self._waiting:
+                self._waiting.remove(work)
+                self._changed.notify()
 
     def _run(self) -> None:
         while group := self._next_group():
@@ -118,22 +137,22 @@ class MicroBatcher:
     def _next_group(self) -> list[_Work]:
         """The oldest work with its company; empty when closed and done."""
         with self._changed:
-            while not self._waiting:
-                if not self._is_running:
-                    return []
-                self._changed.wait()
-            first = self._waiting[0]
             while True:
+                if not self._waiting:
+                    if not self._is_running:
+                        return []
+                    self._changed.wait()
+                    continue
+                first = self._waiting[0]
                 group = [work for work in self._waiting if work.goes_with(first)]
                 group = group[: self._batching.max_size]
                 left = first.deadline - time.monotonic()
                 is_full = first.group is None or len(group) == self._batching.max_size
                 has_others = len(self._waiting) > len(group)
                 if is_full or has_others or left <= 0 or not self._is_running:
-                    break
+                    self._waiting = [work for work in self._waiting if work not in group]
+                    return group
                 self._changed.wait(left)
-            self._waiting = [work for work in self._waiting if work not in group]
-            return group
 
     def _carry_out(self, group: Sequence[_Work]) -> None:
         if self._on_batch is not None:

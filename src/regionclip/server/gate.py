@@ -23,7 +23,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = ("/health", "/ready", "/metrics", "/openapi.json")
 """What needs no key and is not counted as work, wherever the service is mounted."""
-
+MOST_CHARACTERS = 1000
+"""Of a sentence, which may cite what the request brought."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,6 @@ class Gate:
         self._limits = limits
         self._metrics = metrics
         self._keys = [key.encode() for key in api_keys]
-        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
@@ -61,14 +61,14 @@ class Gate:
             self._metrics.seconds.labels(route).observe(time.perf_counter() - begun)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        body = _Body(receive, self._limits.max_body_bytes)
-        if self._in_flight >= self._limits.max_in_flight:
+        headers = Headers(scope=scope)
+        body = _Body(receive, self._most_bytes(headers))
+        if self._metrics.num_in_flight >= self._limits.max_in_flight:
             await _refuse(scope, body, answer, self._busy())
             return
-        self._in_flight += 1
-        self._metrics.in_flight.set(self._in_flight)
+        self._metrics.num_in_flight += 1
         try:
-            self._check(Headers(scope=scope))
+            self._check(headers, body)
             async with asyncio.timeout(self._limits.timeout_seconds):
                 await self._app(scope, body, answer)
         except RequestError as error:
@@ -81,10 +81,14 @@ class Gate:
                 scope, body, answer, RequestError(500, "the service failed; tell its owner")
             )
         finally:
-            self._in_flight -= 1
-            self._metrics.in_flight.set(self._in_flight)
+            self._metrics.num_in_flight -= 1
 
-    def _check(self, headers: Headers) -> None:
+    def _most_bytes(self, headers: Headers) -> int:
+        is_form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        most = self._limits.max_body_bytes
+        return most if is_form else min(most, self._limits.max_json_bytes)
+
+    def _check(self, headers: Headers, body: "_Body") -> None:
         """Refuse before a byte of the body is read."""
         if self._keys:
             given = headers.get("x-api-key") or headers.get("authorization", "")
@@ -96,12 +100,13 @@ class Gate:
                     401, "this service needs a key: send it as 'X-API-Key' or 'Authorization'"
                 )
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._limits.max_body_bytes:
-            raise TooLargeError(self._limits.max_body_bytes)
+        if length.isdecimal() and int(length) > body.max_bytes:
+            raise TooLargeError(body.max_bytes)
 
     def _busy(self) -> RequestError:
         return RequestError(
-            429, f"{self._in_flight} requests are being worked on; ask again in a moment"
+            429,
+            f"{self._metrics.num_in_flight} requests are being worked on; ask again in a moment",
         )
 
     def _too_slow(self, body: "_Body") -> RequestError:
@@ -116,7 +121,7 @@ class _Body:
 
     def __init__(self, receive: Receive, max_bytes: int) -> None:
         self._receive = receive
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._num_bytes = 0
         self.is_whole = False
 
@@ -124,8 +129,8 @@ class _Body:
         message = await self._receive()
         if message["type"] == "http.request":
             self._num_bytes += len(message.get("body", b""))
-            if self._num_bytes > self._max_bytes:
-                raise TooLargeError(self._max_bytes)
+            if self._num_bytes > self.max_bytes:
+                raise TooLargeError(self.max_bytes)
             self.is_whole = not message.get("more_body", False)
         return message
 
@@ -145,8 +150,10 @@ class _Answer:
 
 def error_response(error: HTTPException) -> JSONResponse:
     """An error as JSON: ``{"detail": sentence}``."""
-    # half a character that a request brought cannot be sent back
+    # half a character that a request brought cannot be sent back, and a long name need not be
     detail = str(error.detail).encode("utf-8", "replace").decode()
+    if len(detail) > MOST_CHARACTERS:
+        detail = f"{detail[:MOST_CHARACTERS]}..."
     return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
 

@@ -7,10 +7,15 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
-    """Counters of one service, apart from those of any other in the same process."""
+    """Counters of one service, apart from those of any other in the same process.
+
+    Attributes:
+        num_in_flight: Requests taken and not answered yet.
+    """
 
     def __init__(self) -> None:
         """All at zero."""
+        self.num_in_flight = 0
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "regionclip_requests",
@@ -25,9 +30,10 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.in_flight = Gauge(
+        in_flight = Gauge(
             "regionclip_requests_in_flight", "Taken and not answered yet", registry=self.registry
         )
+        in_flight.set_function(lambda: self.num_in_flight)
         self.batches = Histogram(
             "regionclip_batch_images",
             "Images computed at once",

@@ -27,5 +27,6 @@ class TooLargeError(RequestError):
     def __init__(self, max_bytes: int) -> None:
         """Say how long it may be."""
         super().__init__(
-            413, f"the request has more than {max_bytes} bytes; send a smaller or compressed image"
+            413,
+            f"the request has more than {max_bytes} bytes; send a smaller image, or fewer texts",
         )

@@ -86,7 +86,7 @@ def read_names(classes: str | Sequence[str], limits: Limits) -> tuple[str, ...]:
 
 
 def read_templates(templates: str | Sequence[str], limits: Limits) -> tuple[str, ...]:
-    """Prompts that names are put into.
+    """Prompts that names are put into: of a built-in set, one, or several.
 
     Raises:
         RequestError: They are not known, or hold no ``{}``.
@@ -96,7 +96,8 @@ def read_templates(templates: str | Sequence[str], limits: Limits) -> tuple[str,
     if any(template.count("{}") > 1 for template in asked):
         raise RequestError(400, "templates: the name goes into one place of each; write one {}")
     try:
-        return prompt_templates(templates)
+        is_set = isinstance(templates, str) and "{}" not in templates
+        return prompt_templates(templates if is_set else asked)
     except ValueError as error:
         raise RequestError(400, str(error)) from error
 

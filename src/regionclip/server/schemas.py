@@ -150,10 +150,18 @@ class VocabularyAnswer(BaseModel):
     encoder_id: str
 
 
+class VocabularySize(BaseModel):
+    """A vocabulary that is kept, without its names."""
+
+    id: str
+    num_names: int
+    num_templates: int
+
+
 class VocabulariesAnswer(BaseModel):
     """What is kept, the oldest first."""
 
-    vocabularies: list[VocabularyAnswer]
+    vocabularies: list[VocabularySize]
 
 
 class ModelAnswer(BaseModel):

@@ -2,11 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from io import BytesIO
+from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from fastapi import Response
+from pydantic import BaseModel
 from torch import Tensor
 
 from regionclip.detect import DetectOptions, Detector
@@ -24,8 +29,17 @@ from regionclip.server.vocabularies import StoredVocabulary, VocabularyStore
 from regionclip.structures import Detections, PreparedImage
 from regionclip.vocabulary import Vocabulary
 
+Result = TypeVar("Result")
+
 ALONE = Batching(max_size=1, max_delay_seconds=0.0)
 FETCH_SECONDS = 20.0
+FETCHES = 8
+"""Images given by their address that are worked on at a time, their files in memory."""
+BATCHES_READY = 4
+"""Full batches of prepared images that may wait for the model: more than one, for not all images
+are of one size."""
+CLOSE_SECONDS = 5.0
+"""For what nobody waits for any more: servers close a service when its requests are answered."""
 
 
 class Service:
@@ -44,8 +58,14 @@ class Service:
         self.vocabularies = VocabularyStore(detector, self._words, settings.limits)
         self._detecting, self._encoding = detecting(detector), encoding(detector)
         self.class_vocabulary = detector.parts.class_vocabulary
-        # no more at a time than there are cores: each holds a decoded image
-        self._readers = CapacityLimiter(os.cpu_count() or 1)
+        # no more at a time than there are cores: each holds a decoded image, or a long answer
+        cores = os.cpu_count() or 1
+        self._readers, self._writers = CapacityLimiter(cores), CapacityLimiter(cores)
+        self._fetchers, self._by_address = CapacityLimiter(FETCHES), asyncio.Semaphore(FETCHES)
+        # a prepared image takes megabytes; whoever waits for room has its upload in a file
+        self._room = asyncio.Semaphore(BATCHES_READY * settings.batching.max_size + cores)
+        self._beside: set[asyncio.Future[Any]] = set()
+        self._has_names = False
 
     async def start(self) -> None:
         """Start the threads of images and words, and encode the names of requests without any.
@@ -59,16 +79,25 @@ class Service:
             names = read_names(list(self.settings.classes), self.settings.limits)
             found = await self.vocabularies.encoded(names, self.templates(None))
             self.class_vocabulary = found.vocabulary
+        self._has_names = True
 
     @property
     def is_ready(self) -> bool:
         """Whether requests are taken."""
-        return self._images.is_running and self._words.is_running
+        return self._has_names and self._images.is_running and self._words.is_running
 
-    def close(self) -> None:
-        """Compute all that was taken, then stop."""
-        self._images.close()
-        self._words.close()
+    async def close(self) -> bool:
+        """Stop, within :data:`CLOSE_SECONDS`.
+
+        Returns:
+            Whether all that was taken is answered and no thread computes any more.
+        """
+        is_answered = self.metrics.num_in_flight == 0
+        closing = (
+            to_thread.run_sync(part.close, CLOSE_SECONDS) for part in (self._images, self._words)
+        )
+        have_ended = await asyncio.gather(*closing)
+        return is_answered and all(have_ended) and not self._beside
 
     def templates(self, asked: str | Sequence[str] | None) -> tuple[str, ...]:
         """Prompts: those asked for, or the model's.
@@ -90,8 +119,11 @@ class Service:
         checked = read_names(list(names), self.settings.limits)
         return await self.vocabularies.keep(checked, self.templates(templates))
 
-    async def detect(self, form: DetectForm) -> tuple[PreparedImage, Detections]:
+    async def detect(self, form: DetectForm) -> tuple[tuple[int, int], Detections]:
         """Detect in one image, together with those of other requests.
+
+        Returns:
+            Height and width of the image, and what was found.
 
         Raises:
             RequestError: The request cannot be answered.
@@ -100,15 +132,18 @@ class Service:
         if vocabulary is None:
             raise RequestError(400, "classes: name some, as in 'cat, remote control'")
         options = self._options(form)
-        image = await self._image(form)
-        work = DetectWork(image, vocabulary, options)
-        future = self._images.submit(self._detecting, work, group=work.group)
-        return image, await asyncio.wrap_future(future)
+        async with self._image(form) as image:
+            work = DetectWork(image, vocabulary, options)
+            future = self._images.submit(self._detecting, work, group=work.group)
+            return image.original_size_hw, await asyncio.wrap_future(future)
 
     async def regions(
         self, form: RegionsForm
-    ) -> tuple[PreparedImage, Tensor, list[list[tuple[str, float]]]]:
+    ) -> tuple[tuple[int, int], Tensor, list[list[tuple[str, float]]]]:
         """Vectors ``(R, D)`` of regions, and their best names if any are asked for.
+
+        Returns:
+            Height and width of the image, the vectors, and per region names with scores.
 
         Raises:
             RequestError: The request cannot be answered.
@@ -116,15 +151,16 @@ class Service:
         boxes = read_boxes(form.boxes, self.settings.limits)
         asked = form.classes is not None or form.vocabulary is not None
         vocabulary = await self._vocabulary(form) if asked else None
-        image = await self._image(form)
-        work = RegionWork(image, boxes_input(boxes, image))
-        future = self._images.submit(self._encoding, work, group=work.group)
-        vectors = await asyncio.wrap_future(future)
+        async with self._image(form) as image:
+            size_hw = image.original_size_hw
+            work = RegionWork(image, boxes_input(boxes, image))
+            future = self._images.submit(self._encoding, work, group=work.group)
+            vectors = await asyncio.wrap_future(future)
         if vocabulary is None:
-            return image, vectors, [[] for _ in vectors]
+            return size_hw, vectors, [[] for _ in vectors]
         temperature = self.detector.parts.temperature
-        scores = score_classes(vectors, vocabulary.embeddings, temperature=temperature)
-        return image, vectors, _best(scores, vocabulary.names, form.top_k)
+        named = partial(_named, vectors, vocabulary, temperature=temperature, count=form.top_k)
+        return size_hw, vectors, await self._aside(named, self._writers)
 
     async def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Vectors ``(N, D)`` of texts as they are.
@@ -137,6 +173,21 @@ class Service:
             return await asyncio.wrap_future(future)
         except ValueError as error:
             raise RequestError(400, str(error)) from error
+
+    async def written(self, build: Callable[[], BaseModel]) -> Response:
+        """An answer as JSON, made beside the event loop: a thousand vectors take a while."""
+        content = await self._aside(lambda: build().model_dump_json(), self._writers)
+        return Response(content, media_type="application/json")
+
+    async def _aside(self, function: Callable[[], Result], limiter: CapacityLimiter) -> Result:
+        """Call a function in a thread.
+
+        Who gives up has its answer at once; its place is free when the thread is done, not before.
+        """
+        running = asyncio.ensure_future(to_thread.run_sync(function, limiter=limiter))
+        self._beside.add(running)
+        running.add_done_callback(self._beside.discard)
+        return await asyncio.shield(running)
 
     def _encode_texts(self, asked: Sequence[tuple[str, ...]]) -> list[Tensor]:
         return [self.detector.encode_text(texts).cpu() for texts in asked]
@@ -164,30 +215,39 @@ class Service:
         selection = replace(own.selection, **given)
         return replace(own, selection=selection, with_features=form.vectors)
 
-    async def _image(self, form: ImageForm) -> PreparedImage:
-        """The image of a request, decoded beside the model's thread."""
-        limits = self.settings.limits
+    @asynccontextmanager
+    async def _image(self, form: ImageForm) -> AsyncIterator[PreparedImage]:
+        """The image of a request, decoded beside the model's thread, while there is room for it."""
         if (form.image is None) == (form.image_url is None):
             raise RequestError(400, "image: send one image file, as a part called image of a form")
-        if form.image is not None:
-            content = await form.image.read()
-        else:
-            fetched = partial(
-                fetch,
-                str(form.image_url),
-                hosts=self.settings.url_hosts,
-                max_bytes=limits.max_body_bytes,
-                timeout_seconds=min(FETCH_SECONDS, limits.timeout_seconds),
+        async with AsyncExitStack() as held:
+            if form.image is not None:
+                file = form.image.file
+            else:
+                # before there is room: a host that is slow holds up none but its own kind
+                await held.enter_async_context(self._by_address)
+                file = BytesIO(await self._aside(partial(self._fetch, form), self._fetchers))
+            await held.enter_async_context(self._room)
+            yield await self._aside(
+                lambda: read_upload(file.read(), self.detector, self.settings.limits), self._readers
             )
-            content = await to_thread.run_sync(fetched)
-        read = partial(read_upload, content, self.detector, limits)
-        # who gives up frees its place among the readers when the thread is done, not before
-        reading = asyncio.ensure_future(to_thread.run_sync(read, limiter=self._readers))
-        return await asyncio.shield(reading)
+
+    def _fetch(self, form: ImageForm) -> bytes:
+        limits = self.settings.limits
+        return fetch(
+            str(form.image_url),
+            hosts=self.settings.url_hosts,
+            max_bytes=limits.max_body_bytes,
+            timeout_seconds=min(FETCH_SECONDS, limits.timeout_seconds),
+        )
 
 
-def _best(scores: Tensor, names: Sequence[str], count: int) -> list[list[tuple[str, float]]]:
-    """Per row of ``scores`` ``(R, C)``, the best names with their scores."""
+def _named(
+    vectors: Tensor, vocabulary: Vocabulary, *, temperature: float, count: int
+) -> list[list[tuple[str, float]]]:
+    """Per row of ``vectors`` ``(R, D)``, the best names with their scores."""
+    names = vocabulary.names
+    scores = score_classes(vectors, vocabulary.embeddings, temperature=temperature)
     values, labels = scores.topk(min(count, len(names)), dim=1)
     return [
         [(names[int(label)], float(value)) for label, value in zip(*row, strict=True)]

@@ -10,6 +10,8 @@ class Limits:
 
     max_body_bytes: int = 20 * 2**20
     """Of a request, image and fields together."""
+    max_json_bytes: int = 4 * 2**20
+    """Of a request without an image: JSON takes many times its size while it is read."""
     max_pixels: int = 50_000_000
     """Of an image; larger ones are refused by their header, not decoded."""
     max_boxes: int = 1000
@@ -17,11 +19,13 @@ class Limits:
     max_names: int = 2000
     """Class names, or texts, of one request."""
     max_prompts: int = 200_000
-    """Class names times prompt templates of one vocabulary."""
+    """Class names times prompt templates of one vocabulary, and of all that wait to be encoded."""
     max_text_length: int = 500
     """Characters of a name, a prompt template or a text."""
     max_vocabularies: int = 1000
     """That are kept until somebody deletes them."""
+    max_vocabulary_bytes: int = 512 * 2**20
+    """Of all that are kept, vectors and names together."""
     max_in_flight: int = 128
     """Requests taken and not answered yet; more are sent away with 429."""
     timeout_seconds: float = 60.0
@@ -65,3 +69,16 @@ class ServiceSettings:
     fetched from any other."""
     limits: Limits = field(default_factory=Limits)
     batching: Batching = field(default_factory=Batching)
+
+    def __post_init__(self) -> None:
+        count, most = len(self.classes or ()), self.limits.max_names
+        if count > most:
+            raise ValueError(
+                f"there are {count} classes, and max_names is {most}; raise it, or name fewer"
+            )
+        longest = max(self.classes or ("",), key=len)
+        if len(longest) > self.limits.max_text_length:
+            raise ValueError(
+                f"the class {longest[:40]!r}... has {len(longest)} characters, and "
+                f"{self.limits.max_text_length} are taken; shorten it"
+            )

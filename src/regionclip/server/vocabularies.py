@@ -4,17 +4,14 @@ import asyncio
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from regionclip.detect import Detector
-from regionclip.server.batching import MicroBatcher
+from regionclip.server.batching import MicroBatcher, NotRunningError
 from regionclip.server.problems import RequestError
 from regionclip.server.settings import Limits
-from regionclip.vocabulary import Vocabulary
-
-REMEMBERED = 64
-"""Vocabularies of requests that bring their names along; the longest unused is forgotten."""
+from regionclip.vocabulary import REMEMBERED_BYTES, Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +21,18 @@ class StoredVocabulary:
     id: str
     vocabulary: Vocabulary
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that it takes, about: vectors and letters."""
+        own = self.vocabulary
+        return own.embeddings.nbytes + sum(map(len, (*own.names, *own.templates)))
+
 
 class VocabularyStore:
     """Encodes names in a thread of its own; used from one event loop.
 
     An id is made of names and prompts, so that the same ones have the same id in every service.
+    What nobody asked to keep is remembered as long as there is room.
     """
 
     def __init__(self, detector: Detector, words: MicroBatcher, limits: Limits) -> None:
@@ -39,6 +43,7 @@ class VocabularyStore:
         self._kept: dict[str, StoredVocabulary] = {}
         self._remembered: OrderedDict[str, StoredVocabulary] = OrderedDict()
         self._encoding: dict[str, asyncio.Future[Vocabulary]] = {}
+        self._num_waiting = 0
 
     async def encoded(self, names: tuple[str, ...], templates: tuple[str, ...]) -> StoredVocabulary:
         """The vocabulary of some names, which is remembered for a while.
@@ -46,7 +51,8 @@ class VocabularyStore:
         If the caller gives up, the encoding goes on, and the next one who asks has it.
 
         Raises:
-            RequestError: There are too many prompts, or the model has no text tower.
+            RequestError: There are too many prompts, others have to be encoded first, or the model
+                has no text tower.
         """
         own_id = vocabulary_id(names, templates)
         found = self._kept.get(own_id) or self._remembered.get(own_id)
@@ -55,7 +61,7 @@ class VocabularyStore:
             self._remembered[own_id] = found
         if own_id in self._remembered:
             self._remembered.move_to_end(own_id)
-        while len(self._remembered) > REMEMBERED:
+        while len(self._remembered) > 1 and _size(self._remembered.values()) > REMEMBERED_BYTES:
             self._remembered.popitem(last=False)
         return found
 
@@ -68,7 +74,7 @@ class VocabularyStore:
         own_id = vocabulary_id(names, templates)
         self._check_room(own_id)
         found = await self.encoded(names, templates)
-        self._check_room(own_id)
+        self._check_room(own_id, found.num_bytes)
         self._remembered.pop(own_id, None)
         return self._kept.setdefault(own_id, found)
 
@@ -98,10 +104,20 @@ class VocabularyStore:
         """What is kept, the oldest first."""
         return list(self._kept.values())
 
-    def _check_room(self, own_id: str) -> None:
+    def _check_room(self, own_id: str, num_bytes: int = 0) -> None:
+        if own_id in self._kept:
+            return
         most = self._limits.max_vocabularies
-        if own_id not in self._kept and len(self._kept) >= most:
+        if len(self._kept) >= most:
             raise RequestError(409, f"{most} vocabularies are kept; delete one that is not needed")
+        most = self._limits.max_vocabulary_bytes
+        needed = _size(self._kept.values()) + num_bytes
+        if needed > most:
+            raise RequestError(
+                409,
+                f"{len(self._kept)} vocabularies are kept, with this one they would take {needed} "
+                f"bytes, and {most} are taken; delete one that is not needed",
+            )
 
     async def _encode(
         self, own_id: str, names: tuple[str, ...], templates: tuple[str, ...]
@@ -114,13 +130,35 @@ class VocabularyStore:
                 f"{self._limits.max_prompts} are taken; send fewer names or fewer templates",
             )
         if own_id not in self._encoding:
-            future = self._words.submit(self._vocabulary, (names, templates))
-            self._encoding[own_id] = asyncio.wrap_future(future)
-            self._encoding[own_id].add_done_callback(lambda _: self._encoding.pop(own_id, None))
+            self._begin(own_id, names, templates)
         try:
             return await asyncio.shield(self._encoding[own_id])
         except ValueError as error:
             raise RequestError(400, str(error)) from error
+
+    def _begin(self, own_id: str, names: tuple[str, ...], templates: tuple[str, ...]) -> None:
+        """Have names encoded, whoever waits for it; not more at a time than one may ask for."""
+        prompts = len(names) * len(templates)
+        if self._num_waiting and self._num_waiting + prompts > self._limits.max_prompts:
+            raise RequestError(
+                503,
+                f"{self._num_waiting} other texts are being encoded; ask again in a while, or send "
+                "fewer names or fewer templates",
+            )
+        future = asyncio.wrap_future(self._words.submit(self._vocabulary, (names, templates)))
+        self._encoding[own_id] = future
+        self._num_waiting += prompts
+
+        def end(_: asyncio.Future[Vocabulary]) -> None:
+            del self._encoding[own_id]
+            self._num_waiting -= prompts
+
+        future.add_done_callback(end)
+
+    def _go_on(self, _: int) -> None:
+        """Between two batches of prompts: when the service ends, nobody waits for the rest."""
+        if not self._words.is_running:
+            raise NotRunningError("the service is shutting down; ask another one")
 
     def _vocabulary(
         self, asked: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]
@@ -130,10 +168,15 @@ class VocabularyStore:
                 names,
                 self._detector.parts.encoder,
                 templates=templates,
+                progress=self._go_on,
                 encoder_id=self._detector.encoder_id,
             )
             for names, templates in asked
         ]
+
+
+def _size(vocabularies: Iterable[StoredVocabulary]) -> int:
+    return sum(each.num_bytes for each in vocabularies)
 
 
 def vocabulary_id(names: Sequence[str], templates: Sequence[str]) -> str:
