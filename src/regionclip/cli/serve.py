@@ -2,7 +2,6 @@
 
 import math
 import os
-import socket
 import sys
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from regionclip.cli.console import UsageError, console
 from regionclip.cli.devices import parse_bytes
-from regionclip.cli.listening import ending_well, listening
+from regionclip.cli.listening import ending_well, listening, local_address
 from regionclip.cli.options import check_counts, optional, value
 from regionclip.cli.running import LoadingCommand
 
@@ -87,7 +86,7 @@ class Serve(LoadingCommand):
         self._check()
         settings = self.settings()
         with closing(listening(self.host, self.port)) as own:
-            shown = _address(own)
+            shown = local_address(*own.getsockname()[:2])
 
             def tell(app: StartingApp) -> None:
                 if app.error is not None:
@@ -139,11 +138,6 @@ class Serve(LoadingCommand):
 
     def _check(self) -> None:
         check_counts(self, "max_pixels", "max_boxes", "max_names", "max_in_flight", "max_batch")
-
-
-def _address(own: socket.socket) -> str:
-    host, port = own.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _end(app: "StartingApp") -> int:
