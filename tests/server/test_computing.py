@@ -58,7 +58,8 @@ def test_different_scenes_in_one_batch_get_their_own_vectors(
 ) -> None:
     works = [
         RegionWork(
-            image, torch.tensor([[0.0, 0.0, 40.0 + 20 * row, 50.0] for row in range(number)])
+            image,
+            torch.tensor([[0.0, 0.0, 40.0 + 20 * row, 50.0] for row in range(number)]).view(-1, 4),
         )
         for number, image in enumerate(images)
     ]
