@@ -78,7 +78,7 @@ def test_from_names_reports_its_progress_in_prompts() -> None:
         batch_size=100,
         progress=steps.append,
     )
-    assert steps == [100, 62]
+    assert steps == [0, 0, 100, 62]
 
 
 def test_an_encoder_id_that_is_known_is_taken_as_it_is() -> None:

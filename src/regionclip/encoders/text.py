@@ -67,16 +67,20 @@ def encode_texts(
         encoder: A text tower with its tokenizer.
         texts: Any number, also none.
         batch_size: Texts per forward pass.
-        progress: Called after each batch with the number of texts it held.
+        progress: Called after each batch with the number of texts it held; before, while they are
+            taken apart into tokens, with 0. What it raises ends the work.
 
     Returns:
         ``(N, D)`` vectors on the CPU, float32, not normalised; ``(0, 0)`` for no texts.
     """
     if not texts:
         return torch.zeros(0, 0)
-    tokens = torch.cat(
-        [encoder.tokenize(texts[n : n + batch_size]) for n in range(0, len(texts), batch_size)]
-    )
+    tokenized = []
+    for start in range(0, len(texts), batch_size):
+        tokenized.append(encoder.tokenize(texts[start : start + batch_size]))
+        if progress is not None:
+            progress(0)
+    tokens = torch.cat(tokenized)
     lengths = _used_columns(tokens)
     order = lengths.argsort(stable=True)
     rows = []
