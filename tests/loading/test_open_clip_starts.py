@@ -72,4 +72,5 @@ def test_a_named_tower_has_the_id_that_its_concept_pools_have(
 ) -> None:
     monkeypatch.setattr(OpenClipEncoder, "create", lambda *_: encoder_of())
     tower = open_tower_as_named("nowhere:ViT-X", torch.device("cpu"))
+    assert tower is not None
     assert tower.encoder.encoder_id == regionclip.load("nowhere:ViT-X").encoder_id

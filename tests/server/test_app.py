@@ -339,7 +339,9 @@ def test_all_that_takes_long_is_done_beside_the_event_loop(
         service = Service(icons, ServiceSettings(classes=("star",)))
         await service.start()
         image = UploadFile(BytesIO(picture))
-        form = RegionsForm(image=image, boxes="[[0, 0, 9, 9]]", classes="star, heart")
+        form = RegionsForm.model_validate(
+            {"image": image, "boxes": "[[0, 0, 9, 9]]", "classes": "star, heart"}
+        )
         await service.regions(form)
         await service.close()
         assert len(threads) == 1
