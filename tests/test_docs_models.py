@@ -3,13 +3,24 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from regionclip.evaluation.published import PUBLISHED
 from regionclip.methods import known_weights
 from regionclip.weights import WeightsEntry
 
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+PROJECT = Path(__file__).parents[1]
+PAGE = PROJECT / "docs" / "models.md"
 NO_RECIPES = ("clip-the-gap", "oa-dg", "divalign")
 """Methods to compare with on Diverse Weather."""
+OTHER_FILES = {
+    "checkpoint.pth": "CORA's trainer leaves it",
+    "checkpoint_best.pth": "CORA's trainer leaves it",
+    "concept_embeds.pth": "an output",
+    "region_prompt.pth": "an output",
+    "lvis_1203_cls_emb.pth": "RegionCLIP's vectors of class names, which are no weights",
+}
+"""Files of PyTorch that the registry does not know, and what they are."""
 
 
 def row(name: str, entry: WeightsEntry) -> str:
@@ -33,6 +44,13 @@ def test_every_source_of_a_known_file_is_on_the_page() -> None:
     text = PAGE.read_text(encoding="utf-8")
     pages = {each.source for each in known_weights().values() if "://" in each.source}
     assert [page for page in pages if f"<{page}>" not in text] == []
+
+
+@pytest.mark.parametrize("page", ["docs/coming_from.md", "docs/models.md", "README.md"])
+def test_a_page_names_no_file_that_the_registry_does_not_know(page: str) -> None:
+    named = set(re.findall(r"[\w.-]+\.pth?\b", (PROJECT / page).read_text(encoding="utf-8")))
+    assert named
+    assert named - {entry.file for entry in known_weights().values()} <= OTHER_FILES.keys()
 
 
 def test_the_page_has_the_published_figures_of_recipes() -> None:
