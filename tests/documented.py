@@ -35,10 +35,11 @@ def write_world(folder: Path) -> None:
     """Everything, under the names that the pages use."""
     _write_models(folder)
     own = ("cell", "platelet", "kite", "umbrella")
-    for name in ("cells", "my_data"):
+    blood = ("Platelets", "RBC", "WBC")
+    for name, classes in (("cells", own), ("my_data", own), ("bccd", blood)):
         for split in ("train", "val"):
             images = folder / name / split
-            content = _annotated(_categories(own), _write_images(images, 4))
+            content = _annotated(_categories(classes), _write_images(images, 4))
             (folder / name / f"instances_{split}.json").write_text(json.dumps(content))
     for name in ("new_photos", "photos"):
         _write_images(folder / name, 2)
@@ -51,7 +52,7 @@ def write_world(folder: Path) -> None:
         path.write_text(json.dumps(content))
     (folder / "val.json").write_text(json.dumps(_coco(_write_images(folder / "val", 2))))
     for domain in DOMAINS:
-        _write_voc(folder / "diverse_weather" / domain)
+        write_voc(folder / "diverse_weather" / domain)
 
 
 def _write_models(folder: Path) -> None:
@@ -121,8 +122,8 @@ def _annotated(
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _write_voc(folder: Path) -> None:
-    """A weather as a VOC folder, two images in each of its lists."""
+def write_voc(folder: Path) -> None:
+    """A weather's classes as a VOC folder, two images in each of its lists."""
     images = _write_images(folder / "JPEGImages", 4)
     for part in ("Annotations", "ImageSets/Main"):
         (folder / part).mkdir(parents=True)

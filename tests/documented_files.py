@@ -23,7 +23,8 @@ from regionclip.methods.fvit.model import carry_classes as carry_fvit_classes
 from regionclip.methods.fvit.reading import save_model as save_fvit
 from tests.cascade_files import tiny_cascade
 from tests.cora_files import TINY_CORA, tiny_cora
-from tests.documented import BOXES, MODEL, PRETRAINED, RPN, TOWER
+from tests.data.splitting.test_benchmarks import official
+from tests.documented import BOXES, MODEL, PRETRAINED, RPN, TOWER, write_voc
 from tests.fvit_files import TINY_FVIT, tiny_fvit
 from tests.painted_segments import write_segments
 from tests.tiny_clip import TINY, tiny_clip
@@ -43,10 +44,16 @@ COPIES = {
         "openai_vitb16_coco_clim.pt",
     ),
     TWELVE_BLOCKS: ("runs/clipself-proposals-coco-vitb16/model.safetensors",),
-    "region_prompt_R50.pth": ("runs/cora-region-prompt-coco-rn50/region_prompt.pth",),
-    "checkpoint_best.pth": ("checkpoint.pth", "runs/cora-ov-coco-rn50x4/model.safetensors"),
-    "fvit_eva_vitb16_ovcoco.pth": (
-        "fvit_eva_vitb16_ov_coco.pth",
+    "region_prompt_R50.pth": (
+        "region_prompt.pth",
+        "runs/cora-region-prompt-coco-rn50/region_prompt.pth",
+    ),
+    "checkpoint_best.pth": (
+        "checkpoint.pth",
+        "cora.safetensors",
+        "runs/cora-ov-coco-rn50x4/model.safetensors",
+    ),
+    "fvit_eva_vitb16_ov_coco.pth": (
         "fvit_eva_vitb16_ov_lvis.pth",
         "runs/fvit-ov-lvis-vitb16/model.safetensors",
         "ovdet_openai_vitb16_ov_coco_clim.pth",
@@ -68,11 +75,14 @@ def write_files(folder: Path) -> None:
     names = ("cat", "remote control", "red cup")
     for name in ("names.txt", "concepts.txt"):
         (folder / name).write_text("\n".join(names) + "\n")
+    (folder / "coco_nouns_4764.txt").write_text("\n".join(names) + "\n")
+    torch.save(torch.randn(len(names), 16), folder / "coco_nouns_4764_emb.pth")
     torch.save(torch.randn(65, 16), folder / "coco_65_cls_emb.pth")
     _write_pictures(folder)
     _write_panoptic(folder)
     _write_captions(folder)
     _split(folder)
+    _write_data(folder)
     train = json.loads((folder / "val.json").read_text())
     shutil.copytree(folder / "val", folder / "train")
     (folder / "train.json").write_text(json.dumps(train))
@@ -90,7 +100,7 @@ def _write_models(folder: Path) -> None:
     save_cora(folder / "checkpoint_best.pth", cora)
     fvit = tiny_fvit(TINY_FVIT)
     carry_fvit_classes(fvit, CARRIED, torch.randn(2, 12))
-    save_fvit(folder / "fvit_eva_vitb16_ovcoco.pth", fvit, has_text_tower=False)
+    save_fvit(folder / "fvit_eva_vitb16_ov_coco.pth", fvit, has_text_tower=False)
     save_fvit(folder / FVIT_TEXTS, fvit)
     cascade = tiny_cascade()
     carry_classes(cascade, CARRIED, torch.randn(2, 12))
@@ -161,6 +171,26 @@ def _split(folder: Path) -> None:
     base = annotations / "ovd_ins_train2017_b.json"
     for size in ("rn50", "rn50x4"):
         shutil.copy(base, base.with_stem(f"{base.stem}_{size}relabel"))
+
+
+def _write_data(folder: Path) -> None:
+    """What the page on data sets has beside COCO and BCCD."""
+    write_voc(folder / "VOC2007")
+    content = json.loads((folder / "coco/annotations/ovd_ins_train2017_b.json").read_text())
+    images = [
+        each | {"file_name": f"coco/train2017/{each['file_name']}"} for each in content["images"]
+    ]
+    (folder / "train_base.json").write_text(json.dumps(content | {"images": images}))
+    (folder / "lvis").mkdir()
+    images = [
+        {"id": 9, "width": 64, "height": 64, "coco_url": "http://x/train2017/000000000009.jpg"}
+    ]
+    objects = [
+        {"id": number, "image_id": 9, "category_id": category, "area": 4, "bbox": [1, 1, 2, 2]}
+        for number, category in enumerate((1, 3), start=1)
+    ]
+    lvis = official("lvis1203", images=images, annotations=objects)
+    (folder / "lvis" / "lvis_v1_train.json").write_text(json.dumps(lvis))
 
 
 def _run(*words: str, output: str) -> None:

@@ -140,4 +140,6 @@ def small_settings(recipe: str, given: tuple[str, ...]) -> list[str]:
         where = "val_image_root" if task == "clim" else "data.val_image_root"
         settings += [] if task == "clim" else ["data.val=panoptic_val2017.json"]
         settings.append(f"{where}=val2017")
+    absent = tuple(f"{each.removesuffix('=none')}." for each in given if each.endswith("=none"))
+    settings = [each for each in settings if not each.startswith(absent)]
     return [f"--set={each}" for each in settings if each.split("=")[0] not in keys]

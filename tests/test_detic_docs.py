@@ -10,7 +10,7 @@ from regionclip.cli import main
 from regionclip.methods.detic.cascade_model import carry_classes
 from tests.cascade_files import original_cascade_state, tiny_cascade
 from tests.detic_files import original_state, tiny_detic
-from tests.test_docs_commands import commands
+from tests.test_docs_commands import commands, fences
 from tests.tiny_transfer import write_data, write_start
 
 STEP = ("optimization.steps=1", "optimization.batch_size=2", "optimization.milestones=[]")
@@ -86,3 +86,7 @@ def test_the_commands_of_the_page_run_one_after_another(
     for words in commands("detic"):
         assert words[0] == "regionclip"
         assert main(made_small(words[1:])) == 0, shlex.join(words)
+    Path("street.jpg").write_bytes(next(photos.iterdir()).read_bytes())
+    boxes = torch.tensor([[4.0, 6.0, 28.0, 30.0]])
+    for block in fences("detic", "python"):
+        exec(block, {"boxes": boxes})
