@@ -142,6 +142,24 @@ def _told_clim(file: OpenFile, source: str, activation: Activation | None) -> Cl
     return read.model
 
 
+def refuse_untold(source: str, activation: Activation | None) -> None:
+    """Raise for a file of which nobody says what its towers compute with.
+
+    Args:
+        source: Anything that :func:`regionclip.load` takes.
+        activation: What the recipe says; ``None``: nothing.
+
+    Raises:
+        ValueError: Neither the name, nor the file, nor the recipe says it.
+    """
+    if activation is not None or is_open_clip_name(source) or known_entry(source) is not None:
+        return
+    path = find_weights(source)
+    file = OpenFile(path, read_checkpoint(path))
+    if clim.is_clim_file(path, file.state):
+        _told_clim(file, source, activation)
+
+
 def open_tower_as_named(
     source: str, device: torch.device, *, activation: Activation | None = None
 ) -> Tower | None:
