@@ -136,8 +136,9 @@ def _told_clim(file: OpenFile, source: str, activation: Activation | None) -> Cl
         raise ValueError(
             f"{source} does not say whether its towers were trained with QuickGELU, as OpenAI's "
             "and CLIM's, or GELU, as most of open_clip's: set activation to 'quick_gelu' or 'gelu' "
-            "(of a teacher, teacher_activation), or write a file that says it with 'regionclip "
-            "models convert FILE own.safetensors --activation quick_gelu'"
+            "(of a teacher teacher_activation, of text_weights text_activation), or write a file "
+            "that says it with 'regionclip models convert FILE own.safetensors --activation "
+            "quick_gelu'"
         )
     return read.model
 
