@@ -112,7 +112,7 @@ def load(
     kind = next(kind for kind in KINDS if kind.claims(file, request))
     if kind is not FVIT:
         request.refuse_transfer()
-    if kind not in (CLIM, FVIT):
+    if kind not in (CLIM, FVIT, DETIC, CASCADE):
         request.refuse_activation()
     return kind.open(file, request)
 
