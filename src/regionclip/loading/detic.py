@@ -110,7 +110,8 @@ def detic_text_of(read: ReadDetic | ReadCascade, other: Detector | None = None) 
 
     Args:
         read: A model.
-        other: A model of the same space that lends its text tower.
+        other: A model of the same space that lends its text tower; only the width of its vectors
+            is checked.
 
     Raises:
         ValueError: The other model's vectors are of another width.

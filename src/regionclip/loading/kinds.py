@@ -73,7 +73,9 @@ def load(
             25 tokens, unless its recipe said otherwise. A CORA detector keeps its own in any case.
         text_weights: Another model to take the text tower from, for originals that carry none.
             Of RegionCLIP's fine-tuned files it was OpenAI's CLIP of the same architecture, of
-            F-ViT's and F-VLM's that of the CLIP that was frozen.
+            F-ViT's and F-VLM's that of the CLIP that was frozen, of Detic's that of the CLIP that
+            named its classes. Only the width of its vectors is checked: another CLIP of the same
+            width names boxes wrongly, without an error.
         options: Memory, who is told of downloads, what a file's towers compute with if it does not
             say, and the benchmark that an F-ViT is transferred to; ``None`` takes the defaults.
 
