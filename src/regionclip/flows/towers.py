@@ -21,14 +21,13 @@ from regionclip.loading.open_clip import (
     create_named,
     in_dense_form,
     is_open_clip_file,
-    is_open_clip_name,
     names_resnet,
     open_clip_detector_of,
     read_dense,
     save_dense,
 )
 from regionclip.loading.open_clip_starts import has_own_form, own_form_of, trainable_model_of
-from regionclip.loading.request import OpenFile
+from regionclip.loading.request import OpenFile, is_open_clip_name
 from regionclip.methods import find_weights, known_entry
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim

@@ -16,12 +16,16 @@ from regionclip.loading.dense import CLIM, CLIPSELF
 from regionclip.loading.detic import DETIC
 from regionclip.loading.detic_cascade import CASCADE
 from regionclip.loading.fvit import FVIT
-from regionclip.loading.open_clip import OPEN_CLIP, check_named, is_open_clip_name, open_named
+from regionclip.loading.open_clip import OPEN_CLIP, open_named
 from regionclip.loading.proposals import open_proposals
-from regionclip.loading.regionclip import (
-    REGIONCLIP,
+from regionclip.loading.regionclip import REGIONCLIP
+from regionclip.loading.request import (
+    LoadOptions,
+    LoadRequest,
+    OpenFile,
+    check_named,
+    is_open_clip_name,
 )
-from regionclip.loading.request import LoadOptions, LoadRequest, OpenFile
 from regionclip.methods import find_weights, known_name, known_weights
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.embedder import NoRegions, RegionSource
