@@ -306,6 +306,27 @@ def test_names_of_requests_are_forgotten_when_there_are_too_many(
     asyncio.run(encode())
 
 
+def test_what_is_remembered_is_weighed_once_however_many_ask(icons: Detector) -> None:
+    width = icons.encode_text(["a"]).shape[1]
+    own = 4 * width + len("a") + len("{}")
+
+    async def encode() -> None:
+        service = Service(icons, ServiceSettings())
+        await service.start()
+        store = service.vocabularies
+        asked = (store.encoded(("a",), ("{}",)) for _ in range(3))
+        assert {each.num_bytes for each in await asyncio.gather(*asked)} == {own}
+        assert (store.remembered_bytes, store.kept_bytes) == (own, 0)
+        together = (store.keep(("a",), ("{}",)), store.encoded(("a",), ("{}",)))
+        kept, _ = await asyncio.gather(*together)
+        assert (store.remembered_bytes, store.kept_bytes) == (0, own)
+        store.delete(kept.id)
+        assert (store.remembered_bytes, store.kept_bytes) == (0, 0)
+        await service.close()
+
+    asyncio.run(encode())
+
+
 def test_only_so_many_texts_wait_to_be_encoded(icons: Detector) -> None:
     async def encode() -> None:
         service = Service(icons, ServiceSettings(limits=Limits(max_prompts=3)))
