@@ -35,10 +35,9 @@ class _Shelf:
 
     def put(self, added: StoredVocabulary) -> StoredVocabulary:
         """Add one as the newest; what has its id already is kept in its place, and returned."""
-        found = self.by_id.setdefault(added.id, added)
-        if found is added:
+        if added.id not in self.by_id:
             self.num_bytes += added.num_bytes
-        return found
+        return self.by_id.setdefault(added.id, added)
 
     def take(self, own_id: str) -> StoredVocabulary | None:
         """Remove one, if it is there."""
@@ -63,6 +62,8 @@ class VocabularyStore:
         self._kept, self._remembered = _Shelf(), _Shelf()
         self._encoding: dict[str, asyncio.Future[Vocabulary]] = {}
         self._num_waiting = 0
+        self._bytes_per_name = 0
+        """Of vectors; not known before the first are made."""
 
     async def encoded(self, names: tuple[str, ...], templates: tuple[str, ...]) -> StoredVocabulary:
         """The vocabulary of some names, which is remembered for a while.
@@ -88,10 +89,10 @@ class VocabularyStore:
         """As :meth:`encoded`, until it is deleted.
 
         Raises:
-            RequestError: As :meth:`encoded`; or as many are kept as there may be.
+            RequestError: As :meth:`encoded`; or there is no room for it, now or ever.
         """
         own_id = vocabulary_id(names, templates)
-        self._check_room(own_id)
+        self._check_room(own_id, self._num_bytes(names, templates))
         found = await self.encoded(names, templates)
         self._check_room(own_id, found.num_bytes)
         self._remembered.take(own_id)
@@ -133,9 +134,16 @@ class VocabularyStore:
         """Memory of what is remembered for a while, about."""
         return self._remembered.num_bytes
 
-    def _check_room(self, own_id: str, num_bytes: int = 0) -> None:
+    def _check_room(self, own_id: str, num_bytes: int) -> None:
         if own_id in self._kept.by_id:
             return
+        most = self._limits.max_vocabulary_bytes
+        if num_bytes > most:
+            raise RequestError(
+                400,
+                f"this vocabulary alone takes {num_bytes} bytes, and {most} are taken for all that "
+                "are kept; send fewer names",
+            )
         most = self._limits.max_vocabularies
         if len(self._kept.by_id) >= most:
             raise RequestError(409, f"{most} vocabularies are kept; delete one that is not needed")
@@ -164,8 +172,11 @@ class VocabularyStore:
             found = await asyncio.shield(self._encoding[own_id])
         except ValueError as error:
             raise RequestError(400, str(error)) from error
-        letters = sum(map(len, (*names, *templates)))
-        return StoredVocabulary(own_id, found, found.embeddings.nbytes + letters)
+        self._bytes_per_name = found.embeddings.nbytes // len(names)
+        return StoredVocabulary(own_id, found, self._num_bytes(names, templates))
+
+    def _num_bytes(self, names: Sequence[str], templates: Sequence[str]) -> int:
+        return self._bytes_per_name * len(names) + sum(map(len, (*names, *templates)))
 
     def _begin(self, own_id: str, names: tuple[str, ...], templates: tuple[str, ...]) -> None:
         """Have names encoded, whoever waits for it; not more at a time than one may ask for."""
@@ -176,7 +187,8 @@ class VocabularyStore:
                 f"{self._num_waiting} other texts are being encoded; ask again in a while, or send "
                 "fewer names or fewer templates",
             )
-        future = asyncio.wrap_future(self._words.submit(self._vocabulary, (names, templates)))
+        work = self._words.submit(self._vocabulary, (names, templates), size=prompts)
+        future = asyncio.wrap_future(work)
         self._encoding[own_id] = future
         self._num_waiting += prompts
 
@@ -190,6 +202,7 @@ class VocabularyStore:
         """Between two batches of prompts: when the service ends, nobody waits for the rest."""
         if not self._words.is_running:
             raise NotRunningError("the service is shutting down; ask another one")
+        self._words.let_shorter_go_first()
 
     def _vocabulary(
         self, asked: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]
