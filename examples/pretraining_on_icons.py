@@ -17,7 +17,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from examples.measured_once import Figures, claim, known, publish, study_parser,
 import regionclip
 from regionclip.cli import main as command
 from regionclip.data.icons.coco import write_coco
+from regionclip.detect import Detector
 from regionclip.evaluation.icons import evaluate_icons
 from regionclip.recipes import read_recipe
 from regionclip.train import train
@@ -36,6 +37,8 @@ from regionclip.training.checkpoints import MODEL
 
 Run = tuple[str, int]
 """A row's letter, or ``transfer-`` and the letter, and a seed."""
+LONGEST_SIDE = 512
+"""Pixels; no scene is so large."""
 REGIONS = 10
 """Of each scene; it has three or four icons on average."""
 FIGURES = ("named_all", "named_base", "named_novel", "ap50_all", "ap50_base", "ap50_novel")
@@ -65,7 +68,13 @@ ROWS = {
     "g": Row(title="a larger teacher", teacher="larger"),
     "h": Row(title="a foreign pool (LVIS)", pool="lvis1203"),
 }
-TITLES = {START: "captions alone"} | {letter: row.title for letter, row in ROWS.items()}
+TEACHER, LARGER_TEACHER = "t", "l"
+TITLES = {
+    START: "captions alone",
+    TEACHER: "its teacher: the same, on larger scenes",
+    LARGER_TEACHER: "the larger teacher, on larger scenes",
+    **{letter: row.title for letter, row in ROWS.items()},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +148,7 @@ class Study:
         """Regions of the captioned scenes with the teacher's vectors; goes on where it stopped."""
         row, seed = ROWS[run[0]], run[1]
         path = self.stored_folder(run)
-        sides = ["--shortest-side", str(self.teacher_side), "--longest-side", "512"]
+        sides = ["--shortest-side", str(self.teacher_side), "--longest-side", str(LONGEST_SIDE)]
         options = ["--proposals", row.proposals, "--max-proposals", str(REGIONS), *sides]
         options += ["--teacher", str(self.teacher(row, seed)), "--output", str(path)]
         if command(["propose", str(self.captions), *options, "--device", "cpu"]) != 0:
@@ -152,8 +161,8 @@ class Study:
 
     def weights(self, letter: str, seed: int) -> Path:
         """The model that a row is about; trained at the first call."""
-        if letter == START:
-            return self.captioned(seed)
+        if letter not in ROWS:
+            return self.captioned(seed, is_large=letter == LARGER_TEACHER)
         row = ROWS[letter]
         settings = [
             f"start={self.captioned(seed)}",
@@ -165,7 +174,7 @@ class Study:
             "learner.freeze_at=0",
             f"learner.regions_per_image={REGIONS}",
             f"augmentation.shortest_sides=[{self.shortest_side}]",
-            "augmentation.longest_side=512",
+            f"augmentation.longest_side={LONGEST_SIDE}",
             "augmentation.flip_share=0.0",
             f"optimization.steps={self.steps}",
             "optimization.batch_size=16",
@@ -196,6 +205,11 @@ class Study:
     def measured(self, letter: str, seed: int) -> Figures:
         """Figures of a row in new scenes, with the proposals of the model that ships."""
         detector = regionclip.load(self.weights(letter, seed), proposals="icons")
+        if letter in (TEACHER, LARGER_TEACHER):
+            parts = replace(
+                detector.parts, shortest_side=self.teacher_side, longest_side=LONGEST_SIDE
+            )
+            detector = Detector(parts, detector.defaults)
         return dict(evaluate_icons(detector, num_scenes=self.test_scenes, seed=73).metrics)
 
     def transferred(self, letter: str, seed: int) -> Figures:
@@ -234,9 +248,10 @@ def main() -> None:
     runs = [
         (letter, seed)
         for seed in range(options.seeds)
-        for letter in (START, *options.rows)
-        if letter == START or ROWS[letter].is_repeated or seed == 0
+        for letter in (START, TEACHER, *options.rows)
+        if letter not in ROWS or ROWS[letter].is_repeated or seed == 0
     ]
+    runs += [(LARGER_TEACHER, 0)] * ("g" in options.rows)
     transfers = [(f"transfer-{letter}", seed) for letter, seed in runs if letter in "ab"]
     if options.processes == 1:
         carry_out(study, runs, transfers, map)
@@ -256,7 +271,7 @@ def carry_out(
 ) -> None:
     """One stage after another: what comes later needs what came before."""
     list(mapped(study.captioned, sorted({seed for _, seed in runs})))
-    rows = [(letter, seed) for letter, seed in runs if letter != START]
+    rows = [(letter, seed) for letter, seed in runs if letter in ROWS]
     list(mapped(study.pool, {study.pool_file(run): run for run in rows}.values()))
     list(mapped(study.stored, {study.stored_folder(run): run for run in rows}.values()))
     list(mapped(study.known, runs))

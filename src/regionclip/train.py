@@ -55,21 +55,21 @@ from regionclip.methods.regionclip.transfer import TransferLearner
 from regionclip.proposals.rpn import RegionProposalNetwork
 from regionclip.proposals.rpn_files import load_trunk, save_rpn
 from regionclip.recipes import (
-    IconsRecipe,
-    PretrainRecipe,
-    ProposalRecipe,
-    Recipe,
-    TransferRecipe,
-)
-from regionclip.recipes.clim import (
+    CascadeRecipe,
     ClimRecipe,
     ClipSelfRecipe,
+    CoraRecipe,
+    DeticRecipe,
+    FvitRecipe,
+    IconsRecipe,
     IconsVitRecipe,
+    PretrainRecipe,
+    ProposalRecipe,
     PseudoLabelRecipe,
+    Recipe,
+    RegionPromptRecipe,
+    TransferRecipe,
 )
-from regionclip.recipes.cora import CoraRecipe, RegionPromptRecipe
-from regionclip.recipes.detic import CascadeRecipe, DeticRecipe
-from regionclip.recipes.fvit import FvitRecipe
 from regionclip.settings import settings_to_dict
 from regionclip.training import Bookkeeping, Progress, Stage, Trainer
 from regionclip.training.averaging import interpolated_weights

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pytest
 import torch
 
@@ -137,6 +138,14 @@ def test_a_broken_shard_is_left_out_and_said_so(
     assert "left out: shards/train-0.tar" in shown.err
     assert "1 captions of 1 images read, 1 shards left out (named above)" in shown.out
     assert ConceptPool.load("pool.safetensors").names == ("cat",)
+
+
+def test_fetched_shards_are_kept_in_the_folder_that_was_named(build_pool: Any) -> None:
+    shard = write_shard(Path("a.tar"), {"a.png": png(0), "a.json": captions("a dog")})
+    fsspec.filesystem("memory").pipe("/pool/s.tar", shard.read_bytes())
+    assert build_pool("memory://pool/s.tar", "--min-count", "1", "--cache", "kept") == 0
+    assert [each.name.endswith("-s.tar") for each in Path("kept").glob("*.tar")] == [True]
+    assert ConceptPool.load("pool.safetensors").names == ("dog",)
 
 
 def test_captions_are_shown_beside_their_concepts(

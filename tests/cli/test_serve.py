@@ -1,21 +1,28 @@
 """``regionclip serve`` as a process, and what it refuses to start with."""
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from regionclip.cli import main
+from regionclip.cli.listening import local_address
+from regionclip.cli.serve import Serve, announce
+from regionclip.server.settings import ServiceSettings
+from tests.processes import started_together
 from tests.server.pictures import scene
 
 BOXES = json.dumps([[0, 0, 100, 100]] * 300)
@@ -80,11 +87,45 @@ def test_all_that_was_taken_is_answered_before_the_end() -> None:
             asked(port, "GET", "/ready")
 
 
+def serve_without_end(port: int, folder: Path) -> int:
+    """Work for a process: serve a model that is read for as long as the process lives."""
+
+    def read(_: Serve) -> None:
+        (folder / "loading").touch()
+        threading.Event().wait()
+
+    with patch.object(Serve, "open_model", read):
+        return main(["serve", "--model", "icons", "--port", str(port)])
+
+
+@pytest.mark.slow
+def test_a_process_lives_while_its_model_is_read_and_ends_well(tmp_path: Path) -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        port = free.getsockname()[1]
+    with started_together(serve_without_end, port, tmp_path, logs=tmp_path, count=1) as (server,):
+        until = time.monotonic() + 200
+        while not (tmp_path / "loading").exists():
+            assert server.is_alive(), (tmp_path / "0.log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert asked(port, "GET", "/health") == (200, '{"status":"alive"}')
+        for method, path in (("GET", "/ready"), ("POST", "/v1/texts")):
+            status, text = asked(port, method, path)
+            assert (status, "the model is being read" in text) == (503, True)
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGTERM)
+        server.join(60)
+        assert server.exitcode == 0
+    assert (tmp_path / "0.log").read_text() == "stopped before it was ready\n"
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (("--port", "70000"), "must be from 0 to 65535"),
         (("--max-batch", "0"), "--max-batch must be at least 1"),
+        (("--max-prompts", "0"), "--max-prompts must be at least 1"),
+        (("--max-decoding", "0"), "max_decoding must be at least 1"),
         (("--max-body", "much"), "no size of memory"),
         (("--timeout", "-1"), "timeout_seconds must be positive"),
         (("--batch-delay", "-1"), "max_delay_seconds must be at least 0"),
@@ -101,6 +142,27 @@ def test_what_cannot_be_served_is_refused(
 ) -> None:
     assert main(["serve", "--model", "icons", *options]) == 2
     assert sentence in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_options_reach_the_service() -> None:
+    settings = Serve(model="icons", max_prompts=7, max_decoding=3).settings()
+    assert (settings.limits.max_prompts, settings.max_decoding) == (7, 3)
+    assert Serve(model="icons").settings() == ServiceSettings(model_name="icons")
+
+
+@pytest.mark.parametrize(
+    ("model", "host", "line"),
+    [
+        ("icons", "::1", "serving icons at http://[::1]:8000\n"),
+        ("runs/[bold]/m.pth", "fe80::1", "serving runs/[bold]/m.pth at http://[fe80::1]:8000\n"),
+        ("m" * 200, "::", f"serving {'m' * 200} at http://[::1]:8000\n"),
+    ],
+)
+def test_models_and_addresses_are_announced_as_they_are(
+    model: str, host: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce(model, local_address(host, 8000))
+    assert capsys.readouterr().out == line
 
 
 def test_a_port_in_use_and_a_file_without_keys_are_refused(

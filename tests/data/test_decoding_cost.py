@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import tracemalloc
 import zlib
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regionclip.data.decoding_cost import num_scans
+from regionclip.data.decoding_cost import CostlyImageError, num_scans
 from regionclip.data.images import ImageReadError, decode_image
 
 SIDE = 64
@@ -55,6 +56,22 @@ def test_scans_are_those_of_the_first_picture() -> None:
     # a reserved marker cannot hide scans in what looks like its content
     hidden = plain[:-2] + b"\xff\x02\x60\x00" + plain[plain.rindex(b"\xff\xda") :]
     assert num_scans(hidden) == 2
+
+
+@pytest.mark.parametrize("filling", [b"\xff\xd0", b"\xff\xbf", b"\xff\xe0\0\2"])
+def test_scans_of_a_file_full_of_markers_are_counted_in_a_moment(filling: bytes) -> None:
+    plain = written(PICTURE, "JPEG")
+    few = plain[:2] + filling * 1000 + plain[2:]
+    assert num_scans(few) == 1
+    begun = time.process_time()
+    # 20 MB: one step for each of these markers would take seconds
+    full = plain[:2] + filling * (20_000_000 // len(filling)) + plain[2:]
+    if filling == b"\xff\xe0\0\2":
+        with pytest.raises(CostlyImageError, match="more than 100000 pieces"):
+            num_scans(full)
+    else:
+        assert num_scans(full) == 1
+    assert time.process_time() - begun < 1.5
 
 
 def test_a_jpeg_may_have_as_many_scans_as_its_pixels_allow() -> None:

@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,17 @@ import torch
 from safetensors.torch import load_file
 
 import regionclip
+from regionclip.flows.detic import detector_of_recipe
 from regionclip.flows.run import Run
+from regionclip.methods.detic.model import carry_classes
 from regionclip.recipes import read_recipe
 from regionclip.recipes.detic import DeticRecipe, check_parts
 from regionclip.train import train
 from regionclip.training.engine import make_accelerator
-from tests.detic_files import detect_one
+from tests.detic_files import detect_one, original_state, tiny_detic
 from tests.processes import run_command, run_together
 from tests.runs import assert_same_weights, entries, losses, training
+from tests.tiny_dense import PLAIN, tiny_dense
 from tests.tiny_detic_recipe import write_recipe
 
 OF_PICTURES = {
@@ -140,6 +144,24 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         train(read_recipe(recipe, [change]), tmp_path / "run")
+
+
+def test_what_lent_words_are_computed_with_has_to_be_said(recipe: Path, tmp_path: Path) -> None:
+    start, lender = tmp_path / "without.pth", tmp_path / "lender.pt"
+    model = tiny_detic()
+    carry_classes(model, ("a", "b"), torch.randn(2, 12))
+    state = {name: each for name, each in original_state(model).items() if ".clip." not in name}
+    torch.save(state, start)
+    torch.save(tiny_dense(replace(PLAIN, embed_dim=12)).clip.state_dict(), lender)
+    changes = [f"start={start}", f"text_weights={lender}"]
+    message = r"lender\.pt does not say whether its towers .*of text_weights text_activation"
+    with pytest.raises(ValueError, match=message):
+        train(read_recipe(recipe, changes), tmp_path / "run")
+    told = read_recipe(recipe, [*changes, "text_activation=gelu"])
+    assert isinstance(told, DeticRecipe)
+    assert not detector_of_recipe(told).config.text.quick_gelu
+    with pytest.raises(ValueError, match="is about text_weights, of which there are none"):
+        read_recipe(recipe, ["text_activation=gelu"])
 
 
 def test_captions_without_anything_to_learn_from_them_are_refused(recipe: Path) -> None:

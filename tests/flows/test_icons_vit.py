@@ -12,7 +12,7 @@ from regionclip.methods.clim.model import Clim
 from regionclip.methods.clim.reading import read_model
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import ReadModel, save_model
-from regionclip.recipes.clim import IconsVitRecipe
+from regionclip.recipes.icons import IconsVitRecipe
 from regionclip.recipes.settings import RunSettings
 from regionclip.train import train
 from tests.tiny_recipe import TINY, plan

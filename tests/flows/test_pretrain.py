@@ -329,6 +329,13 @@ def test_what_a_towers_file_does_not_say_has_to_be_said(recipe: Path, tmp_path: 
     refused(recipe, "has no proposal network", *changes, "activation=quick_gelu")
     refused(recipe, "is no file of a CLIP with OpenAI's vision", "activation=gelu")
     refused(recipe, "is about a teacher of its own", "teacher_activation=gelu")
+    # a teacher's file too: the pool is of its space, but was made with what was guessed
+    taught = write_pool(tmp_path / "taught.safetensors", tmp_path / "start.safetensors", says)
+    changes = [f"teacher={start}", f"concepts={taught}", "teacher_regions=crops"]
+    refused(recipe, r"tower\.pt does not say whether its towers.*teacher_activation", *changes)
+    refused(recipe, "has a teacher with encoder", *changes, "teacher_activation=gelu")
+    changes += ["teacher_activation=quick_gelu", "optimization.steps=1"]
+    assert train(read_recipe(recipe, changes), tmp_path / "taught").exists()
 
 
 def refused(recipe: Path, message: str, *changes: str) -> None:

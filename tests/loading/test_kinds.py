@@ -196,9 +196,11 @@ def test_another_file_lends_a_text_tower(pretrained: Path, tmp_path: Path) -> No
 def test_a_text_tower_of_open_clips_is_in_another_space(tmp_path: Path) -> None:
     path = tmp_path / "tuned.safetensors"
     save_model(path, ReadModel(tiny_model(CONFIG), has_text_tower=False, reports=()))
-    message = "nowhere:ViT-X is a model of open_clip's in a space of its own.* 'openai:tiny'"
+    message = "a model of open_clip's in a space of its own.* 'openai:tiny'"
     with pytest.raises(ValueError, match=message):
-        load(path, text_weights="nowhere:ViT-X")
+        load(path, text_weights="laion2b_s34b_b88k:ViT-B-16")
+    with pytest.raises(ValueError, match="unknown open_clip architecture 'RN5O'"):
+        load(path, text_weights="openai:RN5O")
 
 
 @pytest.mark.parametrize("kind", ["whole-crop model", "ResNet"])

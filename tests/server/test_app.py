@@ -21,10 +21,9 @@ from regionclip.concepts.class_names import builtin_names
 from regionclip.detect import Detector
 from regionclip.scoring.regions import score_classes
 from regionclip.server.app import create_app
-from regionclip.server.batching import NotRunningError
-from regionclip.server.problems import RequestError
-from regionclip.server.schemas import RegionsForm
-from regionclip.server.service import Service
+from regionclip.server.reading import read_upload
+from regionclip.server.schemas import DetectForm, RegionsForm
+from regionclip.server.service import Service, usable_cores
 from regionclip.server.settings import Limits, ServiceSettings
 from regionclip.structures import Detections
 from tests.file_server import file_server
@@ -236,6 +235,15 @@ def test_bodies_that_are_no_form_or_no_json_get_a_sentence(client: TestClient) -
         assert 0 < len(answer.json()["detail"]) < 1010
 
 
+def test_what_is_not_there_says_where_to_look(client: TestClient) -> None:
+    wrong_path, wrong_method = client.get("/v1/nothing"), client.put("/v1/detect")
+    assert (wrong_path.status_code, wrong_method.status_code) == (404, 405)
+    assert wrong_method.headers["allow"] == "POST"
+    listed = "GET /openapi.json lists what"
+    assert wrong_path.json()["detail"] == f"there is nothing at /v1/nothing; {listed} there is"
+    assert wrong_method.json()["detail"] == f"/v1/detect does not take PUT; {listed} it takes"
+
+
 def test_images_come_from_allowed_hosts_only(
     client: TestClient, icons: Detector, picture: bytes
 ) -> None:
@@ -257,71 +265,18 @@ def test_a_model_without_classes_asks_for_some(icons: Detector, picture: bytes) 
     assert (status, "name some" in answer["detail"]) == (400, True)
 
 
-def test_there_is_room_for_so_many_vocabularies(icons: Detector) -> None:
-    limits = Limits(max_vocabularies=1, max_prompts=100)
-    with TestClient(create_app(icons, ServiceSettings(limits=limits))) as client:
-
-        def made(*names: str, templates: Any = "photo") -> int:
-            asked = {"names": names, "templates": templates}
-            return client.post("/v1/vocabularies", json=asked).status_code
-
-        assert made("a", "b", templates="imagenet80") == 400
-        assert [made("a"), made("a"), made("b")] == [201, 201, 409]
-
-
-def test_vocabularies_are_weighed_in_bytes(icons: Detector) -> None:
-    width = icons.encode_text(["a"]).shape[1]
-    limits = Limits(max_vocabulary_bytes=4 * width * 3 + 100)
-    with TestClient(create_app(icons, ServiceSettings(limits=limits))) as client:
-
-        def made(*names: str) -> Any:
-            return client.post("/v1/vocabularies", json={"names": names, "templates": "{}"})
-
-        first, second = made("a", "b"), made("c", "d")
-        assert (first.status_code, second.status_code) == (201, 409)
-        assert f"and {limits.max_vocabulary_bytes} are taken" in second.json()["detail"]
-        assert made("a", "b").status_code == 201
-        client.delete(f"/v1/vocabularies/{first.json()['id']}")
-        assert made("c", "d").status_code == 201
-
-
-def test_names_of_requests_are_forgotten_when_there_are_too_many(
-    icons: Detector, monkeypatch: pytest.MonkeyPatch
+def test_built_in_lists_and_prompts_are_checked_as_others_are(
+    icons: Detector, picture: bytes
 ) -> None:
-    width = icons.encode_text(["a"]).shape[1]
-    monkeypatch.setattr("regionclip.server.vocabularies.REMEMBERED_BYTES", 4 * width * 2 + 100)
-
-    async def encode() -> None:
-        service = Service(icons, ServiceSettings())
-        await service.start()
-        store = service.vocabularies
-        for name in "abc":
-            await store.encoded((name,), ("{}",))
-        assert await service.close()
-        with pytest.raises(NotRunningError):
-            await store.encoded(("a",), ("{}",))  # forgotten
-        for name in "bc":
-            assert (await store.encoded((name,), ("{}",))).vocabulary.names == (name,)
-
-    asyncio.run(encode())
-
-
-def test_only_so_many_texts_wait_to_be_encoded(icons: Detector) -> None:
-    async def encode() -> None:
-        service = Service(icons, ServiceSettings(limits=Limits(max_prompts=3)))
-        await service.start()
-        store = service.vocabularies
-        first = asyncio.create_task(store.encoded(("a", "b"), ("{}",)))
-        same = asyncio.create_task(store.encoded(("a", "b"), ("{}",)))
-        await asyncio.sleep(0)
-        with pytest.raises(RequestError, match="2 other texts are being encoded") as error:
-            await store.encoded(("c", "d"), ("{}",))
-        assert error.value.status_code == 503
-        assert (await first).vocabulary is (await same).vocabulary
-        assert (await store.encoded(("c", "d"), ("{}",))).vocabulary.names == ("c", "d")
-        await service.close()
-
-    asyncio.run(encode())
+    with TestClient(create_app(icons, ServiceSettings(limits=Limits(max_names=79)))) as client:
+        status, answer = post(client, "detect", picture, classes="coco80")
+        assert (status, "80 of them, and 79 are taken" in answer["detail"]) == (400, True)
+        for templates in ("a picture of {name}", ["a picture of {name}"]):
+            asked = {"names": ["cat"], "templates": templates}
+            made = client.post("/v1/vocabularies", json=asked)
+            assert (made.status_code, made.json()["templates"]) == (201, ["a picture of {name}"])
+        twice = {"names": ["cat"], "templates": "{name} and {}"}
+        assert client.post("/v1/vocabularies", json=twice).status_code == 400
 
 
 def test_all_that_takes_long_is_done_beside_the_event_loop(
@@ -346,6 +301,39 @@ def test_all_that_takes_long_is_done_beside_the_event_loop(
         await service.close()
         assert len(threads) == 1
         assert threads[0] is not threading.current_thread()
+
+    asyncio.run(ask())
+
+
+@pytest.mark.parametrize("asked", [None, 1])
+def test_only_so_many_images_are_decoded_at_once(
+    icons: Detector, picture: bytes, monkeypatch: pytest.MonkeyPatch, asked: int | None
+) -> None:
+    """By default as many as there are cores that the process may use, not the machine's."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 5}, raising=False)
+    assert usable_cores() == 2
+    expected = asked or 2
+    begun, may_go = threading.Semaphore(0), threading.Event()
+
+    def held(*arguments: Any) -> Any:
+        begun.release()
+        assert may_go.wait(60)
+        return read_upload(*arguments)
+
+    monkeypatch.setattr("regionclip.server.service.read_upload", held)
+
+    async def ask() -> None:
+        service = Service(icons, ServiceSettings(classes=("star",), max_decoding=asked))
+        await service.start()
+        forms = [DetectForm.model_validate({"image": UploadFile(BytesIO(picture))}) for _ in "abc"]
+        tasks = [asyncio.create_task(service.detect(form)) for form in forms]
+        for _ in range(expected):
+            assert await asyncio.to_thread(begun.acquire, timeout=60)
+        await asyncio.sleep(0.05)
+        assert not begun.acquire(blocking=False)
+        may_go.set()
+        await asyncio.gather(*tasks)
+        assert await service.close()
 
     asyncio.run(ask())
 

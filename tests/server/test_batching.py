@@ -155,3 +155,27 @@ def test_settings_out_of_range_are_refused() -> None:
         ValueError, match=r"the class 'aaa'\.\.\. has 3 characters, and 2 are taken"
     ):
         ServiceSettings(classes=("aaa",), limits=Limits(max_text_length=2))
+
+
+def test_long_work_lets_shorter_go_first() -> None:
+    order: list[int] = []
+    found, _ = batcher()
+    held = Held(found)
+
+    def compute(sizes: Sequence[int]) -> Sequence[int]:
+        found.let_shorter_go_first()
+        order.extend(sizes)
+        if 3 in sizes:
+            raise ValueError("three is bad")
+        return sizes
+
+    asked = (20, 11, 10, 3, 5, 6)
+    futures = [found.submit(compute, size, size=size) for size in asked]
+    assert futures[4].cancel()
+    held.may_go.set()
+    found.close(30.0)
+    # of 20 at most 10 go first, of 10 at most 5, of 11 at most 5 that are gone by then
+    assert order == [3, 10, 6, 20, 11]
+    with pytest.raises(ValueError, match="three is bad"):
+        futures[3].result(0)
+    assert [futures[index].result(0) for index in (0, 1, 2, 5)] == [20, 11, 10, 6]

@@ -14,6 +14,7 @@ from regionclip.server.metrics import Metrics
 from regionclip.server.settings import Limits, ServiceSettings
 
 TEXTS = {"texts": ["a"]}
+POST = {"type": "http", "method": "POST", "path": "/v1/texts", "headers": []}
 
 
 def served(icons: Detector, **settings: Any) -> TestClient:
@@ -37,6 +38,34 @@ def test_work_needs_a_key_and_watching_does_not(icons: Detector) -> None:
         assert client.get("/v1/model").status_code == 401
         for path in ("/health", "/ready", "/metrics", "/openapi.json"):
             assert client.get(path).status_code == 200
+
+
+def test_keys_may_have_any_letters(icons: Detector) -> None:
+    # of the last letter's bytes, one is a space to latin-1, in which headers are read
+    with served(icons, api_keys=("für dich à",)) as client:
+
+        def status(name: str, content: str) -> int:
+            headers = {name.encode(): content.encode()}
+            return client.get("/v1/model", headers=headers).status_code
+
+        assert status("X-API-Key", "für dich à") == 200
+        assert status("Authorization", "Bearer  für dich à ") == 200
+        assert status("X-API-Key", "für dich á") == 401
+
+
+def test_the_description_says_where_a_key_is_sent(icons: Detector) -> None:
+    def described(*keys: str) -> Any:
+        return create_app(icons, ServiceSettings(api_keys=keys)).openapi()
+
+    found = described("first")
+    assert found["components"]["securitySchemes"] == {
+        "X-API-Key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "Bearer": {"type": "http", "scheme": "bearer"},
+    }
+    for path, methods in found["paths"].items():
+        either = [{"X-API-Key": []}, {"Bearer": []}] if path.startswith("/v1/") else None
+        assert all(own.get("security") == either for own in methods.values()), path
+    assert "securitySchemes" not in described()["components"]
 
 
 def test_a_key_is_needed_wherever_the_service_is_mounted(icons: Detector) -> None:
@@ -67,6 +96,77 @@ def test_a_body_that_is_too_long_is_not_read(icons: Detector) -> None:
         assert client.post("/v1/detect", files=form, data={"classes": "a"}).status_code == 400
 
 
+class SlowReader:
+    """Takes one piece of an answer each time that it is let."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Any] = []
+        self.may_take = asyncio.Semaphore(0)
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await self.may_take.acquire()
+            self.pieces.append(message)
+
+
+async def nothing() -> dict[str, Any]:
+    return {"type": "http.request"}
+
+
+def saying(content: bytes) -> Any:
+    """An application that answers so, whatever it is asked."""
+
+    async def say(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": content})
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "sizes"),
+    [(0, [0]), (5, [5]), (65536, [65536]), (65537, [65536, 1]), (196608, [65536] * 3)],
+)
+def test_an_answer_is_handed_on_in_pieces(num_bytes: int, sizes: list[int]) -> None:
+    content = bytes(index % 251 for index in range(num_bytes))
+
+    async def ask() -> None:
+        reader = SlowReader()
+        gate, _ = gated(saying(content))
+        for _ in sizes:
+            reader.may_take.release()
+        await gate(POST, nothing, reader)
+        assert [len(piece["body"]) for piece in reader.pieces] == sizes
+        assert b"".join(piece["body"] for piece in reader.pieces) == content
+        more = [piece.get("more_body", False) for piece in reader.pieces]
+        assert more == [True] * (len(sizes) - 1) + [False]
+
+    asyncio.run(ask())
+
+
+def test_an_answer_that_is_read_slowly_is_in_flight_and_has_no_more_time() -> None:
+    async def ask() -> None:
+        reader = SlowReader()
+        gate, metrics = gated(saying(bytes(200_000)))
+        task = asyncio.create_task(gate(POST, nothing, reader))
+        for number in range(4):
+            await asyncio.sleep(0.01)
+            assert (len(reader.pieces), metrics.num_in_flight) == (number, 1)
+            reader.may_take.release()
+        await task
+        assert metrics.num_in_flight == 0
+        never = SlowReader()
+        gate, metrics = gated(saying(bytes(200_000)), timeout_seconds=0.05)
+        never.may_take.release()
+        await asyncio.wait_for(gate(POST, nothing, never), 30)
+        # broken off: no second answer begins inside the first
+        assert [piece["more_body"] for piece in never.pieces] == [True]
+        assert metrics.num_in_flight == 0
+
+    asyncio.run(ask())
+
+
 class Asked:
     """One request through a gate, without a server around it."""
 
@@ -74,7 +174,7 @@ class Asked:
         self.sent: list[Any] = []
         self.chunks = list(chunks) or [b""]
         self.may_arrive = asyncio.Event()
-        scope = {"type": "http", "method": "POST", "path": path, "headers": []}
+        scope = {**POST, "path": path}
         self.task = asyncio.create_task(gate(scope, self.receive, self.send))
 
     async def receive(self) -> dict[str, Any]:

@@ -68,6 +68,9 @@ class ConceptsBuild:
     """Nouns that are no concepts, one per line, instead of the list that comes with the package."""
     split: Annotated[str | None, optional("NAME")] = None
     """Part of a folder: train, val, ..."""
+    cache: Annotated[str | None, optional("FOLDER")] = None
+    """Where shards from object storage are kept, by default in the home folder; pretraining finds
+    them there if its data.cache is the same."""
     show_captions: Annotated[int, value("N")] = 0
     """Print N captions, evenly spread, beside the concepts found in them."""
     processes: Annotated[int, value("N")] = 1
@@ -171,9 +174,12 @@ class ConceptsBuild:
 
     def _read(self) -> "CaptionTexts":
         from regionclip.data.caption_texts import read_captions
+        from regionclip.data.shard_cache import shared_cache
 
         with progress("Reading captions", None) as advance:
-            captions = read_captions(self.source, split=self.split, progress=advance)
+            captions = read_captions(
+                self.source, split=self.split, cache=shared_cache(self.cache), progress=advance
+            )
         for each in (*captions.failures, *captions.unreadable[:UNREADABLE_NAMED]):
             errors.print(f"left out: {each}", markup=False, soft_wrap=True)
         return captions

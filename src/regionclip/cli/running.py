@@ -40,7 +40,9 @@ class LoadingCommand:
     detector (.onnx), or a proposal network (.pth). By default the model's own, or 'torchvision' if
     it has none."""
     text_weights: Annotated[str | None, optional("NAME|FILE")] = None
-    """Model to take the text tower from, for fine-tuned originals, which carry none."""
+    """Model to take the text tower from, for fine-tuned originals, which carry none: the CLIP that
+    they were made with. Only the width of its vectors is checked; another CLIP of the same width
+    names boxes wrongly."""
     regions: Literal["map", "dense", "layer4", "mask-attention", "crops"] = "map"
     """'map' cuts regions from one map of the image; 'crops' runs the whole image tower on every
     region, slow. 'dense' and 'layer4' are other maps of a ResNet, such as CLIM's; 'mask-attention'

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from regionclip.server.starting import StartingApp
 
 KEY_VARIABLE = "REGIONCLIP_API_KEYS"
+KEEP_ALIVE_SECONDS = 75
+"""That a connection stays open without a request."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +56,18 @@ class Serve(LoadingCommand):
     max_body: Annotated[str, value("SIZE")] = "20MiB"
     """Most bytes of a request."""
     max_pixels: Annotated[int, value("N")] = 50_000_000
-    """Most pixels of an image; each processor core decodes one at a time, in up to 16 bytes of
-    memory per pixel."""
+    """Most pixels of an image; --max-decoding of them are decoded at a time, each in up to 16 bytes
+    of memory per pixel."""
+    max_decoding: Annotated[int | None, optional("N")] = None
+    """Images decoded at once. By default one for each processor core that the process may use; a
+    container that gets less time than it has cores needs fewer."""
     max_boxes: Annotated[int, value("N")] = 1000
     """Most regions of a request."""
     max_names: Annotated[int, value("N")] = 2000
     """Most class names or texts of a request."""
+    max_prompts: Annotated[int, value("N")] = 200_000
+    """Most class names times prompt templates of one vocabulary, and of all that wait to be
+    encoded."""
     max_in_flight: Annotated[int, value("N")] = 128
     """Requests worked on at once; more are sent away with 429."""
     vocabulary_memory: Annotated[str, value("SIZE")] = "512MiB"
@@ -92,7 +100,7 @@ class Serve(LoadingCommand):
                 if app.error is not None:
                     server.should_exit = True
                 if app.is_ready:
-                    console.print(f"serving {self.model} at {shown}", soft_wrap=True)
+                    announce(self.model, shown)
 
             app = StartingApp(lambda: self.open_model()[0], settings, on_change=tell)
             config = uvicorn.Config(
@@ -101,6 +109,9 @@ class Serve(LoadingCommand):
                 access_log=False,
                 # a request that is taken now is answered within its own time, if only with 503
                 timeout_graceful_shutdown=math.ceil(self.timeout) + 1,
+                # a load balancer must be the one that ends an idle connection (nginx does after
+                # 60 s): else it may send a request into the end
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 server_header=False,
                 ws="none",
             )
@@ -123,6 +134,7 @@ class Serve(LoadingCommand):
             max_pixels=self.max_pixels,
             max_boxes=self.max_boxes,
             max_names=self.max_names,
+            max_prompts=self.max_prompts,
             max_vocabulary_bytes=parse_bytes(self.vocabulary_memory),
             max_in_flight=self.max_in_flight,
             timeout_seconds=self.timeout,
@@ -132,12 +144,19 @@ class Serve(LoadingCommand):
             classes=None if self.classes is None else parse_names(self.classes),
             api_keys=_api_keys(self.api_keys),
             url_hosts=tuple(host.strip() for host in self.allow_hosts.split(",") if host.strip()),
+            max_decoding=self.max_decoding,
             limits=limits,
             batching=Batching(max_size=self.max_batch, max_delay_seconds=self.batch_delay / 1000),
         )
 
     def _check(self) -> None:
-        check_counts(self, "max_pixels", "max_boxes", "max_names", "max_in_flight", "max_batch")
+        counts = ("max_pixels", "max_boxes", "max_names", "max_prompts")
+        check_counts(self, *counts, "max_in_flight", "max_batch")
+
+
+def announce(model: str, address: str) -> None:
+    """Say what is served where, in one line as it is: both may hold square brackets."""
+    console.print(f"serving {model} at {address}", soft_wrap=True, markup=False)
 
 
 def _end(app: "StartingApp") -> int:

@@ -81,7 +81,9 @@ class ConceptPool:
                     f"the concept pool ({len(self)} names, the first {self.names[0]!r}) has a "
                     f"{role} with encoder {vocabulary.encoder_id}, and this {role} has "
                     f"{encoder_id}; make the pool with it ('regionclip concepts build ... "
-                    f"--{role} MODEL')"
+                    f"--{role} MODEL'), from a file that says what it computes with if the recipe "
+                    "sets an activation ('regionclip models convert FILE own.safetensors "
+                    "--activation gelu', and own.safetensors for both)"
                 )
 
     def save(self, path: str | Path) -> None:

@@ -177,7 +177,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 }
 """Built-in sets by name: RegionCLIP's; without the bare name OpenAI's own, which are CORA's;
 ViLD's, which are CLIM's and CLIPSelf's; ``a-name``, Detic's on LVIS."""
-_PLACES = ("{}", "{name}")
+PLACES = ("{}", "{name}")
+"""Where a name goes in a sentence; see :func:`fill_template`."""
 
 
 def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
@@ -200,7 +201,7 @@ def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     if not templates:
         raise ValueError('prompt templates are empty; ["{}"] encodes the bare names')
     for template in templates:
-        if not any(place in template for place in _PLACES):
+        if not any(place in template for place in PLACES):
             raise ValueError(
                 f"prompt template {template!r} has no place for the class name; write {{}} there, "
                 "as in 'a photo of a {}.'"

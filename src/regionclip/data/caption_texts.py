@@ -46,7 +46,8 @@ def read_captions(
             from object storage. Of several shards, those that cannot be read are left out, and of
             a shard the captions that cannot.
         split: Part of a folder.
-        cache: Keeps what is fetched; by default in the home folder, where training looks for it.
+        cache: Keeps what is fetched; by default in the home folder, where training without a
+            ``data.cache`` looks for it.
         progress: Called with 1 after each file.
 
     Raises:

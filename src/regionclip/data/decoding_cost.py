@@ -12,14 +12,13 @@ from math import ceil
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
-_MARKER = re.compile(rb"\xff[^\x00\xff]")
-"""A byte that follows FF and is neither 00 (an FF of the data) nor FF (filling) is a marker's."""
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd9-\xfe]")
+"""What begins a segment with a length, or ends the picture: FF and a byte.
+
+Not RST0 to RST7, which are part of scans, and SOI (ITU-T T.81, table B.1); nor what comes before
+C0, which is reserved: libjpeg hunts through it for the next marker, so it is not skipped here
+either. FF 00 is an FF of the data, and FF FF filling."""
 _SCAN, _END = 0xDA, 0xD9
-_WITHOUT_LENGTH = range(0xD0, 0xD9)
-"""RST0 to RST7, which are part of scans, and SOI (ITU-T T.81, table B.1)."""
-_FIRST_SEGMENT = 0xC0
-"""What comes before is reserved: libjpeg hunts through it for the next marker, so it is not skipped
-here either."""
 _TILE_SIDES = (322, 323)
 _ROWS_PER_STRIP = 278
 _BYTE_COUNTS = (325, 279)
@@ -28,7 +27,8 @@ _BYTE_COUNTS = (325, 279)
 
 MOST_READS = 100_000
 """Pieces that a file is read in. Pillow takes one or a few for each segment, chunk or tile, and for
-each byte between the segments of a JPEG; a PNG of 20 MB in chunks of 4 kB takes 20 000."""
+each byte between the segments of a JPEG; a PNG of 20 MB in chunks of 4 kB takes 20 000. Segments of
+a JPEG are counted in as many steps, scans among them."""
 
 
 class CostlyImageError(ValueError):
@@ -76,7 +76,7 @@ def decoding_cost(image: Image.Image, content: bytes) -> DecodingCost:
         content: The whole file.
 
     Raises:
-        CostlyImageError: Parts of a TIFF lie over each other.
+        CostlyImageError: Parts of a TIFF lie over each other, or a JPEG has too many segments.
     """
     if isinstance(image, TiffImageFile):
         return _tiff_cost(image, content)
@@ -88,20 +88,22 @@ def decoding_cost(image: Image.Image, content: bytes) -> DecodingCost:
 def num_scans(content: bytes) -> int:
     """Scans of a JPEG's first picture; those of pictures that are embedded or follow are not its.
 
+    Raises:
+        CostlyImageError: It has more than :data:`MOST_READS` segments.
+
     Source:
         ITU-T T.81, annex B: segments with a length of two bytes, scans up to the next marker.
     """
     count = 0
     position = 0
-    while found := _MARKER.search(content, position):
+    for _ in range(MOST_READS):
+        found = _MARKER.search(content, position)
+        if found is None or content[found.end() - 1] == _END:
+            return count
         position = found.end()
-        kind = content[position - 1]
-        if kind == _END:
-            break
-        count += kind == _SCAN
-        if kind >= _FIRST_SEGMENT and kind not in _WITHOUT_LENGTH:
-            position += int.from_bytes(content[position : position + 2], "big")
-    return count
+        count += content[position - 1] == _SCAN
+        position += int.from_bytes(content[position : position + 2], "big")
+    raise CostlyImageError(f"it consists of more than {MOST_READS} pieces")
 
 
 def _tiff_cost(image: TiffImageFile, content: bytes) -> DecodingCost:

@@ -24,7 +24,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 """What a full disk or an exhausted share of it answers."""
 DEFAULT_GIGABYTES = 50.0
 """Most that is kept, if nobody says otherwise; 1e9 bytes each."""
-LATER = "run the same command again when it can be reached: it goes on from its last checkpoint"
+LATER = "run the same command again when it can be reached"
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class ShardCache:
                 if isinstance(error, OSError) and error.errno in NO_ROOM:
                     raise FetchError(
                         f"{shard} cannot be kept in {self.folder} ({error}); make room there and "
-                        "run the same command again: it goes on from its last checkpoint"
+                        "run the same command again"
                     ) from error
                 if wait is None:
                     raise FetchError(

@@ -20,6 +20,7 @@ from regionclip.detect import Detector
 from regionclip.encoders.clip_towers import ClipTowers
 from regionclip.encoders.text import UnitPrompts, is_cut
 from regionclip.encoders.text_tower import TextSpec, TextTower
+from regionclip.encoders.vit_weights import Activation
 from regionclip.evaluation.watching import Watch, judge_objects, judge_objects_and_masks
 from regionclip.flows.data import TrainingData, encoded_classes, open_training_data, test_vocabulary
 from regionclip.flows.run import Run
@@ -180,7 +181,7 @@ def cascade_of_recipe(recipe: CascadeRecipe) -> CascadeDetic:
         ValueError: There is no text tower, or two.
     """
     if recipe.start is None:
-        tower = lent_text_tower(str(recipe.text_weights))
+        tower = lent_text_tower(str(recipe.text_weights), activation=recipe.text_activation)
         model = build_cascade(replace(recipe.model, text=tower.spec))
         model.encoder.load_state_dict(tower.state_dict())
         load_backbone(model, find_weights(str(recipe.backbone_weights)))
@@ -196,7 +197,7 @@ def detector_of_recipe(recipe: DeticRecipe) -> Detic:
         ValueError: There is no text tower, or two.
     """
     if recipe.start is None:
-        tower = lent_text_tower(str(recipe.text_weights))
+        tower = lent_text_tower(str(recipe.text_weights), activation=recipe.text_activation)
         model = build(replace(recipe.model, text=tower.spec))
         model.encoder.load_state_dict(tower.state_dict())
         load_resnet(model, find_weights(str(recipe.backbone_weights)))
@@ -217,7 +218,7 @@ def _with_words(
             f"{recipe.start} carries no text tower to read captions and names with; set "
             "text_weights, such as openai:ViT-B-32"
         )
-    tower = lent_text_tower(recipe.text_weights)
+    tower = lent_text_tower(recipe.text_weights, activation=recipe.text_activation)
     model = built(replace(read.model.config, text=tower.spec))
     own = {name: each for name, each in read.model.state_dict().items() if "encoder." not in name}
     source = str(recipe.start)
@@ -226,14 +227,18 @@ def _with_words(
     return model
 
 
-def lent_text_tower(source: str) -> TextTower:
+def lent_text_tower(source: str, *, activation: Activation | None = None) -> TextTower:
     """The text tower of a CLIP, alone.
+
+    Args:
+        source: As :func:`~regionclip.flows.towers.frozen_clip` takes it.
+        activation: What it computes with; ``None``: what the file says.
 
     Raises:
         CheckpointError: It is no CLIP that is known here.
-        ValueError: It has no text tower.
+        ValueError: It has no text tower, or nobody says what it computes with.
     """
-    towers = frozen_clip(source)
+    towers = frozen_clip(source, activation=activation)
     if not isinstance(towers, ClipTowers):
         raise ValueError(f"{source} has no text tower of CLIP's; give one such as openai:ViT-B-32")
     spec = TextSpec(**{each.name: getattr(towers.spec, each.name) for each in fields(TextSpec)})

@@ -36,7 +36,7 @@ from regionclip.methods.regionclip.pretrain import PretrainLearner, Teacher
 from regionclip.methods.regionclip.reading import ReadModel, save_model
 from regionclip.methods.regionclip.students import ResNetStudent
 from regionclip.recipes import IconsRecipe
-from regionclip.recipes.clim import IconsVitRecipe
+from regionclip.recipes.icons import IconsVitRecipe
 from regionclip.regions.resized import ResizedRegions
 from regionclip.training import Optimization
 from regionclip.training.averaging import interpolated_weights

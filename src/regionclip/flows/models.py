@@ -3,9 +3,10 @@
 from copy import deepcopy
 from dataclasses import replace
 
-from regionclip.loading.open_clip import create_named, is_open_clip_name
+from regionclip.loading.open_clip import create_named
 from regionclip.loading.proposals import open_proposals, trainable_rpn
 from regionclip.loading.regionclip import resnet_of
+from regionclip.loading.request import is_open_clip_name
 from regionclip.methods import find_weights
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.methods.regionclip.reading import read_model

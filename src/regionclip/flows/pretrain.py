@@ -23,7 +23,7 @@ from regionclip.evaluation.watching import Watch, judge_objects
 from regionclip.flows.data import open_val
 from regionclip.flows.models import clip_with_text, own_proposer, selecting, take_network
 from regionclip.flows.run import Run
-from regionclip.flows.towers import Tower, open_tower_as_named, refuse_activation
+from regionclip.flows.towers import Tower, open_tower_as_named, refuse_activation, refuse_untold
 from regionclip.loading import DTYPES, LoadOptions, detector_of, load, region_embedder
 from regionclip.loading.proposals import open_proposals
 from regionclip.methods import find_weights
@@ -188,7 +188,7 @@ def teacher_of(recipe: PretrainRecipe, start: Start, pool: ConceptPool) -> Teach
     Raises:
         ValueError: The pool is of another space than the student or the teacher; the start's file
             has a teacher of another architecture than the student, whose space nothing in it tells;
-            or the recipe's teacher is unknown.
+            or the recipe's teacher is unknown, or what it computes with.
     """
     concepts = pool.teacher_vocabulary
     if recipe.teacher == STORED:
@@ -197,6 +197,7 @@ def teacher_of(recipe: PretrainRecipe, start: Start, pool: ConceptPool) -> Teach
     elif recipe.teacher is not None:
         device = start.student.device
         activation = recipe.teacher_activation
+        refuse_untold(recipe.teacher, activation)
         regions, teacher_id = _named_teacher(recipe, recipe.teacher, device, activation)
     else:
         regions, teacher_id = start.own_teacher()

@@ -21,14 +21,13 @@ from regionclip.loading.open_clip import (
     create_named,
     in_dense_form,
     is_open_clip_file,
-    is_open_clip_name,
     names_resnet,
     open_clip_detector_of,
     read_dense,
     save_dense,
 )
 from regionclip.loading.open_clip_starts import has_own_form, own_form_of, trainable_model_of
-from regionclip.loading.request import OpenFile
+from regionclip.loading.request import OpenFile, is_open_clip_name
 from regionclip.methods import find_weights, known_entry
 from regionclip.methods.clim import reading as clim
 from regionclip.methods.clim.model import Clim
@@ -136,10 +135,29 @@ def _told_clim(file: OpenFile, source: str, activation: Activation | None) -> Cl
         raise ValueError(
             f"{source} does not say whether its towers were trained with QuickGELU, as OpenAI's "
             "and CLIM's, or GELU, as most of open_clip's: set activation to 'quick_gelu' or 'gelu' "
-            "(of a teacher, teacher_activation), or write a file that says it with 'regionclip "
-            "models convert FILE own.safetensors --activation quick_gelu'"
+            "(of a teacher teacher_activation, of text_weights text_activation), or write a file "
+            "that says it with 'regionclip models convert FILE own.safetensors --activation "
+            "quick_gelu'"
         )
     return read.model
+
+
+def refuse_untold(source: str, activation: Activation | None) -> None:
+    """Raise for a file of which nobody says what its towers compute with.
+
+    Args:
+        source: Anything that :func:`regionclip.load` takes.
+        activation: What the recipe says; ``None``: nothing.
+
+    Raises:
+        ValueError: Neither the name, nor the file, nor the recipe says it.
+    """
+    if activation is not None or is_open_clip_name(source) or known_entry(source) is not None:
+        return
+    path = find_weights(source)
+    file = OpenFile(path, read_checkpoint(path))
+    if clim.is_clim_file(path, file.state):
+        _told_clim(file, source, activation)
 
 
 def open_tower_as_named(

@@ -2,10 +2,9 @@
 
 from .cora import cora_detector_of
 from .kinds import DTYPES, KINDS, Precision, check_known, load, model_file, proposals_only
-from .open_clip import is_open_clip_name
 from .proposals import open_proposals, proposals_file
 from .regionclip import detector_of, region_embedder, text_encoder_of, text_tower_of
-from .request import LoadOptions
+from .request import LoadOptions, is_open_clip_name
 
 __all__ = [
     "DTYPES",

@@ -42,7 +42,7 @@ def _is_for_clim(file: OpenFile, request: LoadRequest) -> bool:
     return request.regions in RESNET_SOURCES or (entry is not None and entry.method == clim.METHOD)
 
 
-def read_clim(file: OpenFile, *, name: str, activation: Activation | None = None) -> Clim:
+def _read_clim(file: OpenFile, *, name: str, activation: Activation | None = None) -> Clim:
     """A model of CLIM's or OpenAI's layout; what its file does not say is logged as a warning.
 
     Args:
@@ -61,7 +61,7 @@ def read_clim(file: OpenFile, *, name: str, activation: Activation | None = None
 
 
 def _open_clim(file: OpenFile, request: LoadRequest) -> Detector:
-    return _opened(read_clim(file, name=request.name, activation=request.activation), request)
+    return _opened(_read_clim(file, name=request.name, activation=request.activation), request)
 
 
 def _open_clipself(file: OpenFile, request: LoadRequest) -> Detector:

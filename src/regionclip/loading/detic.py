@@ -38,11 +38,13 @@ def requested_text(read: ReadDetic | ReadCascade, request: LoadRequest) -> TextE
     if read.has_text_tower:
         request.refuse_text_weights("runs with its own text tower")
     other = None
-    if request.text_weights is not None:
+    if request.text_weights is None:
+        request.refuse_activation()
+    else:
         # not before: what opens any file knows this one
         from regionclip.loading import load
 
-        options = LoadOptions(progress=request.progress)
+        options = LoadOptions(progress=request.progress, activation=request.activation)
         other = load(request.text_weights, device=request.device, options=options)
     return detic_text_of(read, other)
 
@@ -108,7 +110,8 @@ def detic_text_of(read: ReadDetic | ReadCascade, other: Detector | None = None) 
 
     Args:
         read: A model.
-        other: A model of the same space that lends its text tower.
+        other: A model of the same space that lends its text tower; only the width of its vectors
+            is checked.
 
     Raises:
         ValueError: The other model's vectors are of another width.

@@ -96,7 +96,8 @@ def fvit_text_of(read: ReadFvit, other: Detector | None = None) -> TextEncoder:
 
     Args:
         read: A model.
-        other: A model of the same space that lends its text tower.
+        other: A model of the same space that lends its text tower; only the width of its vectors
+            is checked.
 
     Raises:
         ValueError: The other model's vectors are of another width.

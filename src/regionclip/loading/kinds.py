@@ -16,12 +16,16 @@ from regionclip.loading.dense import CLIM, CLIPSELF
 from regionclip.loading.detic import DETIC
 from regionclip.loading.detic_cascade import CASCADE
 from regionclip.loading.fvit import FVIT
-from regionclip.loading.open_clip import OPEN_CLIP, check_named, is_open_clip_name, open_named
+from regionclip.loading.open_clip import OPEN_CLIP, open_named
 from regionclip.loading.proposals import open_proposals
-from regionclip.loading.regionclip import (
-    REGIONCLIP,
+from regionclip.loading.regionclip import REGIONCLIP
+from regionclip.loading.request import (
+    LoadOptions,
+    LoadRequest,
+    OpenFile,
+    check_named,
+    is_open_clip_name,
 )
-from regionclip.loading.request import LoadOptions, LoadRequest, OpenFile
 from regionclip.methods import find_weights, known_name, known_weights
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.embedder import NoRegions, RegionSource
@@ -73,7 +77,9 @@ def load(
             25 tokens, unless its recipe said otherwise. A CORA detector keeps its own in any case.
         text_weights: Another model to take the text tower from, for originals that carry none.
             Of RegionCLIP's fine-tuned files it was OpenAI's CLIP of the same architecture, of
-            F-ViT's and F-VLM's that of the CLIP that was frozen.
+            F-ViT's and F-VLM's that of the CLIP that was frozen, of Detic's that of the CLIP that
+            named its classes. Only the width of its vectors is checked: another CLIP of the same
+            width names boxes wrongly, without an error.
         options: Memory, who is told of downloads, what a file's towers compute with if it does not
             say, and the benchmark that an F-ViT is transferred to; ``None`` takes the defaults.
 
@@ -112,7 +118,7 @@ def load(
     kind = next(kind for kind in KINDS if kind.claims(file, request))
     if kind is not FVIT:
         request.refuse_transfer()
-    if kind not in (CLIM, FVIT):
+    if kind not in (CLIM, FVIT, DETIC, CASCADE):
         request.refuse_activation()
     return kind.open(file, request)
 

@@ -14,7 +14,7 @@ from regionclip.checkpoints.own_models import own_config, own_method
 from regionclip.data.transforms import Padding
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.clip_towers import OPENAI_MEAN, OPENAI_STD
-from regionclip.encoders.crop_encoder import OpenClipEncoder, check_released
+from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.dense import DenseEncoder, usual_longest_side
 from regionclip.encoders.dense_open_clip import DenseOpenClipVit, dense_form_of
 from regionclip.loading.dense import dense_parts
@@ -25,7 +25,6 @@ from regionclip.loading.regionclip import (
     text_tower_of,
 )
 from regionclip.loading.request import FileKind, LoadRequest, OpenFile
-from regionclip.methods import known_entry
 from regionclip.methods.regionclip.model import RegionClip
 from regionclip.regions.crops import CropRegions
 from regionclip.regions.dense_regions import DenseRegions
@@ -66,23 +65,6 @@ class DenseOpenClip:
     config: OpenClipConfig
     encoder: DenseEncoder
     weights: OpenClipEncoder
-
-
-def is_open_clip_name(name: str | Path) -> bool:
-    """``tag:architecture`` of an open_clip model whose file is not known here."""
-    if Path(name).exists() or known_entry(name) is not None:
-        return False
-    return ":" in str(name)
-
-
-def check_named(name: str) -> None:
-    """Refuse a ``tag:architecture`` that open_clip does not know; nothing is downloaded.
-
-    Raises:
-        ValueError: It knows no such architecture, or not with such weights.
-    """
-    tag, _, architecture = name.partition(":")
-    check_released(architecture, tag)
 
 
 def open_named(request: LoadRequest) -> Detector:

@@ -11,7 +11,13 @@ from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.crop_encoder import OpenClipEncoder
 from regionclip.encoders.text import MissingTextTower, ShortPrompts, TextEncoder
-from regionclip.loading.request import FileKind, LoadRequest, OpenFile
+from regionclip.loading.request import (
+    FileKind,
+    LoadRequest,
+    OpenFile,
+    check_named,
+    is_open_clip_name,
+)
 from regionclip.methods import find_weights
 from regionclip.methods.cora.reading import (
     read_prompt_conditions,
@@ -189,16 +195,14 @@ def text_encoder_of(
         progress: Called while weights are downloaded; see :func:`regionclip.load`.
 
     Raises:
-        ValueError: The other model has no text tower, or one of another width.
+        ValueError: There is no such model, or it has no text tower, or one of another width.
     """
     encoder = read.model.encoder
     if text_weights is None:
         name = encoder.spec.name
         return text_tower_of(read.model) if read.has_text_tower else MissingTextTower(name)
-    # not before: what opens open_clip's models knows this one
-    from regionclip.loading.open_clip import is_open_clip_name
-
     if is_open_clip_name(text_weights):
+        check_named(str(text_weights))
         raise ValueError(
             f"{text_weights} is a model of open_clip's in a space of its own, and cannot lend "
             f"{encoder.spec.name} a text tower; use OpenAI's, 'openai:{encoder.spec.name}'"

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from regionclip.detect import Detector
+from regionclip.encoders.crop_encoder import check_released
 from regionclip.encoders.vit_weights import Activation
+from regionclip.methods import known_entry
 from regionclip.methods.fvit.config import Benchmark
 from regionclip.proposals.proposer import Proposer
 from regionclip.regions.embedder import RegionSource
@@ -108,6 +110,23 @@ class LoadRequest:
         """
         if self.region_prompt is not None:
             raise ValueError(f"{self.name} has no attention pool that a region prompt would suit")
+
+
+def is_open_clip_name(name: str | Path) -> bool:
+    """``tag:architecture`` of an open_clip model whose file is not known here."""
+    if Path(name).exists() or known_entry(name) is not None:
+        return False
+    return ":" in str(name)
+
+
+def check_named(name: str) -> None:
+    """Refuse a ``tag:architecture`` that open_clip does not know; nothing is downloaded.
+
+    Raises:
+        ValueError: It knows no such architecture, or not with such weights.
+    """
+    tag, _, architecture = name.partition(":")
+    check_released(architecture, tag)
 
 
 @dataclass(frozen=True, slots=True)

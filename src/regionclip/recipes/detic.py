@@ -7,6 +7,7 @@ from regionclip.data.augmentation import Augmentation
 from regionclip.data.caption_sources import CaptionSource
 from regionclip.data.collages import Alone, Collage
 from regionclip.data.scale_jitter import ScaleJitter
+from regionclip.encoders.vit_weights import Activation
 from regionclip.methods.detic.cascade_config import CascadeConfig
 from regionclip.methods.detic.cascade_training_config import CascadeTraining
 from regionclip.methods.detic.config import DeticConfig
@@ -56,6 +57,10 @@ class DeticRecipe:
     """Detector to begin with: a known name or a file; ``None`` begins with a new one."""
     text_weights: str | None = None
     """CLIP that lends a new detector its text tower, or a start that has none."""
+    text_activation: Activation | None = None
+    """What the towers of ``text_weights`` compute with, ``quick_gelu`` or ``gelu``, if it has a
+    vision transformer of OpenAI's layout; ``None`` takes what its file says, and refuses one that
+    says nothing."""
     backbone_weights: str | None = None
     """A ResNet's weights for a new detector, by torchvision's keys: a file, or a known name."""
     model: DeticConfig = field(default_factory=DeticConfig)
@@ -94,6 +99,10 @@ class CascadeRecipe:
     """Detector to begin with: a known name or a file; ``None`` begins with a new one."""
     text_weights: str | None = None
     """CLIP that lends a new detector its text tower, or a start that has none."""
+    text_activation: Activation | None = None
+    """What the towers of ``text_weights`` compute with, ``quick_gelu`` or ``gelu``, if it has a
+    vision transformer of OpenAI's layout; ``None`` takes what its file says, and refuses one that
+    says nothing."""
     backbone_weights: str | None = None
     """A ResNet's weights for a new detector, by torchvision's keys: a file, or a known name."""
     model: CascadeConfig = field(default_factory=CascadeConfig)
@@ -159,6 +168,11 @@ def _check_start(recipe: AnyDeticRecipe, *, new: DeticConfig | CascadeConfig) ->
         )
     if recipe.start is None and recipe.text_weights is None:
         raise ValueError("a new detector needs text_weights, such as openai:ViT-B-32")
+    if recipe.text_weights is None and recipe.text_activation is not None:
+        raise ValueError(
+            f"text_activation ({recipe.text_activation!r}) is about text_weights, of which there "
+            "are none; leave it out"
+        )
     if recipe.start is not None and recipe.model != new:
         raise ValueError(f"the detector is that of start ({recipe.start!r}); leave out [model]")
     if recipe.data.novel_boxes != "refused":

@@ -1,8 +1,9 @@
-"""The recipe of the small detector that is made from generated icons alone."""
+"""The recipes of the small models that are made from generated icons alone."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from regionclip.methods.clim.config import ClimConfig
 from regionclip.methods.regionclip.config import RegionClipConfig
 from regionclip.methods.regionclip.pretrain_config import PretrainConfig
 from regionclip.proposals.rpn import RpnSelection
@@ -71,3 +72,35 @@ class IconsRecipe:
         check_weight_ensemble(self.weight_ensemble)
         if self.pretraining is not None and self.model.rpn is None:
             raise ValueError("[pretraining] draws regions from [model.rpn], which is missing")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IconsVitRecipe:
+    """Train a small CLIP with a vision transformer from nothing but generated, captioned icons.
+
+    It is to CLIM and CLIPSelf what OpenAI's is: a tower that reads whole pictures.
+    """
+
+    task: ClassVar[str] = "icons-vit"
+
+    model: ClimConfig
+    captions: Optimization
+    text_weights: str | None = None
+    """Model whose text tower is taken and stays as it is, so that the image tower has something to
+    go by from the first step on (LiT, arXiv:2111.07991); ``None`` trains one along."""
+    day_share: float = 0.7
+    """Fraction of the captioned images that are by day; the others are in other weathers."""
+    caption_image_sizes: tuple[int, ...] = (64,)
+    """Pixels a side of captioned images; steps take turns."""
+    scene_share: float = 0.0
+    """Fraction of the captioned images that are whole scenes."""
+    caption_images: int | None = None
+    """Different captioned images; they come again and again, which spares most of the drawing.
+    ``None`` never shows one twice."""
+    run: RunSettings = field(default_factory=RunSettings)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.day_share <= 1:
+            raise ValueError(f"day_share must be in [0, 1], got {self.day_share}")
+        if self.model.vit is None:
+            raise ValueError("model must have a vision transformer; give [model.vit]")

@@ -9,16 +9,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from regionclip.recipes.clim import (
-    ClimRecipe,
-    ClipSelfRecipe,
-    IconsVitRecipe,
-    PseudoLabelRecipe,
-)
+from regionclip.recipes.clim import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
 from regionclip.recipes.cora import CoraRecipe, RegionPromptRecipe
 from regionclip.recipes.detic import CascadeRecipe, DeticRecipe
 from regionclip.recipes.fvit import FvitRecipe
-from regionclip.recipes.icons import IconsRecipe
+from regionclip.recipes.icons import IconsRecipe, IconsVitRecipe
 from regionclip.recipes.regionclip import PretrainRecipe, ProposalRecipe, TransferRecipe
 from regionclip.settings import settings_from
 

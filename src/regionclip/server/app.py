@@ -6,9 +6,10 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from torch import Tensor
@@ -57,6 +58,16 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {
 NO_ROOM: dict[int | str, dict[str, Any]] = {
     409: {"model": ProblemAnswer, "description": "There is no room for one more vocabulary"}
 }
+KEYS = (
+    APIKeyHeader(name="X-API-Key", scheme_name="X-API-Key", auto_error=False),
+    HTTPBearer(scheme_name="Bearer", auto_error=False),
+)
+"""Where a key is sent, one way or the other, for the description; the gate looks at it."""
+WAYS_OUT = {
+    404: "there is nothing at {path}; GET /openapi.json lists what there is",
+    405: "{path} does not take {method}; GET /openapi.json lists what it takes",
+}
+"""For what the framework refuses in two words."""
 ABOUT = (
     "Boxes with names for images, text-aligned vectors for regions and for texts. Errors are "
     'answered with `{"detail": "one sentence"}`.'
@@ -101,8 +112,9 @@ def app_around(
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_error)
     app.add_exception_handler(NotRunningError, _on_end)
-    app.include_router(_work_routes(service), responses=PROBLEMS)
-    app.include_router(_vocabulary_routes(service), responses=PROBLEMS)
+    keys = [Security(scheme) for scheme in KEYS] if settings.api_keys else []
+    for routes in (_work_routes(service), _vocabulary_routes(service)):
+        app.include_router(routes, responses=PROBLEMS, dependencies=keys)
     app.include_router(_state_routes(service))
     return app
 
@@ -255,9 +267,12 @@ async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     return error_response(RequestError(422, "; ".join(parts[:5])))
 
 
-async def _on_error(_: Request, error: Exception) -> JSONResponse:
+async def _on_error(request: Request, error: Exception) -> JSONResponse:
     """What the routes refuse, and the framework: unknown paths and methods, broken forms."""
     assert isinstance(error, HTTPException)
+    if error.status_code in WAYS_OUT and not isinstance(error, RequestError):
+        sentence = WAYS_OUT[error.status_code]
+        error.detail = sentence.format(path=request.url.path, method=request.method)
     return error_response(error)
 
 

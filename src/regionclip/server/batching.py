@@ -25,6 +25,7 @@ class _Work:
     item: Any
     group: Hashable | None
     deadline: float
+    size: int
     future: Future[Any] = field(default_factory=Future)
 
     def goes_with(self, other: "_Work") -> bool:
@@ -57,6 +58,7 @@ class MicroBatcher:
         self._waiting: list[_Work] = []
         self._changed = threading.Condition()
         self._is_running = False
+        self._current_size = 0
         self._name = name
         self._thread = threading.Thread()
 
@@ -78,7 +80,12 @@ class MicroBatcher:
         return len(self._waiting)
 
     def submit(
-        self, compute: Compute[Item, Result], item: Item, *, group: Hashable | None = None
+        self,
+        compute: Compute[Item, Result],
+        item: Item,
+        *,
+        group: Hashable | None = None,
+        size: int = 1,
     ) -> "Future[Result]":
         """Have an item computed.
 
@@ -86,6 +93,7 @@ class MicroBatcher:
             compute: Gets all items of a group that wait; must be the same for the whole group.
             item: Of the group.
             group: Items of equal groups go together; ``None`` goes alone.
+            size: How much work it is, by any measure; see :meth:`let_shorter_go_first`.
 
         Returns:
             Its result; cancelling it before its turn takes it out.
@@ -94,7 +102,7 @@ class MicroBatcher:
             NotRunningError: It is not started, or closed.
         """
         deadline = time.monotonic() + self._batching.max_delay_seconds
-        work = _Work(compute, item, group, deadline)
+        work = _Work(compute, item, group, deadline, size)
         with self._changed:
             if not self._is_running:
                 raise NotRunningError("the service is shutting down; ask another one")
@@ -120,6 +128,21 @@ class MicroBatcher:
         for work in list(self._waiting):
             work.future.cancel()
         return not self._thread.is_alive()
+
+    def let_shorter_go_first(self) -> None:
+        """Compute what waits and is half as much work as what is being computed, or less.
+
+        Long work calls this now and then, in the batcher's thread, so that others need not wait for
+        all of it. By the half it goes a few levels deep, however much waits.
+        """
+        for work in list(self._waiting):
+            with self._changed:
+                # another may have taken it, and what comes meanwhile has its turn the next time
+                if work.size > self._current_size // 2 or work not in self._waiting:
+                    continue
+                self._waiting.remove(work)
+            if work.future.set_running_or_notify_cancel():
+                self._carry_out([work])
 
     def _forget(self, work: _Work) -> None:
         """Let go of what was cancelled; what was begun does not wait any more."""
@@ -157,6 +180,7 @@ class MicroBatcher:
     def _carry_out(self, group: Sequence[_Work]) -> None:
         if self._on_batch is not None:
             self._on_batch(len(group))
+        outer_size, self._current_size = self._current_size, sum(work.size for work in group)
         try:
             results = group[0].compute([work.item for work in group])
         except Exception as error:
@@ -166,5 +190,7 @@ class MicroBatcher:
             for work in group:
                 self._carry_out([work])
             return
+        finally:
+            self._current_size = outer_size
         for work, result in zip(group, results, strict=True):
             work.future.set_result(result)

@@ -25,6 +25,9 @@ OPEN = ("/health", "/ready", "/metrics", "/openapi.json")
 """What needs no key and is not counted as work, wherever the service is mounted."""
 MOST_CHARACTERS = 1000
 """Of a sentence, which may cite what the request brought."""
+PIECE_BYTES = 64 * 2**10
+"""Of an answer that is handed on at once: servers wait for slow readers before each piece, never
+after the last, so that of a longer one nearly all would lie in memory, counted by nobody."""
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +97,8 @@ class Gate:
             given = headers.get("x-api-key") or headers.get("authorization", "")
             if given[:7].lower() == "bearer ":
                 given = given[7:]
-            given = given.strip().encode()
+            # headers are read as latin-1; a byte that is a space there may be half a letter
+            given = given.encode("latin-1").strip()
             if not any(hmac.compare_digest(given, key) for key in self._keys):
                 raise RequestError(
                     401, "this service needs a key: send it as 'X-API-Key' or 'Authorization'"
@@ -136,7 +140,7 @@ class _Body:
 
 
 class _Answer:
-    """Hands on an answer and remembers its status."""
+    """Hands on an answer in pieces and remembers its status."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -145,6 +149,13 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+        body = message.get("body", b"")
+        for end in range(PIECE_BYTES, len(body), PIECE_BYTES):
+            piece = body[end - PIECE_BYTES : end]
+            await self._send({"type": message["type"], "body": piece, "more_body": True})
+        if len(body) > PIECE_BYTES:
+            last = (len(body) - 1) // PIECE_BYTES * PIECE_BYTES
+            message = {**message, "body": body[last:]}
         await self._send(message)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names, checked_names
-from regionclip.concepts.templates import prompt_templates
+from regionclip.concepts.templates import PLACES, prompt_templates
 from regionclip.data.images import ImageReadError, decode_image
 from regionclip.detect import Detector
 from regionclip.server.problems import RequestError
@@ -76,7 +76,9 @@ def read_names(classes: str | Sequence[str], limits: Limits) -> tuple[str, ...]:
     """
     if isinstance(classes, str):
         if classes in BUILTIN_LISTS:
-            return builtin_names(classes)
+            names = builtin_names(classes)
+            check_texts("classes", names, limits)
+            return names
         classes = [name for name in classes.split(",") if name.strip()]
     check_texts("classes", classes, limits)
     try:
@@ -89,14 +91,14 @@ def read_templates(templates: str | Sequence[str], limits: Limits) -> tuple[str,
     """Prompts that names are put into: of a built-in set, one, or several.
 
     Raises:
-        RequestError: They are not known, or hold no ``{}``.
+        RequestError: They are not known, or hold no place for the name or more than one.
     """
     asked = [templates] if isinstance(templates, str) else templates
     check_texts("templates", asked, limits)
-    if any(template.count("{}") > 1 for template in asked):
+    if any(sum(map(template.count, PLACES)) > 1 for template in asked):
         raise RequestError(400, "templates: the name goes into one place of each; write one {}")
     try:
-        is_set = isinstance(templates, str) and "{}" not in templates
+        is_set = isinstance(templates, str) and not any(place in templates for place in PLACES)
         return prompt_templates(templates if is_set else asked)
     except ValueError as error:
         raise RequestError(400, str(error)) from error

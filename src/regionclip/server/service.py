@@ -58,12 +58,13 @@ class Service:
         self.vocabularies = VocabularyStore(detector, self._words, settings.limits)
         self._detecting, self._encoding = detecting(detector), encoding(detector)
         self.class_vocabulary = detector.parts.class_vocabulary
-        # no more at a time than there are cores: each holds a decoded image, or a long answer
-        cores = os.cpu_count() or 1
-        self._readers, self._writers = CapacityLimiter(cores), CapacityLimiter(cores)
+        # no more at a time than can be worked on: each holds a decoded image, or a long answer
+        cores = usable_cores()
+        decoding = settings.max_decoding or cores
+        self._readers, self._writers = CapacityLimiter(decoding), CapacityLimiter(cores)
         self._fetchers, self._by_address = CapacityLimiter(FETCHES), asyncio.Semaphore(FETCHES)
         # a prepared image takes megabytes; whoever waits for room has its upload in a file
-        self._room = asyncio.Semaphore(BATCHES_READY * settings.batching.max_size + cores)
+        self._room = asyncio.Semaphore(BATCHES_READY * settings.batching.max_size + decoding)
         self._beside: set[asyncio.Future[Any]] = set()
         self._has_names = False
 
@@ -168,7 +169,7 @@ class Service:
         Raises:
             RequestError: The model has no text tower.
         """
-        future = self._words.submit(self._encode_texts, tuple(texts))
+        future = self._words.submit(self._encode_texts, tuple(texts), size=len(texts))
         try:
             return await asyncio.wrap_future(future)
         except ValueError as error:
@@ -240,6 +241,13 @@ class Service:
             max_bytes=limits.max_body_bytes,
             timeout_seconds=min(FETCH_SECONDS, limits.timeout_seconds),
         )
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may use, where the system tells; else all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _named(

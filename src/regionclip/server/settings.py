@@ -67,10 +67,14 @@ class ServiceSettings:
     url_hosts: tuple[str, ...] = ()
     """Hosts, with ``:port`` where it is not the usual one, that images are fetched from; nothing is
     fetched from any other."""
+    max_decoding: int | None = None
+    """Images that are decoded at a time; ``None``: one for each core that the process may use."""
     limits: Limits = field(default_factory=Limits)
     batching: Batching = field(default_factory=Batching)
 
     def __post_init__(self) -> None:
+        if self.max_decoding is not None and self.max_decoding < 1:
+            raise ValueError(f"max_decoding must be at least 1, got {self.max_decoding}")
         count, most = len(self.classes or ()), self.limits.max_names
         if count > most:
             raise ValueError(

@@ -8,6 +8,7 @@ import torch
 import regionclip
 from regionclip.checkpoints import CheckpointError
 from regionclip.cli import main
+from regionclip.loading import LoadOptions
 from regionclip.methods.detic.config import DeticConfig, as_published
 from regionclip.methods.detic.detecting import class_scores
 from regionclip.methods.detic.model import Detic, carry_classes
@@ -16,6 +17,7 @@ from regionclip.methods.detic.weights import TAG_ROWS
 from regionclip.proposals.proposer import NovelClasses
 from regionclip.structures import PreparedImage
 from tests.detic_files import TINY_DETIC, detect_one, original_state, tiny_detic
+from tests.tiny_dense import PLAIN, tiny_dense
 
 IMAGE = torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(0))
 
@@ -108,6 +110,27 @@ def test_a_file_without_a_text_tower_knows_its_own_classes_and_takes_another(
     assert detect_one(lent, IMAGE, ["cat"]).class_names == ("cat",)
     with pytest.raises(ValueError, match="runs with its own text tower; leave out text_weights"):
         regionclip.load(own, text_weights=own)
+
+
+def test_what_lent_words_are_computed_with_can_be_said(
+    model: Detic, own: Path, tmp_path: Path
+) -> None:
+    path, lender = tmp_path / "without.pth", tmp_path / "lender.pt"
+    state = {name: each for name, each in original_state(model).items() if ".clip." not in name}
+    torch.save(state, path)
+    torch.save(tiny_dense(replace(PLAIN, embed_dim=12)).clip.state_dict(), lender)
+    vectors = [
+        regionclip.load(
+            path, text_weights=lender, options=LoadOptions(activation=activation)
+        ).encode_text(["cat"])
+        for activation in ("gelu", "quick_gelu")
+    ]
+    expected = regionclip.load(lender, options=LoadOptions(activation="gelu")).encode_text(["cat"])
+    assert torch.equal(vectors[0], expected)
+    assert not torch.allclose(vectors[1], expected)
+    for file in (path, own):
+        with pytest.raises(ValueError, match=r"activation 'gelu' is for files .*so leave it out"):
+            regionclip.load(file, options=LoadOptions(activation="gelu"))
 
 
 def test_biases_that_were_not_trained_may_be_missing_and_nothing_else(

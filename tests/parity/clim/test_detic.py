@@ -102,11 +102,14 @@ def test_vectors_offsets_and_logits_of_regions() -> None:
     check(CASE, "cls_logits_eval[:, -1]", background, numbers("cls_logits_eval")[:, -1], rtol=1e-4)
 
 
-def test_logits_of_training_have_the_bias_which_those_of_the_background_have_alone() -> None:
-    unit = 25 * F.normalize(answers().embeddings, dim=1)
-    rows = torch.cat([model().class_embeddings, model().background[None]])
-    logits = unit @ rows.T + model().class_bias
-    check(CASE, "cls_logits_train", logits, numbers("cls_logits_train"), rtol=RTOL)
+def test_logits_of_training_are_those_of_detection_and_the_bias() -> None:
+    embeddings, scale = answers().embeddings, model().config.similarity_scale
+    logits = similarity_logits(embeddings, model().class_embeddings, scale=scale)
+    expected = numbers("cls_logits_train")
+    # class rows are normalised here and not in the original, as above
+    check(CASE, "cls_logits_train", logits + model().class_bias, expected[:, :-1], rtol=1e-3)
+    background = scale * F.normalize(embeddings, dim=1) @ model().background + model().class_bias
+    check(CASE, "cls_logits_train[:, -1]", background, expected[:, -1], rtol=RTOL)
 
 
 def test_vectors_of_tiles_and_of_proposals_in_them() -> None:
@@ -137,8 +140,10 @@ def test_what_classes_cost() -> None:
 
 
 @cache
-def proposals(image: int) -> Tensor:
-    """In the original's order: scores are 1 in float32, and of equal ones the earlier anchor's.
+def proposals(image: int) -> tuple[Tensor, Tensor]:
+    """Boxes and their scores, in the original's order.
+
+    Scores are 1 in float32, and of equal ones the earlier anchor's comes first.
 
     The original has the sizes of a cell's anchors within their shapes, and drops by the scores;
     ours go by the logits, which are not equal.
@@ -157,26 +162,28 @@ def proposals(image: int) -> Tensor:
     boxes, scores = boxes[kept], scores[kept]
     labels = torch.zeros_like(scores, dtype=torch.int64)
     selection = model().config.rpn.selection
-    return boxes[batched_nms(boxes, scores, labels, nms_iou=selection.nms_iou)]
+    kept = batched_nms(boxes, scores, labels, nms_iou=selection.nms_iou)
+    return boxes[kept], scores[kept]
 
 
 def test_proposals_are_the_originals_in_its_order() -> None:
     check(
         CASE,
         "num_prop",
-        [len(proposals(image)) for image in range(2)],
+        [len(proposals(image)[0]) for image in range(2)],
         golden(CASE)["num_prop"],
         rtol=0.0,
     )
+    boxes, scores = proposals(0)
     expected = numbers("rpn_top")
     # offsets are exponents here: a box of 256 pixels is off by some hundredths of one
-    check(CASE, "rpn_top[:, :4]", proposals(0), expected[:, :4], rtol=0.0, atol=0.05)
-    check(CASE, "rpn_top[:, 4]", torch.ones(len(expected)), expected[:, 4], rtol=0.0)
+    check(CASE, "rpn_top[:, :4]", boxes, expected[:, :4], rtol=0.0, atol=0.05)
+    check(CASE, "rpn_top[:, 4]", scores, expected[:, 4], rtol=1e-6)
 
 
 def test_detections_of_the_whole_way() -> None:
     """With the original's scores, which lack the bias, and class rows as they are stored."""
-    side, boxes = int(golden(CASE)["size"]), proposals(0)
+    side, (boxes, _) = int(golden(CASE)["size"]), proposals(0)
     own = model().answer(maps()[:1], [boxes])
     scores = 25 * F.normalize(own.embeddings, dim=1) @ model().class_embeddings.T
     found = select_detections(

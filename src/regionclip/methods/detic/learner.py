@@ -37,7 +37,7 @@ class DeticBatch:
 
     Attributes:
         detection: Images with boxes.
-        pictures: Captioned images by the end of the names of their losses: ``captions`` and
+        pictures: Captioned images by the end of the names of their losses: ``images`` and
             ``mosaics``; none where only boxes teach.
     """
 
