@@ -64,6 +64,7 @@ def test_without_gradio_the_extra_is_named(
         (["--model", "nothing.pth"], "nothing.pth"),
         (["--model", "icons", "nothing.pth"], "nothing.pth"),
         (["--proposals", "yolo"], "unknown proposals 'yolo'"),
+        (["--text-weights", "words.pth"], "words.pth"),
     ],
 )
 def test_what_cannot_be_read_ends_the_command_before_the_page_is_served(

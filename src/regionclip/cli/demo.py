@@ -38,6 +38,9 @@ class Demo:
     proposals: Annotated[tuple[str, ...], value("NAME|FILE...")] = ()
     """Where boxes may come from beside the models' own and a grid: 'torchvision', a detector
     (.onnx), or a proposal network (.pth). Models without any take the first."""
+    text_weights: Annotated[str | None, optional("NAME|FILE")] = None
+    """Model to take the text tower from, for fine-tuned originals, which carry none. Models that
+    have one keep it."""
     host: Annotated[str, value("ADDRESS")] = "127.0.0.1"
     """Address to listen on. The default is for this machine alone; 0.0.0.0, or :: with IPv6, lets
     every machine in that can reach this one, and asks no password. A visitor's pictures are deleted
@@ -75,7 +78,11 @@ class Demo:
 
         with listening(self.host, self.port) as own:
             models = Models(
-                self.model, proposals=self.proposals, device=device, precision=self.precision
+                self.model,
+                proposals=self.proposals,
+                text_weights=self.text_weights,
+                device=device,
+                precision=self.precision,
             )
             models.open_at_start()
             # among Gradio's files it hands results out without copying them

@@ -1,4 +1,5 @@
 """The web demo: what ``regionclip demo`` shows in a browser.
 
-``actions.py`` computes, ``page.py`` lays out, ``serving.py`` serves; only the last two know Gradio.
+``actions.py`` computes, ``page.py`` lays out, ``serving.py`` serves. Only ``bar``, ``page``,
+``wiring``, ``looks`` and ``serving`` know Gradio.
 """

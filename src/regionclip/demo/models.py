@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from regionclip.concepts.class_names import builtin_names
 from regionclip.detect import Detector
+from regionclip.encoders.text import MissingTextTower
 from regionclip.loading import Precision, check_known, load
 from regionclip.loading.proposals import open_proposals
 from regionclip.proposals.proposer import Proposer
@@ -63,6 +65,7 @@ class Models:
         names: Sequence[str] = (ICONS,),
         *,
         proposals: Sequence[str] = (),
+        text_weights: str | None = None,
         device: str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
@@ -71,6 +74,7 @@ class Models:
         Args:
             names: What :func:`regionclip.load` takes.
             proposals: What :func:`regionclip.open_proposals` takes; a grid is always offered.
+            text_weights: What :func:`regionclip.load` takes; lent to models without a text tower.
             device: As PyTorch names it.
             precision: What image towers compute in.
 
@@ -81,6 +85,7 @@ class Models:
             raise ValueError("a demo needs a model; name one, such as icons")
         self.names = tuple(dict.fromkeys(names))
         self.proposals = (OWN, *dict.fromkeys([*proposals, GRID]))
+        self._text_weights = text_weights
         self._device = device
         self._precision: Precision = precision
         self._open: dict[Choice, Detector] = {}
@@ -91,19 +96,20 @@ class Models:
         """Read the first model, all that are files, and the proposals: what is wrong shows now.
 
         Models that have to be downloaded wait until they are chosen; whether their names are known
-        shows now, too.
+        shows now, too, and whether the models that are read can name anything.
 
         Raises:
-            ValueError: A name is unknown, or a file cannot be used.
+            ValueError: A name is unknown, a file cannot be used, or one has no text tower.
             ConnectionError: What is needed now has to be downloaded and cannot be.
         """
-        for name in self.names:
+        lenders = () if self._text_weights is None else (self._text_weights,)
+        for name in (*self.names, *lenders):
             check_known(name)
         for source in self.proposals[1:]:
             self._proposer(source)
         for name in self.names:
             if name == self.names[0] or Path(name).exists():
-                self.open(Choice(name))
+                _check_words(name, self.open(Choice(name)))
 
     def open(self, choice: Choice) -> Detector:
         """The model with these proposals, which stays in memory.
@@ -132,14 +138,20 @@ class Models:
     def _opened(self, choice: Choice) -> Detector:
         own = Choice(choice.model)
         if own not in self._open:
-            self._open[own] = self._with_proposals(
-                load(choice.model, device=self._device, precision=self._precision)
-            )
+            self._open[own] = self._with_proposals(self._loaded(choice.model))
         detector = self._open[own]
         if choice.proposals == OWN:
             return detector
         proposer = self._proposer(choice.proposals)
         return Detector(replace(detector.parts, proposer=proposer), detector.defaults)
+
+    def _loaded(self, model: str) -> Detector:
+        read = partial(load, model, device=self._device, precision=self._precision)
+        detector = read()
+        # those with a text tower of their own refuse another's
+        if self._text_weights is None or not isinstance(detector.parts.encoder, MissingTextTower):
+            return detector
+        return read(text_weights=self._text_weights)
 
     def _proposer(self, source: str) -> Proposer:
         if source not in self._proposers:
@@ -169,3 +181,11 @@ class Models:
         names = own.names if own is not None and len(own) <= MOST_OWN_NAMES else PHOTO_NAMES
         # far fewer regions and higher scores than measurements take, which show all that there is
         return Beginning(names, 300, 0.3, nms_iou)
+
+
+def _check_words(name: str, detector: Detector) -> None:
+    """Refuse a model that knows no words: every request would fail."""
+    try:
+        detector.vocabulary(PHOTO_NAMES[:1], templates=("{}",))
+    except ValueError as error:
+        raise ValueError(f"{name} cannot be used here: {error}") from error
