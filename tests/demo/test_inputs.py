@@ -22,6 +22,7 @@ from regionclip.demo.inputs import (
         ("cat\n red   bus \n\ncat,,", ("cat", "red bus")),
         ("雨伞, umbrella", ("雨伞", "umbrella")),
         ("voc20", builtin_names("voc20")),
+        ("umbrella,voc20,\ncat", ("umbrella", *builtin_names("voc20"))),
         ("/etc/passwd", ("/etc/passwd",)),  # a name like any other: nothing is read
         (" , \n", ()),
     ],

@@ -82,14 +82,17 @@ def checked_text(text: str | None, label: str, *, most: int) -> str:
 
 
 def typed_names(text: str) -> tuple[str, ...]:
-    """Names from what was typed: with commas, one per line, or a built-in list's name.
+    """Names from what was typed, with commas or one per line; a built-in list's name is all of it.
 
     Names typed twice count once. Nothing is read from files: visitors are strangers.
     """
-    if text.strip() in BUILTIN_LISTS:
-        return builtin_names(text.strip())
     parts = (" ".join(part.split()) for line in text.splitlines() for part in line.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
+    names = (
+        name
+        for part in parts
+        for name in (builtin_names(part) if part in BUILTIN_LISTS else [part])
+    )
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def checked_vocabulary(

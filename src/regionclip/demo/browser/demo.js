@@ -241,6 +241,7 @@
       if (!start) return;
       const box = boxTo(at(event));
       start = null;
+      show(box);
       trigger("drawn", { box, place: view.place });
     });
     stage.addEventListener("pointercancel", () => { start = null; });
