@@ -6,15 +6,15 @@ import torch
 
 from regionclip.detect import DetectOptions, Detector
 from regionclip.detector_parts import DetectorParts
-from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts, encode_texts
-from regionclip.loading.request import FileKind, LoadOptions, LoadRequest, OpenFile
+from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts
+from regionclip.loading.request import FileKind, LoadRequest, OpenFile
+from regionclip.loading.words import carried_classes, lender_of, lent_words
 from regionclip.methods.detic.cascade_model import CascadeDetic
 from regionclip.methods.detic.cascade_reading import ReadCascade
 from regionclip.methods.detic.detecting import DeticLocalizer, DeticRegions, DeticScorer
 from regionclip.methods.detic.model import Detic
 from regionclip.methods.detic.reading import ReadDetic, is_detic_file, read_model
 from regionclip.proposals.proposer import Proposer
-from regionclip.vocabulary import Vocabulary, builtin_names
 
 
 def _open(file: OpenFile, request: LoadRequest) -> Detector:
@@ -25,7 +25,7 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
 
 
 def requested_text(read: ReadDetic | ReadCascade, request: LoadRequest) -> TextEncoder:
-    """The text tower of a model that was read, or the one that was asked for.
+    """The model's own text tower, the one that it is lent, or one that says that there is none.
 
     Raises:
         ValueError: What was asked for does not go with the model.
@@ -35,18 +35,12 @@ def requested_text(read: ReadDetic | ReadCascade, request: LoadRequest) -> TextE
             f"{request.name} is a detector with an image tower of its own; leave out regions and "
             "region_prompt"
         )
-    if read.has_text_tower:
-        request.refuse_text_weights("runs with its own text tower")
-    other = None
-    if request.text_weights is None:
-        request.refuse_activation()
-    else:
-        # not before: what opens any file knows this one
-        from regionclip.loading import load
-
-        options = LoadOptions(progress=request.progress, activation=request.activation)
-        other = load(request.text_weights, device=request.device, options=options)
-    return detic_text_of(read, other)
+    lender = lender_of(request, has_text_tower=read.has_text_tower)
+    spec = read.model.config.text
+    if lender is not None:
+        wanted = f"the CLIP that named its classes, {spec.name}"
+        return lent_words(lender, width=spec.embed_dim, reader="this detector", wanted=wanted)
+    return read.model.encoder if read.has_text_tower else MissingTextTower(spec.name)
 
 
 DETIC = FileKind(lambda file, _request: is_detic_file(file.path, file.state), _open)
@@ -83,7 +77,9 @@ def ready(model: Detic | CascadeDetic, parts: DetectorParts, text: TextEncoder) 
     config = model.config
     parts = replace(
         parts,
-        class_vocabulary=own_classes(model, text.encoder_id),
+        class_vocabulary=carried_classes(
+            config.class_names, config.own_class_names, model.class_embeddings, text.encoder_id
+        ),
         templates=config.templates,
         temperature=1 / config.similarity_scale,
         shortest_side=config.shortest_side,
@@ -93,37 +89,3 @@ def ready(model: Detic | CascadeDetic, parts: DetectorParts, text: TextEncoder) 
         selection=config.selection, objectness_fusion="none", use_box_deltas=True
     )
     return Detector(parts, options)
-
-
-def own_classes(model: Detic | CascadeDetic, encoder_id: str) -> Vocabulary | None:
-    """The classes that a model carries vectors of."""
-    config = model.config
-    names = builtin_names(config.class_names) if config.class_names else config.own_class_names
-    if not names:
-        return None
-    rows = model.class_embeddings.detach().cpu()
-    return Vocabulary(names, rows, templates=(), encoder_id=encoder_id)
-
-
-def detic_text_of(read: ReadDetic | ReadCascade, other: Detector | None = None) -> TextEncoder:
-    """The model's own text tower, another's, or one that says that there is none.
-
-    Args:
-        read: A model.
-        other: A model of the same space that lends its text tower; only the width of its vectors
-            is checked.
-
-    Raises:
-        ValueError: The other model's vectors are of another width.
-    """
-    spec = read.model.config.text
-    if other is None:
-        return read.model.encoder if read.has_text_tower else MissingTextTower(spec.name)
-    width = encode_texts(other.parts.encoder, ["a"]).shape[1]
-    if width != spec.embed_dim:
-        raise ValueError(
-            f"text vectors of {width} numbers do not go with this detector, whose regions have "
-            f"{spec.embed_dim}; give text_weights of the CLIP that named its classes, "
-            f"{spec.name}"
-        )
-    return other.parts.encoder

@@ -5,14 +5,14 @@ import torch
 from regionclip.detect import DetectOptions, Detector
 from regionclip.detector_parts import DetectorParts
 from regionclip.encoders.class_token_maps import PatchTowers
-from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts, encode_texts
-from regionclip.loading.request import FileKind, LoadOptions, LoadRequest, OpenFile
+from regionclip.encoders.text import MissingTextTower, TextEncoder, UnitPrompts
+from regionclip.loading.request import FileKind, LoadRequest, OpenFile
+from regionclip.loading.words import carried_classes, lender_of, lent_words
 from regionclip.methods import known_weights
 from regionclip.methods.fvit.detecting import FvitLocalizer, FvitRegions, FvitScorer
 from regionclip.methods.fvit.model import Fvit, transfer_to
 from regionclip.methods.fvit.reading import ReadFvit, is_fvit_file, read_model
 from regionclip.proposals.proposer import Proposer
-from regionclip.vocabulary import Vocabulary, builtin_names
 
 
 def _open(file: OpenFile, request: LoadRequest) -> Detector:
@@ -22,21 +22,11 @@ def _open(file: OpenFile, request: LoadRequest) -> Detector:
             "region_prompt"
         )
     read = read_model(file.path, file.state)
-    if read.has_text_tower:
-        request.refuse_text_weights("runs with its own text tower")
-    other = None
-    if request.text_weights is None:
-        request.refuse_activation()
-    else:
-        # not before: what opens any file knows this one
-        from regionclip.loading import load
-
-        options = LoadOptions(progress=request.progress, activation=request.activation)
-        other = load(request.text_weights, device=request.device, options=options)
+    lender = lender_of(request, has_text_tower=read.has_text_tower)
     if request.transfer_to is not None:
         transfer_to(read.model, request.transfer_to)
     model = read.model.to(request.device).requires_grad_(False)
-    text = fvit_text_of(read, other)
+    text = _text_of(read, lender)
     return fvit_detector_of(model, text, proposer=request.proposer, dtype=request.dtype)
 
 
@@ -68,7 +58,9 @@ def fvit_detector_of(
         scorer=FvitScorer(model),
         dense_tower=model.encoder if isinstance(model.encoder, PatchTowers) else None,
         mask_head=model.mask_head,
-        class_vocabulary=own_classes(model, text.encoder_id),
+        class_vocabulary=carried_classes(
+            config.class_names, config.own_class_names, model.class_embeddings, text.encoder_id
+        ),
         templates=config.templates,
         temperature=1 / config.clip_scale,
         shortest_side=config.image_size,
@@ -81,41 +73,17 @@ def fvit_detector_of(
     return Detector(parts, options)
 
 
-def own_classes(model: Fvit, encoder_id: str) -> Vocabulary | None:
-    """The classes that a model carries vectors of."""
-    config = model.config
-    names = builtin_names(config.class_names) if config.class_names else config.own_class_names
-    if not names:
-        return None
-    rows = model.class_embeddings.detach().cpu()
-    return Vocabulary(names, rows, templates=(), encoder_id=encoder_id)
-
-
-def fvit_text_of(read: ReadFvit, other: Detector | None = None) -> TextEncoder:
-    """The model's own text tower, another's, or one that says that there is none.
-
-    Args:
-        read: A model.
-        other: A model of the same space that lends its text tower; only the width of its vectors
-            is checked.
-
-    Raises:
-        ValueError: The other model's vectors are of another width.
-    """
+def _text_of(read: ReadFvit, lender: Detector | None) -> TextEncoder:
+    """The model's own text tower, the one that it is lent, or one that says that there is none."""
     tower = read.model.tower
-    if other is None:
-        if read.has_text_tower:
-            return read.model.encoder
-        lenders = (
-            name
-            for name, entry in known_weights().items()
-            if entry.encoder == tower.name and not entry.variant
-        )
-        return MissingTextTower(tower.name, lender=next(lenders, None))
-    width = encode_texts(other.parts.encoder, ["a"]).shape[1]
-    if width != tower.embed_dim:
-        raise ValueError(
-            f"text vectors of {width} numbers do not go with {tower.name}, whose regions have "
-            f"{tower.embed_dim}; give text_weights of the CLIP that was frozen"
-        )
-    return other.parts.encoder
+    if lender is not None:
+        wanted = "the CLIP that was frozen"
+        return lent_words(lender, width=tower.embed_dim, reader=tower.name, wanted=wanted)
+    if read.has_text_tower:
+        return read.model.encoder
+    lenders = (
+        name
+        for name, entry in known_weights().items()
+        if entry.encoder == tower.name and not entry.variant
+    )
+    return MissingTextTower(tower.name, lender=next(lenders, None))

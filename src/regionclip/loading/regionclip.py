@@ -18,6 +18,7 @@ from regionclip.loading.request import (
     check_named,
     is_open_clip_name,
 )
+from regionclip.loading.words import carried_classes
 from regionclip.methods import find_weights
 from regionclip.methods.cora.reading import (
     read_prompt_conditions,
@@ -34,7 +35,6 @@ from regionclip.regions.embedder import BoxScale, RegionEmbedder, RegionSource
 from regionclip.regions.map_regions import MapRegions
 from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 from regionclip.regions.valid_cells import ShareMapRegions
-from regionclip.vocabulary import Vocabulary, builtin_names
 from regionclip.weights import Progress
 
 
@@ -86,13 +86,16 @@ def detector_of(
         # a copy: folding changes the keys, and the model must stay one that can be saved
         proposer = deepcopy(model.proposer).eval().fold_batch_norms().to(dtype)
     config = model.config
+    own = model.train_embeddings if model.test_embeddings is None else model.test_embeddings
     parts = DetectorParts(
         encoder=text,
         regions=embedder,
         proposer=proposer,
         box_regressor=model.box_regressor,
         mask_head=model.mask_head,
-        class_vocabulary=_own_classes(model, text.encoder_id),
+        class_vocabulary=carried_classes(
+            config.class_names, config.own_class_names, own, text.encoder_id
+        ),
         templates=config.templates,
         temperature=config.temperature,
         shortest_side=config.shortest_side,
@@ -222,12 +225,3 @@ def text_tower_of(model: RegionClip) -> TextEncoder:
     """A model's own text tower, reading as many tokens of a prompt as its configuration says."""
     length = model.config.text_length
     return model.encoder if length is None else ShortPrompts(model.encoder, length=length)
-
-
-def _own_classes(model: RegionClip, encoder_id: str) -> Vocabulary | None:
-    rows = model.test_embeddings if model.test_embeddings is not None else model.train_embeddings
-    config = model.config
-    if rows is None or not (config.class_names or config.own_class_names):
-        return None
-    names = builtin_names(config.class_names) if config.class_names else config.own_class_names
-    return Vocabulary(names, rows.detach().cpu(), templates=(), encoder_id=encoder_id)
