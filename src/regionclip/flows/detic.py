@@ -173,22 +173,6 @@ def _vocabularies(
     return classes, encoded_classes(names, text, templates=templates)
 
 
-def cascade_of_recipe(recipe: CascadeRecipe) -> CascadeDetic:
-    """The detector to begin with, with a text tower.
-
-    Raises:
-        CheckpointError: A file holds something else.
-        ValueError: There is no text tower, or two.
-    """
-    if recipe.start is None:
-        tower = lent_text_tower(str(recipe.text_weights), activation=recipe.text_activation)
-        model = build_cascade(replace(recipe.model, text=tower.spec))
-        model.encoder.load_state_dict(tower.state_dict())
-        load_backbone(model, find_weights(str(recipe.backbone_weights)))
-        return model
-    return _with_words(read_cascade(find_weights(recipe.start)), recipe, build_cascade)
-
-
 def detector_of_recipe(recipe: DeticRecipe) -> Detic:
     """The detector to begin with, with a text tower.
 
@@ -196,13 +180,29 @@ def detector_of_recipe(recipe: DeticRecipe) -> Detic:
         CheckpointError: A file holds something else.
         ValueError: There is no text tower, or two.
     """
-    if recipe.start is None:
-        tower = lent_text_tower(str(recipe.text_weights), activation=recipe.text_activation)
-        model = build(replace(recipe.model, text=tower.spec))
-        model.encoder.load_state_dict(tower.state_dict())
-        load_resnet(model, find_weights(str(recipe.backbone_weights)))
-        return model
-    return _with_words(read_model(find_weights(recipe.start)), recipe, build)
+    return _begun(recipe, build=build, load_resnet=load_resnet, read=read_model)
+
+
+def cascade_of_recipe(recipe: CascadeRecipe) -> CascadeDetic:
+    """As :func:`detector_of_recipe`, with CenterNet2's detector."""
+    return _begun(recipe, build=build_cascade, load_resnet=load_backbone, read=read_cascade)
+
+
+def _begun(
+    recipe: DeticRecipe | CascadeRecipe,
+    *,
+    build: Callable[[Any], Model],
+    load_resnet: Callable[[Model, Path], object],
+    read: Callable[[Path], ReadWithText[Model]],
+) -> Model:
+    """A new detector on a ResNet's weights, or the start."""
+    if recipe.start is not None:
+        return _with_words(read(find_weights(recipe.start)), recipe, build)
+    tower = lent_text_tower(str(recipe.text_weights), activation=recipe.text_activation)
+    model = build(replace(recipe.model, text=tower.spec))
+    model.encoder.load_state_dict(tower.state_dict())
+    load_resnet(model, find_weights(str(recipe.backbone_weights)))
+    return model
 
 
 def _with_words(

@@ -41,7 +41,35 @@ class CaptionedMosaics:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeticRecipe:
+class _Shared:
+    """What is said of either architecture."""
+
+    data: DataSource
+    """Boxes of base classes."""
+    optimization: Optimization
+    """Its batch is counted in images with boxes."""
+    start: str | None = None
+    """Detector to begin with: a known name or a file; ``None`` begins with a new one."""
+    text_weights: str | None = None
+    """CLIP that lends a new detector its text tower, or a start that has none."""
+    text_activation: Activation | None = None
+    """What the towers of ``text_weights`` compute with, ``quick_gelu`` or ``gelu``, if it has a
+    vision transformer of OpenAI's layout; ``None`` takes what its file says, and refuses one that
+    says nothing."""
+    backbone_weights: str | None = None
+    """A ResNet's weights for a new detector, by torchvision's keys: a file, or a known name."""
+    captions: CaptionSource | None = None
+    """Captioned images."""
+    images: CaptionedImages | None = None
+    """How they come alone; ``None``: not at all."""
+    mosaics: CaptionedMosaics | None = None
+    """How they come in mosaics; ``None``: not at all."""
+    measuring: Measuring = field(default_factory=Measuring)
+    run: RunSettings = field(default_factory=RunSettings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeticRecipe(_Shared):
     """Train a detector with boxes of base classes and, perhaps, with captions and mosaics.
 
     Source: Detic (arXiv:2201.02605), sec. 4; CLIM (arXiv:2312.11376), sec. 4.2.
@@ -49,33 +77,11 @@ class DeticRecipe:
 
     task: ClassVar[str] = "detic"
 
-    data: DataSource
-    """Boxes of base classes."""
-    optimization: Optimization
-    """Its batch is counted in images with boxes."""
-    start: str | None = None
-    """Detector to begin with: a known name or a file; ``None`` begins with a new one."""
-    text_weights: str | None = None
-    """CLIP that lends a new detector its text tower, or a start that has none."""
-    text_activation: Activation | None = None
-    """What the towers of ``text_weights`` compute with, ``quick_gelu`` or ``gelu``, if it has a
-    vision transformer of OpenAI's layout; ``None`` takes what its file says, and refuses one that
-    says nothing."""
-    backbone_weights: str | None = None
-    """A ResNet's weights for a new detector, by torchvision's keys: a file, or a known name."""
     model: DeticConfig = field(default_factory=DeticConfig)
     """A new detector, whose text tower and classes are those of ``text_weights`` and the data."""
     learner: DeticTraining = field(default_factory=DeticTraining)
     augmentation: Augmentation = field(default_factory=lambda: Augmentation(shortest_sides=(800,)))
     """Of images with boxes."""
-    captions: CaptionSource | None = None
-    """Captioned images."""
-    images: CaptionedImages | None = None
-    """How they come alone; ``None``: not at all."""
-    mosaics: CaptionedMosaics | None = None
-    """How they come in mosaics; ``None``: not at all."""
-    measuring: Measuring = field(default_factory=Measuring)
-    run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
         _check_start(self, new=DeticConfig())
@@ -83,7 +89,7 @@ class DeticRecipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CascadeRecipe:
+class CascadeRecipe(_Shared):
     """Train a CenterNet2 with boxes of base classes and, perhaps, with captions and mosaics.
 
     Source: Detic (arXiv:2201.02605), sec. 5.1; CLIM (arXiv:2312.11376), sec. 4.2.
@@ -91,35 +97,13 @@ class CascadeRecipe:
 
     task: ClassVar[str] = "detic-cascade"
 
-    data: DataSource
-    """Boxes of base classes."""
-    optimization: Optimization
-    """Its batch is counted in images with boxes."""
-    start: str | None = None
-    """Detector to begin with: a known name or a file; ``None`` begins with a new one."""
-    text_weights: str | None = None
-    """CLIP that lends a new detector its text tower, or a start that has none."""
-    text_activation: Activation | None = None
-    """What the towers of ``text_weights`` compute with, ``quick_gelu`` or ``gelu``, if it has a
-    vision transformer of OpenAI's layout; ``None`` takes what its file says, and refuses one that
-    says nothing."""
-    backbone_weights: str | None = None
-    """A ResNet's weights for a new detector, by torchvision's keys: a file, or a known name."""
     model: CascadeConfig = field(default_factory=CascadeConfig)
-    """A new detector, whose text tower and classes are those of ``text_weights`` and the data."""
+    """As of :class:`DeticRecipe`."""
     learner: CascadeTraining = field(default_factory=CascadeTraining)
     augmentation: ScaleJitter = field(default_factory=ScaleJitter)
     """Of images with boxes."""
     repeat_threshold: float = 0.0
     """Images of classes in a smaller fraction of the images are repeated; LVIS: 0.001, else 0."""
-    captions: CaptionSource | None = None
-    """Captioned images."""
-    images: CaptionedImages | None = None
-    """How they come alone; ``None``: not at all."""
-    mosaics: CaptionedMosaics | None = None
-    """How they come in mosaics; ``None``: not at all."""
-    measuring: Measuring = field(default_factory=Measuring)
-    run: RunSettings = field(default_factory=RunSettings)
 
     def __post_init__(self) -> None:
         _check_start(self, new=CascadeConfig())
