@@ -38,7 +38,7 @@ test-docs: $(READY)  ## run the commands of the documentation, on models and dat
 test-browser: $(READY)  ## drive the web demo in Chromium, which must be installed; leaves demo/screenshots
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[browser]'
 	@command -v chromium chromium-browser >/dev/null || { echo "test-browser needs Chromium, as of: apt-get install chromium"; exit 1; }
-	REGIONCLIP_SCREENSHOTS=demo/screenshots $(BIN)/python -m pytest -q -rs tests/demo/test_browser.py
+	REGIONCLIP_SCREENSHOTS=demo/screenshots $(BIN)/python -m pytest -q tests/demo/test_browser.py
 
 check: $(READY)  ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .

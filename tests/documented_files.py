@@ -37,7 +37,7 @@ COPIES = {
         "downloads/regionclip_pretrained-cc_rn50.pth",
         "regionclip_finetuned-coco_rn50.pth",
     ),
-    RPN: ("rpn_lvis_866.pth", "rpn_lvis_866_lsj.pth", "rpn.pth"),
+    RPN: ("rpn_lvis_866.pth", "rpn_lvis_866_lsj.pth"),
     TOWER: (
         "eva_vitb16_coco_clipself_patches.pt",
         "eva_vitb16_coco_clipself_proposals.pt",
@@ -140,7 +140,7 @@ def _write_panoptic(folder: Path) -> None:
 
 def _write_captions(folder: Path) -> None:
     """The shard of captions under other names, as a json, and the pool of its concepts."""
-    for name in ("shards", "cc3m", "captions"):
+    for name in ("shards", "cc3m"):
         shutil.copytree(folder / "my_captions", folder / name)
     (folder / "shards" / "00000.tar").rename(folder / "shards" / "train-00000.tar")
     content = json.loads((folder / "val.json").read_text())
@@ -148,11 +148,9 @@ def _write_captions(folder: Path) -> None:
         {"id": number, "image_id": image["id"], "caption": "a small dog and a cat on a table"}
         for number, image in enumerate(content["images"] * 3, start=1)
     ]
-    for name, kind in (("captions_train2017.json", "train2017"), ("captions.json", "images")):
-        (folder / name).write_text(
-            json.dumps({"images": content["images"], "annotations": captions})
-        )
-        shutil.copytree(folder / "val", folder / kind)
+    content = {"images": content["images"], "annotations": captions}
+    (folder / "captions_train2017.json").write_text(json.dumps(content))
+    shutil.copytree(folder / "val", folder / "train2017")
     pool = str(folder / "cc3m_concepts.safetensors")
     _run(
         "concepts",

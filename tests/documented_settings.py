@@ -107,8 +107,18 @@ OWN: dict[str, tuple[str, ...]] = {
 TOWERS = ("clim", "clipself", "pseudo-labels")
 FROM_NOTHING = ("proposals", "icons", "icons-vit")
 PUBLISHED = {
-    "clim-coco-vitb16": ("data.train=my_captions", "data.image_root=none"),
-    "clipself-coco-vitb16": ("data.train=val.json", "data.image_root=val"),
+    "clim-coco-vitb16": (
+        "data.train=my_captions",
+        "data.image_root=none",
+        "val=panoptic_val2017.json",
+        "val_image_root=val2017",
+    ),
+    "clipself-coco-vitb16": (
+        "data.train=val.json",
+        "data.image_root=val",
+        "data.val=panoptic_val2017.json",
+        "data.val_image_root=val2017",
+    ),
     "cora-plus-ov-coco-rn50x4": (
         "region_prompt=runs/cora-region-prompt-coco-rn50/region_prompt.pth",
     ),
@@ -135,11 +145,6 @@ def small_settings(recipe: str, given: tuple[str, ...]) -> list[str]:
         settings.append(f"start={TOWER if task in TOWERS else start}")
     if task == "transfer":
         settings += OWN_PROPOSALS if name == "finetune-small" else [f"proposals={RPN}"]
-    if name in ("clim-coco-vitb16", "clipself-coco-vitb16"):
-        settings += ["val=panoptic_val2017.json"] if task == "clim" else []
-        where = "val_image_root" if task == "clim" else "data.val_image_root"
-        settings += [] if task == "clim" else ["data.val=panoptic_val2017.json"]
-        settings.append(f"{where}=val2017")
     absent = tuple(f"{each.removesuffix('=none')}." for each in given if each.endswith("=none"))
     settings = [each for each in settings if not each.startswith(absent)]
     return [f"--set={each}" for each in settings if each.split("=")[0] not in keys]

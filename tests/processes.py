@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from signal import SIGKILL
-from time import monotonic
+from time import monotonic, sleep
 
 import torch
 
@@ -24,6 +24,12 @@ _SERVER = get_context("forkserver")
 _SERVER.set_forkserver_preload(
     ["regionclip.train", "regionclip.flows.cora", "regionclip.evaluation.coco"]
 )
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        return own.getsockname()[1]
 
 
 @contextmanager
@@ -39,9 +45,7 @@ def started_together(
         count: How many.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     address |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
     started = []
     try:
@@ -73,6 +77,16 @@ def _work(
             os.dup2(file.fileno(), stream.fileno())
     torch.set_num_threads(1)
     sys.exit(work(*arguments))
+
+
+def wait_until(is_so: Callable[[], bool], process: ForkServerProcess, log: Path) -> None:
+    """Wait for what a process does; if it ends, or does not do it, with what it printed."""
+    give_up = monotonic() + 200
+    while not is_so():
+        said = log.read_text() if log.exists() else ""
+        assert process.is_alive(), said
+        assert monotonic() < give_up, said
+        sleep(0.05)
 
 
 def run_command(*words: str) -> int:

@@ -4,13 +4,9 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import closing
 from http.client import HTTPConnection
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.documented import write_world
-from tests.processes import run_command, started_together
+from tests.processes import free_port, run_command, started_together, wait_until
 from tests.test_docs_commands import STAND_INS, commands
 
 SERVE = ["regionclip", "serve", "--model", "icons", "--classes", "icons"]
@@ -31,19 +27,6 @@ def of_pages(program: str, *pages: str) -> list[list[str]]:
     """Every command that begins so, once."""
     lines = [shlex.join(words) for page in pages for words in commands(page)]
     return [shlex.split(each) for each in dict.fromkeys(lines) if each.startswith(program)]
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as own:
-        return own.getsockname()[1]
-
-
-def wait_until(is_so: Callable[[], bool], server: ForkServerProcess, log: Path) -> None:
-    until = time.monotonic() + 200
-    while not is_so():
-        assert server.is_alive(), said(log)
-        assert time.monotonic() < until, said(log)
-        time.sleep(0.1)
 
 
 def said(log: Path) -> str:

@@ -22,7 +22,7 @@ from regionclip.cli import main
 from regionclip.cli.listening import local_address
 from regionclip.cli.serve import Serve, announce
 from regionclip.server.settings import ServiceSettings
-from tests.processes import started_together
+from tests.processes import free_port, started_together, wait_until
 from tests.server.pictures import scene
 
 BOXES = json.dumps([[0, 0, 100, 100]] * 300)
@@ -100,14 +100,9 @@ def serve_without_end(port: int, folder: Path) -> int:
 
 @pytest.mark.slow
 def test_a_process_lives_while_its_model_is_read_and_ends_well(tmp_path: Path) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    port, log = free_port(), tmp_path / "0.log"
     with started_together(serve_without_end, port, tmp_path, logs=tmp_path, count=1) as (server,):
-        until = time.monotonic() + 200
-        while not (tmp_path / "loading").exists():
-            assert server.is_alive(), (tmp_path / "0.log").read_text()
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        wait_until((tmp_path / "loading").exists, server, log)
         assert asked(port, "GET", "/health") == (200, '{"status":"alive"}')
         for method, path in (("GET", "/ready"), ("POST", "/v1/texts")):
             status, text = asked(port, method, path)
@@ -116,7 +111,7 @@ def test_a_process_lives_while_its_model_is_read_and_ends_well(tmp_path: Path) -
         os.kill(server.pid, signal.SIGTERM)
         server.join(60)
         assert server.exitcode == 0
-    assert (tmp_path / "0.log").read_text() == "stopped before it was ready\n"
+    assert log.read_text() == "stopped before it was ready\n"
 
 
 @pytest.mark.parametrize(
