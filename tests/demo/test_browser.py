@@ -84,15 +84,23 @@ class Demo:
         address: Of its page.
         folder: All its files are in here.
         seconds: From its command to the announcement of the page.
+        cpu_seconds: What that took of all cores together.
     """
 
     address: str
     folder: Path
     seconds: float
+    cpu_seconds: float
 
     def files(self) -> set[str]:
         """Names of the files that came from visitors, or are for them."""
         return {path.name for path in self.folder.glob("*/gradio/**/*") if path.is_file()}
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed until now, where Linux runs it (proc(5), utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +123,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             line = process.stdout.readline()
             assert "http://127.0.0.1:" in line
             address = line.split("demo is at ")[1].split(" ")[0]
-            yield Demo(address, temporary, time.perf_counter() - begun)
+            seconds = time.perf_counter() - begun
+            yield Demo(address, temporary, seconds, cpu_seconds(process.pid))
         finally:
             process.terminate()
             process.wait(60)
@@ -250,10 +259,11 @@ def truth(number: int) -> tuple[list[list[float]], list[str]]:
 def test_the_start(demo: Demo, first: Visit, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         sys.stdout.write(
-            f"\nstart: the page is announced after {demo.seconds:.1f} s, and shown "
-            f"{first.seconds:.1f} s later\n"
+            f"\nstart: the page is announced after {demo.seconds:.1f} s, in which it computed for "
+            f"{demo.cpu_seconds:.1f} s, and shown {first.seconds:.1f} s later\n"
         )
-    # 15 seconds on two idle cores where files are in memory; these may have much other work
+    # ready within 15 seconds on two idle cores; these may have much other work
+    assert demo.cpu_seconds < 30
     assert demo.seconds + first.seconds < 300
 
 
@@ -331,7 +341,7 @@ def test_bad_uploads(page: Page, tmp_path: Path) -> None:
     assert "download it again" in said(page, "bar", "cut.jpg: is damaged or cut off")
     shot(page, "6-truncated")
     upload(page, tmp_path / "huge.png")
-    assert "shrink it" in said(page, "bar", "huge.png has 10000 x 10000 = 100 megapixels")
+    assert "shrink it" in said(page, "bar", "huge.png: is too large to decode safely (10000x10000")
     shot(page, "7-100-megapixels")
     upload(page, tmp_path / "notes.png")
     assert "convert it" in said(page, "bar", "notes.png: is not an image")
@@ -387,6 +397,11 @@ def test_name_a_region(page: Page) -> None:
     assert page.locator("#name-results .rc-grid figure").count() == 12
     assert page.locator("#name-picture .rc-drawn").count() == 1
     shot(page, "11-named")
+    type_names(page, "name", "a torch")
+    page.click("#name-button")
+    # the name, and "none of these"
+    page.wait_for_function("document.querySelectorAll('#name-results .rc-bars span').length == 2")
+    assert page.locator("#name-picture .rc-drawn").count() == 1
     draw(page, "name", [5, 5, 6, 6])
     said(page, "name", "that box is too small")
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from regionclip.data.icons import CLASS_NAMES, draw_scene
 from regionclip.demo import handlers as handling
+from regionclip.demo import viewing
 from regionclip.demo.handlers import Handlers, Setting, Shown
 from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE, Drawn
 
@@ -235,6 +236,48 @@ def test_what_is_found_after_another_picture_was_chosen_is_left_out(handlers: Ha
     assert shown.picture is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "made_last"),
+    [("detect", "write_all"), ("name", "crops"), ("find", "pictures_with_places")],
+)
+def test_nor_is_what_was_found_when_another_was_chosen_while_it_was_put_together(
+    asked: str, made_last: str, handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are written and pictures cut meanwhile."""
+    place = handling if made_last == "write_all" else viewing
+    make = getattr(place, made_last)
+
+    def go_on_first(*values: Any, **options: Any) -> Any:
+        handlers.pick("me", 2)
+        return make(*values, **options)
+
+    monkeypatch.setattr(place, made_last, go_on_first)
+    handlers.begin("me")
+    box = {"drawn": drawn_first(), "step": nothing}
+    shown = {
+        "detect": lambda: detected(handlers),
+        "name": lambda: handlers.name("me", SETTING, texts=ICONS, num_nearest=5, **box),
+        "find": lambda: handlers.find("me", SETTING, min_similarity=0.8, **box),
+    }[asked]()
+    assert "you chose another picture while scene 1 was being looked at" in words(shown.notice)
+    assert (shown.picture, shown.results, shown.files) == (None, "", None)
+
+
+def test_a_visit_that_ends_while_its_picture_is_read_names_no_file(
+    handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = handling.read_image
+
+    def end_first(path: Path) -> Any:
+        handlers.sessions.end("me")
+        return read(path / "gone")
+
+    monkeypatch.setattr(handling, "read_image", end_first)
+    notice = words(detected(handlers).notice)
+    assert "this visit has ended" in notice
+    assert "gone" not in notice
+
+
 def test_a_visit_that_has_ended_is_said_whatever_is_asked_for(handlers: Handlers) -> None:
     handlers.begin("me")
     handlers.sessions.end("me")
@@ -288,9 +331,10 @@ def test_a_picture_is_decoded_once_for_each_thing_that_is_asked_for(
 
 
 def test_a_model_says_what_its_fields_begin_with(handlers: Handlers) -> None:
-    beginning = handlers.choose("icons").beginning
+    handlers.begin("me")
+    beginning = handlers.choose("me", "icons").beginning
     assert beginning is not None
     assert (beginning.names, beginning.min_score) == (CLASS_NAMES, 0.9)
-    shown = handlers.choose("/etc/passwd")
+    shown = handlers.choose("me", "/etc/passwd")
     assert shown.beginning is None
     assert "does not offer the model '/etc/passwd'" in words(shown.notice)

@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from regionclip.data.icons import CLASS_NAMES, draw_scene
-from regionclip.demo.heat_map import CELLS, cell_means, heat_map
+from regionclip.demo.heat_map import CELLS, cell_means, heat_map, windows_of
 from regionclip.demo.inputs import MAX_PHRASE, InputError
 from regionclip.demo.pictures import Picture
 from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE
 from regionclip.detect import Detector
+from regionclip.structures import PreparedImage
 
 
 def test_a_cell_takes_the_mean_of_the_windows_around_it_weighted_by_nearness() -> None:
@@ -36,6 +37,15 @@ def test_the_map_is_warmer_on_what_the_phrase_names(icons: Detector, scenes: lis
     x0, y0, x1, y1 = (round(each * CELLS / EXAMPLE_SIDE) for each in scene.boxes[0].tolist())
     inside = found.cells[y0:y1, x0:x1].mean()
     assert inside > found.cells.mean() + found.cells.std()
+
+
+@pytest.mark.parametrize("size_hw", [(320, 320), (320, 480), (50, 1000), (1333, 67)])
+def test_a_picture_of_any_shape_takes_a_few_hundred_windows(size_hw: tuple[int, int]) -> None:
+    height, width = size_hw
+    windows = windows_of(PreparedImage(torch.zeros(3, height, width), size_hw, "a"))
+    assert 200 <= len(windows) <= 400
+    assert windows.min() == 0
+    assert windows[:, 2:].amax(0).tolist() == [width, height]
 
 
 def test_no_phrase_is_refused(icons: Detector, scenes: list[Picture]) -> None:

@@ -84,7 +84,7 @@ def test_model_events_wait_in_one_line_and_none_is_an_open_interface(
 ) -> None:
     events = list(page.fns.values())
     waiting = [each for each in events if each.concurrency_id == page_parts.MODEL]
-    assert len(waiting) == 9
+    assert len(waiting) == 11
     assert {each.concurrency_limit for each in waiting} == {1}
     assert {each.api_visibility for each in events} == {"private"}
 

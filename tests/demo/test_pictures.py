@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from regionclip.demo.inputs import InputError
 from regionclip.demo.pictures import Picture, checked_box, read_small, take_picture
@@ -71,10 +72,22 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
         take_picture(upload, tmp_path / "0001")
 
 
-def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trailing", [b"", b"\0\0\0\0abCd\0\0\0\0"])
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(
+    trailing: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor after a PNG that says more behind its pixels, where its orientation may stand."""
     upload = saved(tmp_path / "a.png", (400, 300))
-    with pytest.raises(InputError, match=r"a\.png has 400 x 300 = 0 megapixels.*takes 0 at most"):
+    upload.write_bytes(upload.read_bytes()[:-12] + trailing + upload.read_bytes()[-12:])
+    monkeypatch.delattr(PngImageFile, "load_prepare")
+    with pytest.raises(InputError, match=r"^a\.png: is too large .*400x300.*100000.*; shrink it"):
         take_picture(upload, tmp_path / "0001", max_pixels=100_000)
+
+
+def test_a_picture_that_is_a_line_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"400 x 19 pixels, too thin .*at most 20 times as long"):
+        take_picture(saved(tmp_path / "a.png", (400, 19)), tmp_path / "0001")
+    assert take_picture(saved(tmp_path / "b.png", (400, 20)), tmp_path / "2").size_hw == (20, 400)
 
 
 def test_a_picture_without_content_is_refused(tmp_path: Path) -> None:

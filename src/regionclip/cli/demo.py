@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from regionclip.cli.browsers import open_browser
-from regionclip.cli.console import UsageError, console
+from regionclip.cli.console import UsageError, console, downloads
 from regionclip.cli.devices import checked_device
 from regionclip.cli.listening import ANYWHERE, ending_well, listening, local_address
 from regionclip.cli.options import optional, value
@@ -83,6 +83,7 @@ class Demo:
                 text_weights=self.text_weights,
                 device=device,
                 precision=self.precision,
+                downloads=downloads,
             )
             models.open_at_start()
             # among Gradio's files it hands results out without copying them

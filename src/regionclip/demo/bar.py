@@ -153,8 +153,8 @@ def wire_model(handlers: Handlers, bar: Bar, tabs: Sequence[Tab], first: Beginni
     thresholds = [each for tab in tabs for each in tab.thresholds]
     filled_in = {listed(first)}
 
-    def choose(model: str, *typed: str | None) -> list[Any]:
-        shown = handlers.choose(model)
+    def choose(request: gr.Request, model: str, *typed: str | None) -> list[Any]:
+        shown = handlers.choose(visitor(request), model)
         new = shown.beginning
         if new is None:
             return [shown.notice, *[gr.skip()] * (1 + len(thresholds) + len(names))]

@@ -39,7 +39,7 @@ from .inputs import (
     foreign_names,
 )
 from .models import Beginning, Choice, Models
-from .sessions import Drawn, Session, Sessions
+from .sessions import ENDED, Drawn, Look, Session, Sessions
 
 MAX_NAMES_SHOWN = 12
 """Of one box, the best first."""
@@ -83,14 +83,17 @@ def _said(method: Method) -> Method:
     """Turn what goes wrong into a notice."""
 
     @wraps(method)
-    def careful(*args: Any, **kwargs: Any) -> Shown:
+    def careful(handlers: "Handlers", key: str, *args: Any, **kwargs: Any) -> Shown:
         try:
-            return method(*args, **kwargs)
-        except (ValueError, ConnectionError) as error:
-            return Shown(notice=viewing.notice(str(error), "error"))
-        except Exception:
-            _log.exception("the demo failed")
-            text = "something went wrong here, and the log of this demo says what; try again"
+            return method(handlers, key, *args, **kwargs)
+        except Exception as error:
+            if key not in handlers.sessions:  # its files went while they were read
+                text = ENDED
+            elif isinstance(error, ValueError | ConnectionError):
+                text = str(error)
+            else:
+                _log.exception("the demo failed")
+                text = "something went wrong here, and the log of this demo says what; try again"
             return Shown(notice=viewing.notice(text, "error"))
 
     return cast(Method, careful)
@@ -127,8 +130,9 @@ class Handlers:
         return _looking_at(session)
 
     @_said
-    def choose(self, model: str) -> Shown:
+    def choose(self, key: str, model: str) -> Shown:
         """Read a model, and say what its fields begin with."""
+        self.sessions.of(key)
         return Shown(beginning=self.models.beginning(model))
 
     @_said
@@ -170,7 +174,6 @@ class Handlers:
         detector = self._open(setting)
         image = read_image(look.picture.path)
         found = detect(detector, look.picture, request, image=image)
-        session.check_looks_at(look)
         files = write_all(
             session.results_folder(),
             look.picture,
@@ -181,10 +184,14 @@ class Handlers:
         )
         said, level = _summary(len(found.detections), found.num_proposals, request)
         warning = _about_foreign(names)
-        return Shown(
-            notice=viewing.notice(said, level) + viewing.notice(warning, "warning"),
-            picture=viewing.picture_view(look, found=found.detections),
-            files=files,
+        return _unless_gone_on(
+            session,
+            look,
+            Shown(
+                notice=viewing.notice(said, level) + viewing.notice(warning, "warning"),
+                picture=viewing.picture_view(look, found=found.detections),
+                files=files,
+            ),
         )
 
     @_said
@@ -226,15 +233,18 @@ class Handlers:
             step=step,
         )
         nearest = elsewhere(places, region)[:count]
-        session.check_looks_at(look)
         rest = 1 - sum(score for _, score in scores)
         best = [*scores[:MAX_NAMES_SHOWN], ("none of these", max(0.0, rest))]
-        return Shown(
-            notice=viewing.notice(_about_foreign(names), "warning"),
-            picture=viewing.picture_view(look, drawn=own, is_drawable=True),
-            results=f'<div class="rc-title">Names</div>{viewing.bars(best)}'
-            f'<div class="rc-title">Nearest regions in {len(look.pictures)} pictures</div>'
-            f"{viewing.crops(look.pictures, nearest)}",
+        return _unless_gone_on(
+            session,
+            look,
+            Shown(
+                notice=viewing.notice(_about_foreign(names), "warning"),
+                picture=viewing.picture_view(look, drawn=own, is_drawable=True),
+                results=f'<div class="rc-title">Names</div>{viewing.bars(best)}'
+                f'<div class="rc-title">Nearest regions in {len(look.pictures)} pictures</div>'
+                f"{viewing.crops(look.pictures, nearest)}",
+            ),
         )
 
     @_said
@@ -273,7 +283,6 @@ class Handlers:
             indexes=self._indexes,
             step=step,
         )
-        session.check_looks_at(look)
         others = [each for each in places if each.picture != look.place]
         alike = [each for each in others if each.similarity >= least]
         num_pictures = len({each.picture for each in alike})
@@ -283,10 +292,14 @@ class Handlers:
         )
         if not alike and others:
             said += f"; the best of all is alike by {others[0].similarity:.2f}: lower the threshold"
-        return Shown(
-            notice=viewing.notice(said, "info" if alike else "warning"),
-            picture=viewing.picture_view(look, drawn=own, is_drawable=True),
-            results=viewing.pictures_with_places(look.pictures, alike, best_of=others),
+        return _unless_gone_on(
+            session,
+            look,
+            Shown(
+                notice=viewing.notice(said, "info" if alike else "warning"),
+                picture=viewing.picture_view(look, drawn=own, is_drawable=True),
+                results=viewing.pictures_with_places(look.pictures, alike, best_of=others),
+            ),
         )
 
     @_said
@@ -304,16 +317,19 @@ class Handlers:
         look = session.look()
         detector = self._open(setting)
         heat = heat_map(detector, look.picture, phrase, templates=templates, step=step)
-        session.check_looks_at(look)
         said = (
             f"cosine similarity of {heat.phrase!r} with {heat.num_windows} windows: "
             f"{float(heat.cells.min()):.3f} to {float(heat.cells.max()):.3f}. The colours show "
             "where it fits best in this picture, and not whether it is there at all"
         )
         warning = _about_foreign((heat.phrase,))
-        return Shown(
-            notice=viewing.notice(said) + viewing.notice(warning, "warning"),
-            picture=viewing.picture_view(look, heat=heat),
+        return _unless_gone_on(
+            session,
+            look,
+            Shown(
+                notice=viewing.notice(said) + viewing.notice(warning, "warning"),
+                picture=viewing.picture_view(look, heat=heat),
+            ),
         )
 
     def _open(self, setting: Setting) -> Detector:
@@ -323,6 +339,12 @@ class Handlers:
 def _looking_at(session: Session) -> Shown:
     look = session.look()
     return Shown(strip=viewing.strip_view(look), picture=viewing.picture_view(look))
+
+
+def _unless_gone_on(session: Session, look: Look, shown: Shown) -> Shown:
+    """The result, whose making took its time; not if another picture is looked at by now."""
+    session.check_looks_at(look)
+    return shown
 
 
 def _summary(

@@ -1,5 +1,6 @@
 """Where in a picture a phrase fits: likeness of text and windows, averaged per cell."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,13 +10,16 @@ from torch.nn import functional as F
 
 from regionclip.detect import Detector
 from regionclip.proposals.grid import SlidingGrid
+from regionclip.structures import PreparedImage
 
 from .actions import Step
 from .inputs import MAX_PHRASE, InputError, check_number, checked_text, typed_templates
 from .pictures import Picture
 
-WINDOWS = SlidingGrid(sizes=(0.15, 0.3), aspect_ratios=(1.0,), step=0.4)
-"""Sides of the windows, in shorter sides of the picture: 305 on a square one."""
+WINDOW_SIDES = (0.15, 0.3)
+"""In square roots of the picture's area: about 300 windows on a picture of any shape."""
+WINDOW_STEP = 0.4
+"""Between neighbours, in sides of the window."""
 CELLS = 48
 """Along the longer side."""
 WINDOWS_PER_STEP = 64
@@ -64,7 +68,7 @@ def heat_map(
     check_number(1, len(sentences))
     words = F.normalize(detector.vocabulary([phrase], templates=sentences).embeddings[0], dim=0)
     image = detector.prepare(picture.path)
-    boxes = WINDOWS.propose([image])[0].boxes[1:]  # the first is the whole picture
+    boxes = windows_of(image)
     view = detector.parts.regions.view([image]).of(0)
     similarities = []
     for start in range(0, len(boxes), WINDOWS_PER_STEP):
@@ -77,6 +81,18 @@ def heat_map(
     scaled = boxes * torch.tensor([columns / width, rows / height] * 2)
     cells = cell_means(scaled, torch.cat(similarities), (rows, columns))
     return HeatMap(phrase, cells, len(boxes))
+
+
+def windows_of(image: PreparedImage) -> Float[Tensor, "R 4"]:
+    """Squares that cover a picture, ``xyxy`` in its pixels; cut where it is narrower."""
+    height, width = image.size_hw
+    shorter_sides = math.sqrt(height * width) / min(height, width)
+    grid = SlidingGrid(
+        sizes=tuple(side * shorter_sides for side in WINDOW_SIDES),
+        aspect_ratios=(1.0,),
+        step=WINDOW_STEP,
+    )
+    return grid.propose([image])[0].boxes[1:]  # the first is the whole picture
 
 
 def cell_means(

@@ -1,7 +1,8 @@
 """The models that a demo offers, each read when somebody first asks for it."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 from regionclip.concepts.class_names import builtin_names
 from regionclip.detect import Detector
 from regionclip.encoders.text import MissingTextTower
-from regionclip.loading import Precision, check_known, load
+from regionclip.loading import LoadOptions, Precision, check_known, load
 from regionclip.loading.proposals import open_proposals
 from regionclip.proposals.proposer import Proposer
+from regionclip.weights import Progress
 
 OWN = "the model's own"
 GRID = "grid"
@@ -68,6 +70,7 @@ class Models:
         text_weights: str | None = None,
         device: str = "cpu",
         precision: Precision = "fp32",
+        downloads: Callable[[], AbstractContextManager[Progress | None]] = nullcontext,
     ) -> None:
         """Offer models; none is read yet.
 
@@ -77,6 +80,7 @@ class Models:
             text_weights: What :func:`regionclip.load` takes; lent to models without a text tower.
             device: As PyTorch names it.
             precision: What image towers compute in.
+            downloads: Shows how far downloads are while its block runs.
 
         Raises:
             ValueError: No model is offered.
@@ -88,6 +92,7 @@ class Models:
         self._text_weights = text_weights
         self._device = device
         self._precision: Precision = precision
+        self._downloads = downloads
         self._open: dict[Choice, Detector] = {}
         self._proposers: dict[str, Proposer] = {}
         self._lock = threading.Lock()
@@ -146,16 +151,22 @@ class Models:
         return Detector(replace(detector.parts, proposer=proposer), detector.defaults)
 
     def _loaded(self, model: str) -> Detector:
-        read = partial(load, model, device=self._device, precision=self._precision)
-        detector = read()
-        # those with a text tower of their own refuse another's
-        if self._text_weights is None or not isinstance(detector.parts.encoder, MissingTextTower):
-            return detector
-        return read(text_weights=self._text_weights)
+        with self._downloads() as show:
+            options = LoadOptions(progress=show)
+            read = partial(
+                load, model, device=self._device, precision=self._precision, options=options
+            )
+            detector = read()
+            # those with a text tower of their own refuse another's
+            encoder = detector.parts.encoder
+            if self._text_weights is None or not isinstance(encoder, MissingTextTower):
+                return detector
+            return read(text_weights=self._text_weights)
 
     def _proposer(self, source: str) -> Proposer:
         if source not in self._proposers:
-            self._proposers[source] = open_proposals(source, device=self._device)
+            with self._downloads() as show:
+                self._proposers[source] = open_proposals(source, device=self._device, progress=show)
         return self._proposers[source]
 
     def _with_proposals(self, detector: Detector) -> Detector:

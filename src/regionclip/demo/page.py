@@ -146,12 +146,11 @@ def _detect_tab(handlers: Handlers, bar: Bar, first: Beginning) -> Tab:
             max_detections=max_detections,
             one_name_per_place=bool(one_name_per_place),
         )
-        paths = shown.files or (None,) * len(downloads)
-        buttons = []
-        for download, path in zip(downloads, paths, strict=True):
-            if path is not None:
-                keep_files(download, path)
-            buttons.append(gr.update(value=path and str(path), interactive=path is not None))
+        if shown.files is None:  # those of the boxes that the page still shows stay
+            return [shown.notice, changed(shown.picture), *[gr.skip()] * len(downloads)]
+        for download, path in zip(downloads, shown.files, strict=True):
+            keep_files(download, path)
+        buttons = [gr.update(value=str(path), interactive=True) for path in shown.files]
         return [shown.notice, changed(shown.picture), *buttons]
 
     run_model(
@@ -185,6 +184,7 @@ def _name_tab(handlers: Handlers, bar: Bar, first: Beginning) -> Tab:
             results = _html("name-results")
             with gr.Accordion("Names to choose from", open=True):
                 texts = _texts(first, "name")
+                again = gr.Button("Look again", elem_id="name-button")
                 nearest = slider(NUM_NEAREST, NEAREST_AT_FIRST, elem_id="nearest")
 
     def name(
@@ -203,7 +203,7 @@ def _name_tab(handlers: Handlers, bar: Bar, first: Beginning) -> Tab:
 
     tab = Tab(notice, picture, results, names=texts[0])
     run_model(
-        (picture.drawn, texts[0].submit),
+        (picture.drawn, again.click, texts[0].submit, nearest.release),
         name,
         inputs=(*bar.setting, *texts, nearest),
         outputs=(notice, picture, results),

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image, ImageOps
 
-from regionclip.data.images import ImageReadError, decode_image, read_header
+from regionclip.data.images import ImageReadError, decode_image
 
 from .inputs import InputError
 
@@ -18,6 +18,8 @@ MAX_PIXELS = 40_000_000
 """Of a picture: a request of one visitor must not take the memory of all."""
 MIN_SIDE = 16
 """Pixels; less shows nothing."""
+MAX_RATIO = 20
+"""Longer side over shorter: beyond it, models see a line."""
 BOX_SIDE = 4
 """Pixels that a drawn box must have at least, each way: less is a click that slipped."""
 PREVIEW_SIDE = 1600
@@ -57,25 +59,25 @@ def take_picture(
         max_pixels: More are refused before they are decoded.
 
     Raises:
-        InputError: It is no image, damaged, too large or too small, or not there.
+        InputError: It is no image, damaged, too large, too small or too thin, or not there.
     """
     name = upload.name if name is None else name
     if not upload.exists():  # two who upload the same file at once share it on its way in
         raise InputError(f"{name} has not arrived; upload it once more")
     try:
-        height, width = read_header(upload).size_hw
-        if height * width > max_pixels:
-            raise InputError(
-                f"{name} has {width} x {height} = {height * width / 1e6:.0f} megapixels, and this "
-                f"demo takes {max_pixels / 1e6:.0f} at most; shrink it or cut it"
-            )
         image = decode_image(upload.read_bytes(), name=name, max_pixels=max_pixels)
     except ImageReadError as error:
-        raise InputError(str(error).replace(str(upload), name)) from error
-    if min(height, width) < MIN_SIDE:
+        raise InputError(str(error)) from error
+    shorter, longer = sorted(image.size)
+    if shorter < MIN_SIDE:
         raise InputError(
-            f"{name} has {width} x {height} pixels, too few to show anything; give an image of at "
-            f"least {MIN_SIDE} x {MIN_SIDE}"
+            f"{name} has {image.width} x {image.height} pixels, too few to show anything; give an "
+            f"image of at least {MIN_SIDE} x {MIN_SIDE}"
+        )
+    if longer > MAX_RATIO * shorter:
+        raise InputError(
+            f"{name} has {image.width} x {image.height} pixels, too thin to be looked at whole; "
+            f"cut it into pieces at most {MAX_RATIO} times as long as they are wide"
         )
     path = stem.with_name(f"{stem.name}-{_safe(name)}")
     shutil.copyfile(upload, path)

@@ -218,6 +218,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._sessions
+
     def begin(self, key: str) -> Session:
         """A visitor's session, made if there is none; too many end that of the longest silent."""
         ended: list[Session] = []
