@@ -1,7 +1,9 @@
 """Work from many threads, computed in one."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -179,3 +181,23 @@ def test_long_work_lets_shorter_go_first() -> None:
     with pytest.raises(ValueError, match="three is bad"):
         futures[3].result(0)
     assert [futures[index].result(0) for index in (0, 1, 2, 5)] == [20, 11, 10, 6]
+
+
+def test_nothing_keeps_what_was_computed_alive() -> None:
+    """A circle would hold each image until Python looks for circles, which is seldom."""
+
+    class Picture:
+        pass
+
+    found, _ = batcher()
+    picture = Picture()
+    gone = weakref.ref(picture)
+    gc.disable()
+    try:
+        future = found.submit(lambda items: [None for _ in items], picture)
+        assert future.result(30) is None
+        found.close(30.0)
+        del picture, future
+        assert gone() is None
+    finally:
+        gc.enable()

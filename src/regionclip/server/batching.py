@@ -108,7 +108,8 @@ class MicroBatcher:
                 raise NotRunningError("the service is shutting down; ask another one")
             self._waiting.append(work)
             self._changed.notify()
-        work.future.add_done_callback(lambda _: self._forget(work))
+        # not with the work, which would keep itself alive by it
+        work.future.add_done_callback(self._forget)
         return work.future
 
     def close(self, seconds: float) -> bool:
@@ -144,11 +145,12 @@ class MicroBatcher:
             if work.future.set_running_or_notify_cancel():
                 self._carry_out([work])
 
-    def _forget(self, work: _Work) -> None:
+    def _forget(self, future: "Future[Any]") -> None:
         """Let go of what was cancelled; what was begun does not wait any more."""
         with self._changed:
-            if work in self._waiting:
-                self._waiting.remove(work)
+            left = [work for work in self._waiting if work.future is not future]
+            if len(left) < len(self._waiting):
+                self._waiting = left
                 self._changed.notify()
 
     def _run(self) -> None:
