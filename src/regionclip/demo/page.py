@@ -180,12 +180,12 @@ def _name_tab(handlers: Handlers, bar: Bar, first: Beginning) -> Tab:
         with gr.Column(scale=3, min_width=360):
             gr.Markdown("Draw a box with the mouse pressed: what is in it, and where is its like?")
             notice, picture = _html("name-notice"), _picture("name-picture")
-        with gr.Column(scale=2, min_width=300):
-            results = _html("name-results")
             with gr.Accordion("Names to choose from", open=True):
                 texts = _texts(first, "name")
                 again = gr.Button("Look again", elem_id="name-button")
                 nearest = slider(NUM_NEAREST, NEAREST_AT_FIRST, elem_id="nearest")
+        with gr.Column(scale=2, min_width=300):
+            results = _html("name-results")
 
     def name(
         request: gr.Request, event: gr.EventData, progress: Any = PROGRESS, *values: Any
