@@ -189,6 +189,11 @@ def test_bad_fields_get_a_sentence(
         ('[[0, 0, 1, "2"]]', "number 0"),
         (f"[[0, 0, 1, {'9' * 400}]]", "number 0"),
         (json.dumps([[0, 0, 1, 1]] * 1001), "1001 of them"),
+        (
+            "[[0, 0, 1, 1], [900, 900, 1000, 1000]]",
+            "inside the image, which is 160 pixels wide and 160 high, but box 1 is [900.0",
+        ),
+        ("[[7, 7, 7, 7]]", "box 0 is [7.0"),
     ],
 )
 def test_bad_boxes_get_a_sentence(
