@@ -83,6 +83,13 @@ def test_options_of_a_request_are_taken(
     assert strict["detections"] == []
 
 
+@pytest.mark.parametrize("names", ["star\uff0cheart", "star;heart", '["star", "heart"]'])
+def test_names_are_told_apart_as_everywhere(client: TestClient, picture: bytes, names: str) -> None:
+    fields = {"boxes": "[[0, 0, 80, 80]]", "classes": names}
+    _, found = post(client, "regions", picture, **fields)
+    assert {each["name"] for each in found["regions"][0]["names"]} == {"star", "heart"}
+
+
 def test_regions_give_vectors_and_names(
     client: TestClient, icons: Detector, picture: bytes
 ) -> None:
@@ -158,6 +165,9 @@ def test_a_model_says_what_it_is(client: TestClient, icons: Detector) -> None:
         ({"classes": "cat, cat"}, 400, "'cat'"),
         ({"classes": "x" * 501}, 400, "501 characters"),
         ({"classes": ",".join(map(str, range(2001)))}, 400, "2001 of them"),
+        ({"classes": "names.txt"}, 400, "'names.txt' is a file's name"),
+        ({"classes": "coco"}, 400, "did you mean coco80"),
+        ({"classes": "['cat']"}, 400, "begin like a list in JSON and are none"),
         ({"classes": "cat", "vocabulary": "abc"}, 400, "leave one out"),
         ({"min_score": "nan"}, 422, "min_score"),
         ({"min_score": "2"}, 422, "min_score"),
@@ -232,6 +242,7 @@ def test_bodies_that_are_no_form_or_no_json_get_a_sentence(client: TestClient) -
         client.post("/v1/texts", json={"a" * 100_000: 1}),
         client.post("/v1/vocabularies", json={"names": [" "]}),
         client.post("/v1/vocabularies", json={"names": ["a"], "templates": "{} and {}"}),
+        client.post("/v1/detect", data={"classes": '["\\ud800"]'}, files={"image": b"x"}),
         client.post("/v1/texts", content=b'{"texts": ["a"], "\\ud800": 1}', headers=OF_JSON),
         client.get("/v1/nothing"),
         client.put("/v1/detect"),

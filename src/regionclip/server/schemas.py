@@ -50,7 +50,8 @@ class ImageForm(Asked):
     classes: str | None = Field(
         None,
         description="What to look for, with commas: 'cat, remote control'; or a built-in list such "
-        "as coco80. By default, to detect, what the service was started with; for regions, none.",
+        "as coco80; or a JSON list of names. By default, to detect, what the service was started "
+        "with; for regions, none.",
     )
     vocabulary: str | None = Field(
         None, description="Instead of classes, the id of a vocabulary that was created before."
