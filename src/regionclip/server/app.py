@@ -208,11 +208,13 @@ def _vocabulary_routes(service: Service) -> APIRouter:
 def _state_routes(service: Service) -> APIRouter:
     routes = APIRouter()
 
+    @routes.head("/health", include_in_schema=False)  # as some load balancers ask
     @routes.get("/health")
     async def health() -> HealthAnswer:
         """Whether the process lives."""
         return HealthAnswer(status="alive")
 
+    @routes.head("/ready", include_in_schema=False)
     @routes.get("/ready", responses={503: {"model": ProblemAnswer}})
     async def ready() -> HealthAnswer:
         """Whether requests are taken."""
