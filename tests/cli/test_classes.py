@@ -13,6 +13,8 @@ from regionclip.vocabulary import Vocabulary
 def test_names_with_commas_are_stripped() -> None:
     assert parse_names(" cat,remote control , ") == ("cat", "remote control")
     assert parse_names("cat") == ("cat",)
+    assert parse_names("cat\uff0cmonitor/TV; dog") == ("cat", "monitor/TV", "dog")
+    assert parse_names('["monitor/TV"]') == ("monitor/TV",)
 
 
 def test_many_names_are_not_too_long_to_be_no_file() -> None:

@@ -154,7 +154,10 @@ class Service:
         vocabulary = await self._vocabulary(form) if asked else None
         async with self._image(form) as image:
             size_hw = image.original_size_hw
-            work = RegionWork(image, boxes_input(boxes, image))
+            try:
+                work = RegionWork(image, boxes_input(boxes, image))
+            except ValueError as error:
+                raise RequestError(400, str(error)) from error
             future = self._images.submit(self._encoding, work, group=work.group)
             vectors = await asyncio.wrap_future(future)
         if vocabulary is None:
