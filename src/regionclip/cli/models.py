@@ -230,6 +230,7 @@ def _convert(
 ) -> tuple[list[list[str]], tuple[str, ...]]:
     """Write ``output`` from a file not of CLIM; rows of the report, and what was taken as given."""
     from regionclip.checkpoints import is_native, save_tensors
+    from regionclip.loading import mean_clip
     from regionclip.methods.clipself import reading as clipself
     from regionclip.methods.cora import reading as cora
     from regionclip.methods.fvit import reading as fvit
@@ -245,6 +246,10 @@ def _convert(
         eva = clipself.read_model(source, state)
         clipself.save_model(output, eva.model, **origin)
         return [_row(eva.report)], eva.report.notes
+    if mean_clip.is_mean_clip_file(source, state):
+        mean = mean_clip.read_model(source, state)
+        mean_clip.save_model(output, mean.model, **origin)
+        return [_row(mean.report)], mean.report.notes
     if fvit.is_fvit_file(source, state):
         frozen = fvit.read_model(source, state)
         fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)

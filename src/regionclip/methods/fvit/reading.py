@@ -16,7 +16,7 @@ from regionclip.concepts.class_names import note_on_counted_names
 
 from .config import FvitConfig
 from .model import Fvit, build
-from .weights import is_original, map_weights
+from .weights import UNUSED, is_original, map_weights
 
 METHOD = "fvit"
 
@@ -62,6 +62,7 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         source=str(path),
         target=f"F-ViT on {model.tower.name}",
         allowed_missing=() if has_text_tower else text,
+        allowed_left_over=(UNUSED,),
         notes=notes,
     )
     return ReadWithText(model, has_text_tower, report)
