@@ -93,7 +93,8 @@ def load(
             named its classes. Only the width of its vectors is checked: another CLIP of the same
             width names boxes wrongly, without an error.
         options: Memory, who is told of downloads, what a file's towers compute with if it does not
-            say, and the benchmark that an F-ViT is transferred to; ``None`` takes the defaults.
+            say, how images are filled up for dense maps, and the benchmark that an F-ViT is
+            transferred to; ``None`` takes the defaults.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -120,7 +121,10 @@ def load(
         progress=progress,
         activation=options.activation,
         transfer_to=options.transfer_to,
+        padding=options.padding,
     )
+    if regions == "crops":
+        request.refuse_padding()
     if is_open_clip_name(name):
         request.refuse_transfer()
         request.refuse_activation()
@@ -132,6 +136,8 @@ def load(
         request.refuse_transfer()
     if kind not in (CLIM, FVIT, DETIC, CASCADE):
         request.refuse_activation()
+    if kind not in (OPEN_CLIP, CLIPSELF, CLIM):
+        request.refuse_padding()
     return kind.open(file, request)
 
 
