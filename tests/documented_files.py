@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from regionclip.cli import main
+from regionclip.loading.mean_clip import save_model as save_mean
 from regionclip.methods.clim.config import ClimConfig
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clim.reading import save_model as save_clim
@@ -29,6 +30,7 @@ from tests.fvit_files import TINY_FVIT, tiny_fvit
 from tests.painted_segments import write_segments
 from tests.tiny_clip import TINY, tiny_clip
 from tests.tiny_dense import TINY_VIT, tiny_dense
+from tests.tiny_mean import tiny_mean
 
 TWELVE_BLOCKS = "twelve_blocks.safetensors"
 """A tower whose blocks 3, 5, 7 and 11 a detector can take."""
@@ -111,6 +113,7 @@ def _write_models(folder: Path) -> None:
     torch.save(tiny_dense(spec).clip.state_dict(), folder / "laion_vitb16.pt")
     resnet = tiny_clip(spec=replace(TINY, text_width=64, text_heads=1)).clip.state_dict()
     torch.save(resnet, folder / "openai_rn50x64_cc3m_clim.pt")
+    save_mean(folder / "unicl_swin_b.pth", tiny_mean("swin"))
     prompt = load_file(folder / MODEL)["encoder.clip.visual.attnpool.positional_embedding"]
     torch.save({"attnpool.positional_embedding": prompt}, folder / "region_prompt_R50.pth")
     whole = replace(spec, embed_dim=12, layers=12)
