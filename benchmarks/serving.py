@@ -168,6 +168,7 @@ def _end(
     try:
         return outcome, service.process.wait(90)
     except subprocess.TimeoutExpired:
+        service.process.kill()
         return outcome, None
 
 

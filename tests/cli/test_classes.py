@@ -135,6 +135,7 @@ def test_a_checkpoint_holds_no_classes(workspace: Path) -> None:
 def test_templates_are_a_set_a_sentence_or_a_file(workspace: Path) -> None:
     Path("prompts.txt").write_text("a {}.\n\nthe {}.\n")
     assert parse_templates("a nice {}") == ("a nice {}",)
+    assert parse_templates("a nice {name}") == ("a nice {name}",)
     assert parse_templates("none") == ("{}",)
     assert parse_templates("prompts.txt") == ("a {}.", "the {}.")
     with pytest.raises(ValueError, match="unknown prompt templates 'nothing'"):

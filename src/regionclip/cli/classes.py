@@ -58,9 +58,9 @@ def parse_templates(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: It is none of these.
     """
-    from regionclip.concepts.templates import prompt_templates
+    from regionclip.concepts.templates import is_sentence, prompt_templates
 
-    if "{}" in text:
+    if is_sentence(text):
         return prompt_templates([text])
     if is_file(text):
         lines = Path(text).read_text(encoding="utf-8-sig").splitlines()

@@ -212,6 +212,11 @@ def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(templates)
 
 
+def is_sentence(text: str) -> bool:
+    """Whether a name can be put into a text; else it stands for a built-in set."""
+    return any(place in text for place in PLACES)
+
+
 def fill_template(template: str, name: str) -> str:
     """Put a class name into a template.
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from regionclip.concepts.class_names import checked_names
-from regionclip.concepts.templates import PLACES, prompt_templates
+from regionclip.concepts.templates import is_sentence, prompt_templates
 from regionclip.concepts.typed_names import split_names
 from regionclip.data.images import ImageReadError, decode_image
 from regionclip.detect import Detector
@@ -92,7 +92,7 @@ def read_templates(templates: str | Sequence[str], limits: Limits) -> tuple[str,
     asked = [templates] if isinstance(templates, str) else templates
     check_texts("templates", asked, limits)
     try:
-        is_set = isinstance(templates, str) and not any(place in templates for place in PLACES)
+        is_set = isinstance(templates, str) and not is_sentence(templates)
         return prompt_templates(templates if is_set else asked)
     except ValueError as error:
         raise RequestError(400, str(error)) from error

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from regionclip.detect import DetectOptions, Detector
+from regionclip.encoders.text import encode_texts
 from regionclip.regions.inputs import boxes_input
 from regionclip.scoring.regions import score_classes
 from regionclip.server.batching import MicroBatcher
@@ -194,7 +195,8 @@ class Service:
         return await asyncio.shield(running)
 
     def _encode_texts(self, asked: Sequence[tuple[str, ...]]) -> list[Tensor]:
-        return [self.detector.encode_text(texts).cpu() for texts in asked]
+        encoder, go_on = self.detector.parts.encoder, self.vocabularies.go_on
+        return [encode_texts(encoder, texts, progress=go_on) for texts in asked]
 
     async def _vocabulary(self, form: ImageForm) -> Vocabulary | None:
         """What a request is to be named with; ``None`` if nobody said."""
