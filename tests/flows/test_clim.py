@@ -17,7 +17,7 @@ from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.config import ClipSelfConfig
 from regionclip.methods.clipself.model import ClipSelf
 from regionclip.recipes import read_recipe, recipe_names
-from regionclip.recipes.clim import ClimRecipe, ClipSelfRecipe
+from regionclip.recipes.clim import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
 from regionclip.train import train
 from tests.runs import entries, losses
 from tests.tiny_clim_recipes import write_clim_recipes, write_tower
@@ -152,6 +152,18 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
         read_recipe(recipes["clim"], ["data.proposals=boxes"])
     with pytest.raises(ValueError, match=r"give one of the tables \[grid\] and \[boxes\]"):
         read_recipe(recipes["clipself"], ["boxes.max_regions=3"])
+    with pytest.raises(ValueError, match=r"data\.proposals .* regions are cells of grids"):
+        read_recipe(recipes["clipself"], ["data.proposals=boxes"])
+    boxes = ["grid=none", "boxes.max_regions=3"]
+    missing = [*boxes, "data.proposals=nowhere"]
+    with pytest.raises(
+        ValueError, match=r"data\.proposals nowhere does not exist; 'regionclip pro"
+    ):
+        train(read_recipe(recipes["clipself"], missing), run)
+    (tmp_path / "others.csv").write_text("image,x0,y0,x1,y1\nother.jpg,0,0,9,9\n")
+    others = [*boxes, f"data.proposals={tmp_path / 'others.csv'}"]
+    with pytest.raises(ValueError, match=r"others\.csv lists none of the 12 images of .*images"):
+        train(read_recipe(recipes["clipself"], others), run)
     for task in TASKS:
         with pytest.raises(ValueError, match=r"weight_ensemble must be in \[0, 1\], got 1.5"):
             read_recipe(recipes[task], ["weight_ensemble=1.5"])
@@ -188,6 +200,7 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
         ("clipself-proposals-coco-vitl14", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
         ("clipself-lvis-vitl14", (6 * 6260, 16), (0.9, 0.999, 1e-8)),
         ("pseudo-labels-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
+        ("pseudo-labels-coco-vitl14", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
     ],
 )
 def test_the_published_schedules_are_followed(
@@ -205,6 +218,9 @@ def test_the_published_schedules_are_followed(
     if isinstance(recipe, ClimRecipe):
         assert recipe.learner.mosaic_sides == (2, 3, 4)
         assert recipe.learner.unlocked_groups == 6
+    if isinstance(recipe, PseudoLabelRecipe):
+        assert recipe.augmentation.side == (896 if is_large else 1024)
+        assert recipe.learner.unlocked_groups == (24 if is_large else 12)
     if isinstance(recipe, ClipSelfRecipe):
         assert recipe.image_side == (896 if is_large else 1024)
         assert recipe.learner.unlocked_groups == (24 if is_large else 12)
@@ -231,7 +247,8 @@ def test_what_the_starts_towers_compute_with_can_be_said(
 
 
 def test_small_recipes_ship_for_own_images() -> None:
-    assert {"clim-small", "clipself-small", "pseudo-labels-small"} <= set(recipe_names())
+    small = {"clim-small", "clipself-small", "clipself-proposals-small", "pseudo-labels-small"}
+    assert small <= set(recipe_names())
 
 
 def test_a_start_whose_activation_nothing_tells_is_refused_until_it_is_said(

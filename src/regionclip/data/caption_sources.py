@@ -5,7 +5,6 @@ from pathlib import Path
 
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer
-from regionclip.proposals.table import read_box_table
 
 from .caption_shards import CaptionShards
 from .captions import CaptionedDataset, CaptionedImages
@@ -13,6 +12,7 @@ from .readers import open_dataset
 from .readers.opening import locate
 from .shard_cache import DEFAULT_GIGABYTES, shared_cache
 from .shards import are_shards, expand_braces, find_shards
+from .stored_boxes import open_stored_boxes
 
 COUNTS = "shard_counts.json"
 """Beside a run: how many images its shards have."""
@@ -91,21 +91,10 @@ def stored_boxes(
     """
     if source.proposals is None:
         return None
-    path = Path(source.proposals)
-    if path.is_dir():
-        folder = BoxFolder(path, features_of=features_of)
-        folder.check_shards(images.shard_names)
-        return folder
-    if not path.is_file():
-        raise ValueError(
-            f"data.proposals {source.proposals} does not exist; 'regionclip propose' makes it"
-        )
-    if features_of is not None:
-        raise ValueError(
-            f"data.proposals {source.proposals} is a file of boxes without a teacher's vectors; "
-            "give the folder that 'regionclip propose ... --teacher MODEL' wrote"
-        )
-    return read_box_table(path)
+    boxes = open_stored_boxes(source.proposals, features_of=features_of)
+    if isinstance(boxes, BoxFolder):
+        boxes.check_shards(images.shard_names)
+    return boxes
 
 
 def _shards_of(source: CaptionSource) -> tuple[str, ...]:

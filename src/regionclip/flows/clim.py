@@ -24,6 +24,7 @@ from regionclip.flows.data import (
     open_boxes,
     open_images,
     open_val,
+    proposed_boxes,
     training_vocabulary,
 )
 from regionclip.flows.run import Run
@@ -87,7 +88,9 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
 def train_clipself(recipe: ClipSelfRecipe, run: Run) -> None:
     """Images alone -> an image tower whose map knows what the tower sees in crops."""
     recipe.optimization.part_size(run.processes.count)
-    images = open_images(recipe.data) if recipe.boxes is None else open_boxes(recipe.data)
+    has_images_alone = recipe.boxes is None or recipe.data.proposals is not None
+    images = open_images(recipe.data) if has_images_alone else open_boxes(recipe.data)
+    proposer = proposed_boxes(recipe.data.proposals, images)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
     tower = open_tower(recipe.start, run.device, activation=recipe.activation)
     _check_cells(recipe.start, tower.encoder, image_side=recipe.image_side)
@@ -108,7 +111,7 @@ def train_clipself(recipe: ClipSelfRecipe, run: Run) -> None:
     stage = Stage(
         name="clipself",
         learner=learner,
-        batches=run.crop_batches(images, recipe.optimization, pairing),
+        batches=run.crop_batches(images, recipe.optimization, pairing, proposer=proposer),
         optimization=recipe.optimization,
         evaluation=student.evaluation(val, recipe.measuring),
     )

@@ -125,9 +125,6 @@ def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
         detector = form.detector(model)
         return watch.mask_figures(detector) if draws else watch.detection_figures(detector)
 
-    def learner() -> nn.Module:
-        return form.learner(recipe, model, classes, tagged, data.train)
-
     boxes = run.detection_batches(
         data.train,
         recipe.optimization,
@@ -140,15 +137,15 @@ def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
     left_out = LeftOutCounts()
     stage = Stage(
         name="detector",
-        learner=learner(),
+        learner=form.learner(recipe, model, classes, tagged, data.train),
         batches=_together(boxes, pictures(left_out)),
         optimization=recipe.optimization,
         evaluation=run.evaluation(data.val, recipe.measuring, figures, keep_best),
         tally=left_out,
     )
-    # with a queue and counts of its own: what the trial comes upon will come again
+    # with counts of its own: what the trial comes upon will come again
     run.announce(
-        replace(stage, learner=learner(), batches=_together(boxes, pictures(LeftOutCounts()))),
+        replace(stage, batches=_together(boxes, pictures(LeftOutCounts()))),
         num_regions=recipe.learner.regions_per_image,
         more_images=sum(each.per_step for each in pictures_of(recipe).values()),
     )

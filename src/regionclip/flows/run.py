@@ -211,10 +211,15 @@ class Run:
         )
 
     def crop_batches(
-        self, dataset: Dataset, plan: Optimization, pairing: CropPairing
+        self,
+        dataset: Dataset,
+        plan: Optimization,
+        pairing: CropPairing,
+        *,
+        proposer: Proposer | None,
     ) -> Callable[[int], Iterable[CropBatch]]:
         """This process's share of images with regions that are cut out."""
-        return crop_batches(dataset, self._loading(plan, pairing))
+        return crop_batches(dataset, self._loading(plan, pairing), proposer=proposer)
 
     def _loading(self, plan: Optimization, augmentation: Varies) -> Loading[Varies]:
         processes = self.processes
