@@ -48,9 +48,11 @@ class CaptionEncoder(TextEncoder, Protocol):
         ...
 
 
-def is_cut(encoder: CaptionEncoder, text: str) -> bool:
-    """Whether a text is longer than what an encoder reads of it."""
-    return not encoder.tokenize([text]).equal(encoder.first_tokens([text]))
+def num_cut(encoder: CaptionEncoder, texts: Sequence[str]) -> int:
+    """How many texts are longer than what an encoder reads of them."""
+    if not texts:
+        return 0
+    return int((encoder.tokenize(texts) != encoder.first_tokens(texts)).any(dim=1).sum())
 
 
 @torch.inference_mode()

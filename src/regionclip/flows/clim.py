@@ -16,7 +16,7 @@ from regionclip.data.crop_loading import CropPairing
 from regionclip.data.datasets import Dataset
 from regionclip.data.left_out import LeftOutCounts
 from regionclip.encoders.dense import DenseEncoder
-from regionclip.encoders.text import is_cut
+from regionclip.encoders.text import num_cut
 from regionclip.evaluation.watching import Watch, judge_regions
 from regionclip.flows.data import (
     encoded_classes,
@@ -65,7 +65,7 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
             recipe.augmentation,
             proposer=None,
             left_out=counts,
-            is_cut=partial(is_cut, tower.encoder),
+            num_cut=partial(num_cut, tower.encoder),
         )
 
     left_out = LeftOutCounts()
