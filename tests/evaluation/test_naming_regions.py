@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,6 +12,7 @@ from regionclip.data.datasets import Dataset, Sample
 from regionclip.data.images import read_image
 from regionclip.data.letterbox import fit_at_corner, letterbox
 from regionclip.data.readers import open_dataset
+from regionclip.data.segment_maps import segment_masks
 from regionclip.data.transforms import normalized, pixels_of
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.vit import ClipVit
@@ -151,6 +153,32 @@ def test_masks_are_reduced_to_cells_that_they_touch() -> None:
     assert torch.equal(grid[0], expected)
     assert not grid[1].any()
     assert masks_on_grid(masks[:0], 4).shape == (0, 4, 4)
+
+
+def test_a_mask_that_covers_no_cell_is_not_named_and_counted(
+    search: Search, tmp_path: Path
+) -> None:
+    path = write_segments(tmp_path / "thin")
+    segment_map = path.parent / "segments" / "0.png"
+    colors = np.array(Image.open(segment_map))
+    colors[3:40, 0:40] = 0  # of the thing, three rows of pixels are left, of ten in a cell
+    Image.fromarray(colors).save(segment_map)
+    thin = open_dataset(path, image_root=path.parent / "images")
+    grid = masks_on_grid(segment_masks(thin[0]), 8)
+    assert grid.flatten(1).any(dim=1).tolist() == [False, True]
+    rules = PROTOCOLS["mask-macc"]
+    found = list(detect_dataset(search.detector, thin, search.vocabulary, find=rules.find))
+    report = rules.evaluate(thin, found)
+    # three names are all there are, so that any order of them has the right one
+    assert report.metrics["macc5_thing"] == 0
+    assert report.metrics["macc5_stuff"] == 1
+    assert report.classes[0].metrics["top5"] == 0
+    assert len(report.notes) == 1
+    assert report.notes[0].startswith("1 of the 2 regions cover no cell of the map")
+    boxes = PROTOCOLS["region-macc"]
+    found = list(detect_dataset(search.detector, thin, search.vocabulary, find=boxes.find))
+    report = boxes.evaluate(thin, found)
+    assert (report.metrics["macc5"], report.notes) == (1, ())
 
 
 def test_what_cannot_be_named_so_is_refused(

@@ -20,11 +20,11 @@ from regionclip.data.transforms import longest_size, normalized, pixels_of
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.pairs.crops import cut_crops, enlarged
-from regionclip.regions.inputs import boxes_input
+from regionclip.regions.inputs import listed_boxes_input
 from regionclip.scoring.cosine import class_logits
 from regionclip.structures import Detections, ImageSource, PreparedImage
 
-from .class_means import asked_rows, guesses_per_region
+from .class_means import NOT_NAMED, asked_rows, guesses_per_region
 from .finding import OtherwisePrepared, Pair, Search, nothing_found
 
 THING_MARGIN = 1.5
@@ -87,7 +87,7 @@ name_crops = OtherwisePrepared(_crops_named, as_it_is)
 def box_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float[Tensor, "R D"]:
     """Vectors of an image's regions, cut from the map of the square."""
     view = search.detector.parts.regions.view([square])
-    return view.of(0).features(boxes_input(asked_boxes(sample), square))
+    return view.of(0).features(listed_boxes_input(asked_boxes(sample), square))
 
 
 def mask_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float[Tensor, "R D"]:
@@ -98,7 +98,7 @@ def mask_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float
     # one value per cell, so that whoever asks how much of a cell is covered hears all or nothing
     pixels = cells.repeat_interleave(encoder.cell, 1).repeat_interleave(encoder.cell, 2)
     view = search.detector.parts.regions.view([square])
-    boxes = boxes_input(asked_boxes(sample), square)
+    boxes = listed_boxes_input(asked_boxes(sample), square)
     return view.of(0).features(boxes, masks=pixels)
 
 
@@ -162,7 +162,10 @@ def masks_on_grid(masks: Bool[Tensor, "N H W"], cells: int) -> Bool[Tensor, "N g
 def _named(
     search: Search, pair: Pair, vectors_of: Callable[[Search, Sample, PreparedImage], Tensor]
 ) -> Detections:
-    """Block after block, each asked region's best classes; scores are cosines in [0, 1]."""
+    """Block after block, each asked region's best classes; scores are cosines in [0, 1].
+
+    All classes are equally far from a vector of zeros: its guesses score :data:`NOT_NAMED`.
+    """
     sample, image = pair
     search.names.check_encoder(search.detector.encoder_id)
     rows = asked_rows(sample)
@@ -173,8 +176,9 @@ def _named(
     count = guesses_per_region(len(search.names))
     best = cosines.cpu().topk(count, dim=1)
     boxes = sample.objects.boxes[rows].repeat_interleave(count, dim=0)
-    scores = (best.values.flatten() + 1) / 2
-    return Detections(boxes, scores, best.indices.flatten(), search.names.names)
+    scores = (best.values + 1) / 2
+    scores[~vectors.cpu().any(dim=1)] = NOT_NAMED
+    return Detections(boxes, scores.flatten(), best.indices.flatten(), search.names.names)
 
 
 def _dense_tower(search: Search) -> DenseEncoder:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from regionclip.checkpoints import read_checkpoint
+from regionclip.checkpoints import is_native, read_checkpoint
 from regionclip.data.transforms import Padding
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.dense_resnet import DenseClipResNet
 from regionclip.encoders.text import UnitPrompts
-from regionclip.encoders.vit_weights import Activation
+from regionclip.encoders.vit_weights import Activation, is_clip_vit, told_activation
 from regionclip.flows.models import clip_with_text
 from regionclip.loading.dense import DENSE_TEMPLATES, dense_detector_of
 from regionclip.loading.open_clip import (
@@ -134,7 +134,8 @@ def _tower_of_file(
         refuse_activation(source, activation)
         own = clipself.read_model(file.path, file.state).model.float().to(device)
         return _tower(own, lambda to: clipself.save_model(to, own))
-    model = _told_clim(file, source, activation).float().to(device)
+    _refuse_untold_file(file, source, activation)
+    model = clim.read_model(file.path, file.state, activation=activation).model.float().to(device)
     return _tower(model, lambda to: clim.save_model(to, model))
 
 
@@ -147,14 +148,14 @@ def _with_map_of_vectors(tower: Tower, source: str) -> Tower:
     return tower
 
 
-def _told_clim(file: OpenFile, source: str, activation: Activation | None) -> Clim:
-    """A model of CLIM's or OpenAI's layout whose activation is known; training bakes it in.
+def _refuse_untold_file(file: OpenFile, source: str, activation: Activation | None) -> None:
+    """Raise for a file of which nobody says what its towers compute with; training bakes it in.
 
     Raises:
         ValueError: Neither the name, nor the file, nor the caller says it.
     """
-    read = clim.read_model(file.path, file.state, activation=activation)
-    if read.report.notes and known_entry(source) is None:
+    is_told = activation is not None or known_entry(source) is not None or is_native(file.path)
+    if not is_told and is_clip_vit(file.state) and told_activation(file.state) is None:
         raise ValueError(
             f"{source} does not say whether its towers were trained with QuickGELU, as OpenAI's "
             "and CLIM's, or GELU, as most of open_clip's: set activation to 'quick_gelu' or 'gelu' "
@@ -162,7 +163,6 @@ def _told_clim(file: OpenFile, source: str, activation: Activation | None) -> Cl
             "that says it with 'regionclip models convert FILE own.safetensors --activation "
             "quick_gelu'"
         )
-    return read.model
 
 
 def refuse_untold(source: str, activation: Activation | None) -> None:
@@ -178,9 +178,7 @@ def refuse_untold(source: str, activation: Activation | None) -> None:
     if activation is not None or is_open_clip_name(source) or known_entry(source) is not None:
         return
     path = find_weights(source)
-    file = OpenFile(path, read_checkpoint(path))
-    if clim.is_clim_file(path, file.state):
-        _told_clim(file, source, activation)
+    _refuse_untold_file(OpenFile(path, read_checkpoint(path)), source, activation)
 
 
 def open_tower_as_named(
@@ -266,7 +264,8 @@ def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenC
     state = read_checkpoint(path)
     if clim.is_clim_file(path, state):
         file = OpenFile(path, state)
-        return _told_clim(file, source, activation).float().encoder
+        _refuse_untold_file(file, source, activation)
+        return clim.read_model(path, state, activation=activation).model.float().encoder
     refuse_activation(source, activation)
     if clipself.is_clipself_file(path, state):
         return clipself.read_model(path, state).model.float().encoder

@@ -3,9 +3,35 @@
 from typing import Annotated, Any
 
 from fastapi import Form, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Vector = list[float]
+UNKNOWN_FIELD = "unknown_field"
+"""The kind of error whose sentence names the field itself."""
+MOST_OF_A_NAME = 40
+"""Characters of a field that nobody knows, so that there is room for those that are known."""
+
+
+class Asked(BaseModel):
+    """What a request holds, with no other fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_fields(cls, data: Any) -> Any:
+        known = cls.model_fields
+        unknown = [name for name in data if name not in known] if isinstance(data, dict) else []
+        if unknown:
+            # half a character cannot be handed to pydantic
+            name = str(unknown[0])[:MOST_OF_A_NAME].encode("utf-8", "replace").decode()
+            raise PydanticCustomError(
+                UNKNOWN_FIELD,
+                "{name}: is no field; fields are {known}",
+                {"name": name, "known": ", ".join(known)},
+            )
+        return data
 
 
 class ProblemAnswer(BaseModel):
@@ -14,10 +40,8 @@ class ProblemAnswer(BaseModel):
     detail: str = Field(description="One sentence: what is wrong, and the way out.")
 
 
-class ImageForm(BaseModel):
+class ImageForm(Asked):
     """An image, uploaded or by its address."""
-
-    model_config = ConfigDict(extra="forbid")
 
     image: UploadFile | None = Field(None, description="A JPEG, PNG, WebP, TIFF, ... file.")
     image_url: str | None = Field(
@@ -26,11 +50,21 @@ class ImageForm(BaseModel):
     classes: str | None = Field(
         None,
         description="What to look for, with commas: 'cat, remote control'; or a built-in list such "
-        "as coco80. By default, to detect, what the service was started with; for regions, none.",
+        "as coco80; or a JSON list of names. By default, to detect, what the service was started "
+        "with; for regions, none.",
     )
     vocabulary: str | None = Field(
         None, description="Instead of classes, the id of a vocabulary that was created before."
     )
+
+    @field_validator("image", mode="before")
+    @classmethod
+    def _is_file(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise PydanticCustomError(
+                "text_for_file", "is text, not a file; with curl write -F image=@photo.jpg"
+            )
+        return value
 
 
 class DetectForm(ImageForm):
@@ -112,10 +146,8 @@ class RegionsAnswer(BaseModel):
     regions: list[Region]
 
 
-class TextsInput(BaseModel):
+class TextsInput(Asked):
     """Texts to encode as they are, without prompt templates."""
-
-    model_config = ConfigDict(extra="forbid")
 
     texts: list[str] = Field(min_length=1, fail_fast=True, examples=[["a cup", "a mug"]])
 
@@ -128,10 +160,8 @@ class TextsAnswer(BaseModel):
     vectors: list[Vector]
 
 
-class VocabularyInput(BaseModel):
+class VocabularyInput(Asked):
     """Class names to encode once."""
-
-    model_config = ConfigDict(extra="forbid")
 
     names: list[str] = Field(min_length=1, fail_fast=True, examples=[["cat", "remote control"]])
     templates: str | list[str] | None = Field(
