@@ -48,7 +48,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def search(dataset: Dataset) -> Search:
     encoder = tiny_dense().requires_grad_(False)
     regions = DenseRegions(encoder)
-    parts = DetectorParts(encoder=encoder, regions=regions, longest_side=SIDE, dense_tower=encoder)
+    parts = DetectorParts(
+        encoder=encoder, regions=regions, longest_side=SIDE, dense_tower=encoder, crop_tower=encoder
+    )
     detector = Detector(parts)
     rows = torch.randn(len(dataset.categories), 10, generator=torch.Generator().manual_seed(0))
     words = Vocabulary(dataset.class_names, rows, (), detector.encoder_id)
@@ -193,7 +195,15 @@ def test_what_cannot_be_named_so_is_refused(
     assert len(name_boxes(one, [(plain[0], image)])[0]) == 1
     with pytest.raises(ValueError, match="comes without masks of its segments"):
         name_masks(one, [(plain[0], image)])
-    words = replace(search.detector.parts, dense_tower=None)
+    words = replace(search.detector.parts, dense_tower=None, crop_tower=None)
     other = replace(search, detector=Detector(words))
-    with pytest.raises(ValueError, match="needs a model whose image tower takes whole pictures"):
+    with pytest.raises(ValueError, match=r"map of vectors: .* openai:RN50 with --regions dense"):
+        vectors_of("mask-macc", other, dataset[0])
+    with pytest.raises(ValueError, match="crop-macc needs a model with the image tower of a CLIP"):
+        vectors_of("crop-macc", other, dataset[0])
+    oblong = tiny_dense()
+    oblong.image_size_hw = (32, 48)
+    words = replace(search.detector.parts, crop_tower=oblong)
+    other = replace(search, detector=Detector(words))
+    with pytest.raises(ValueError, match="looks at squares, and this image tower at .* 48 x 32"):
         vectors_of("crop-macc", other, dataset[0])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 
 from regionclip.detect import DetectOptions, Detector, DetectorParts
+from regionclip.encoders.crop_encoder import CropEncoder
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.dense_resnet import DenseClipResNet
 from regionclip.encoders.text import TextEncoder, UnitPrompts
@@ -140,6 +141,7 @@ def dense_parts(
         size_rule="longest",
         interpolation="bicubic",
         dense_tower=encoder if isinstance(encoder, DenseEncoder) else None,
+        crop_tower=encoder if isinstance(encoder, CropEncoder) else None,
     )
 
 
