@@ -16,7 +16,7 @@ from regionclip.data.datasets import Sample
 from regionclip.data.images import read_image
 from regionclip.data.letterbox import fit_at_corner
 from regionclip.data.segment_maps import mask_extents, segment_masks
-from regionclip.data.transforms import longest_size, normalized, pixels_of
+from regionclip.data.transforms import longest_size, normalized, pixels_of, size_by_rule
 from regionclip.detect import Detector
 from regionclip.encoders.crop_encoder import CropEncoder
 from regionclip.encoders.dense import DenseEncoder
@@ -38,10 +38,19 @@ CROPS_AT_ONCE = 64
 
 
 def in_a_square(detector: Detector, image: ImageSource, name: str) -> PreparedImage:
-    """The image in the upper left of a black square; boxes scale as those of any prepared image."""
-    picture = read_image(image, name=name)
+    """The image in the upper left of a black square; boxes scale as those of any prepared image.
+
+    It is as large as when the model detects.
+    """
+    picture, parts = read_image(image, name=name), detector.parts
+    seen = size_by_rule(
+        picture.size,
+        shortest=parts.shortest_side,
+        longest=parts.longest_side,
+        rule=parts.size_rule,
+    )
     longest = max(picture.size)
-    pixels = pixels_of(fit_at_corner(picture, detector.parts.longest_side))
+    pixels = pixels_of(fit_at_corner(picture, max(seen)))
     return PreparedImage(pixels, (longest, longest), name)
 
 

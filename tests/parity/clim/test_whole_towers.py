@@ -138,7 +138,12 @@ def test_true_regions_are_as_like_their_names_as_in_the_original(
 ) -> None:
     dataset, expected = write_toy(tmp_path), golden(TOY)
     parts = DetectorParts(
-        encoder=vit, regions=DenseRegions(vit), longest_side=256, dense_tower=vit, crop_tower=vit
+        encoder=vit,
+        regions=DenseRegions(vit),
+        longest_side=256,
+        size_rule="longest",
+        dense_tower=vit,
+        crop_tower=vit,
     )
     search = Search(Detector(parts), None, DetectOptions())
     smooth_masks(monkeypatch)
