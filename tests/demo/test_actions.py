@@ -39,7 +39,7 @@ def truth(index: int) -> tuple[list[list[float]], list[str]]:
 def test_what_is_in_a_scene_is_found(icons: Detector, scenes: list[Picture]) -> None:
     found = detect(icons, scenes[0], Request(names=CLASS_NAMES, min_score=0.9))
     detections = found.detections
-    assert set(truth(0)[1]) <= set(detections.names)
+    assert sorted(truth(0)[1]) == sorted(detections.names)  # and nothing else
     assert detections.image == scenes[0].path
     assert detections.features is not None
     assert found.num_proposals == 20
