@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from regionclip.cli import main
 from regionclip.concepts.class_names import builtin_ids
+from regionclip.loading.mean_clip import save_model as save_mean
 from regionclip.methods.clim.config import ClimConfig
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clim.reading import save_model as save_clim
@@ -33,6 +34,7 @@ from tests.fvit_files import TINY_FVIT, tiny_fvit
 from tests.painted_segments import write_segments
 from tests.tiny_clip import TINY, tiny_clip
 from tests.tiny_dense import TINY_VIT, tiny_dense
+from tests.tiny_mean import tiny_mean
 from tests.tiny_recipe import TINY as TINY_DETECTOR
 
 TWELVE_BLOCKS = "twelve_blocks.safetensors"
@@ -119,6 +121,7 @@ def _write_models(folder: Path) -> None:
     torch.save(tiny_dense(spec).clip.state_dict(), folder / "laion_vitb16.pt")
     resnet = tiny_clip(spec=replace(TINY, text_width=64, text_heads=1)).clip.state_dict()
     torch.save(resnet, folder / "openai_rn50x64_cc3m_clim.pt")
+    save_mean(folder / "unicl_swin_b.pth", tiny_mean("swin"))
     prompt = load_file(folder / MODEL)["encoder.clip.visual.attnpool.positional_embedding"]
     torch.save({"attnpool.positional_embedding": prompt}, folder / "region_prompt_R50.pth")
     whole = replace(spec, embed_dim=12, layers=12)

@@ -106,11 +106,20 @@ def test_what_users_ask_most_is_answered() -> None:
         assert re.search(r"\]\(|`", answers[question]), question
 
 
+def written_texts() -> list[str]:
+    """Pages, and the cells of notebooks that are prose."""
+    texts = [page.read_text() for page in (*PAGES, DOCS.parent / "README.md")]
+    for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
+        cells = json.loads(notebook.read_text())["cells"]
+        texts += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    return texts
+
+
 def written_commands() -> list[str]:
     """Every command of this package on any page, in lines of their own or between backticks."""
     found: set[str] = set()
-    for page in (*PAGES, DOCS.parent / "README.md"):
-        text = page.read_text().replace("\\\n", " ")
+    for text in written_texts():
+        text = text.replace("\\\n", " ")
         found |= set(re.findall(r"`(regionclip [^`\n]*)`", text))
         found |= {line for line in text.splitlines() if line.startswith("regionclip ")}
     # a bare name is a mention, not a command

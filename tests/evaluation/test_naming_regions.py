@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,6 +12,7 @@ from regionclip.data.datasets import Dataset, Sample
 from regionclip.data.images import read_image
 from regionclip.data.letterbox import fit_at_corner, letterbox
 from regionclip.data.readers import open_dataset
+from regionclip.data.segment_maps import segment_masks
 from regionclip.data.transforms import normalized, pixels_of
 from regionclip.detect import Detector, DetectorParts
 from regionclip.encoders.vit import ClipVit
@@ -46,7 +48,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def search(dataset: Dataset) -> Search:
     encoder = tiny_dense().requires_grad_(False)
     regions = DenseRegions(encoder)
-    parts = DetectorParts(encoder=encoder, regions=regions, longest_side=SIDE, dense_tower=encoder)
+    parts = DetectorParts(
+        encoder=encoder,
+        regions=regions,
+        longest_side=SIDE,
+        size_rule="longest",
+        dense_tower=encoder,
+        crop_tower=encoder,
+    )
     detector = Detector(parts)
     rows = torch.randn(len(dataset.categories), 10, generator=torch.Generator().manual_seed(0))
     words = Vocabulary(dataset.class_names, rows, (), detector.encoder_id)
@@ -80,6 +89,11 @@ def test_boxes_are_cut_from_the_map_of_the_square(dataset: Dataset, search: Sear
     torch.testing.assert_close(box_vectors(search, sample, square), expected)
     assert square.size_hw == (SIDE, SIDE)
     assert square.scale_xyxy.tolist() == [80 / SIDE] * 4
+    # models that look at the shorter side see things as large as when they detect
+    parts = replace(search.detector.parts, size_rule="detectron2", shortest_side=30)
+    square = in_a_square(Detector(parts), sample.image, sample.name)
+    assert square.size_hw == (40, 40)
+    assert Detector(parts).prepare(sample.image).size_hw == (30, 40)
 
 
 def test_masks_are_means_over_their_cells(dataset: Dataset, search: Search) -> None:
@@ -153,6 +167,32 @@ def test_masks_are_reduced_to_cells_that_they_touch() -> None:
     assert masks_on_grid(masks[:0], 4).shape == (0, 4, 4)
 
 
+def test_a_mask_that_covers_no_cell_is_not_named_and_counted(
+    search: Search, tmp_path: Path
+) -> None:
+    path = write_segments(tmp_path / "thin")
+    segment_map = path.parent / "segments" / "0.png"
+    colors = np.array(Image.open(segment_map))
+    colors[3:40, 0:40] = 0  # of the thing, three rows of pixels are left, of ten in a cell
+    Image.fromarray(colors).save(segment_map)
+    thin = open_dataset(path, image_root=path.parent / "images")
+    grid = masks_on_grid(segment_masks(thin[0]), 8)
+    assert grid.flatten(1).any(dim=1).tolist() == [False, True]
+    rules = PROTOCOLS["mask-macc"]
+    found = list(detect_dataset(search.detector, thin, search.vocabulary, find=rules.find))
+    report = rules.evaluate(thin, found)
+    # three names are all there are, so that any order of them has the right one
+    assert report.metrics["macc5_thing"] == 0
+    assert report.metrics["macc5_stuff"] == 1
+    assert report.classes[0].metrics["top5"] == 0
+    assert len(report.notes) == 1
+    assert report.notes[0].startswith("1 of the 2 regions cover no cell of the map")
+    boxes = PROTOCOLS["region-macc"]
+    found = list(detect_dataset(search.detector, thin, search.vocabulary, find=boxes.find))
+    report = boxes.evaluate(thin, found)
+    assert (report.metrics["macc5"], report.notes) == (1, ())
+
+
 def test_what_cannot_be_named_so_is_refused(
     dataset: Dataset, search: Search, tmp_path: Path
 ) -> None:
@@ -165,7 +205,15 @@ def test_what_cannot_be_named_so_is_refused(
     assert len(name_boxes(one, [(plain[0], image)])[0]) == 1
     with pytest.raises(ValueError, match="comes without masks of its segments"):
         name_masks(one, [(plain[0], image)])
-    words = replace(search.detector.parts, dense_tower=None)
+    words = replace(search.detector.parts, dense_tower=None, crop_tower=None)
     other = replace(search, detector=Detector(words))
-    with pytest.raises(ValueError, match="needs a model whose image tower takes whole pictures"):
+    with pytest.raises(ValueError, match=r"map of vectors: .* openai:RN50 with --regions dense"):
+        vectors_of("mask-macc", other, dataset[0])
+    with pytest.raises(ValueError, match="crop-macc needs a model with the image tower of a CLIP"):
+        vectors_of("crop-macc", other, dataset[0])
+    oblong = tiny_dense()
+    oblong.image_size_hw = (32, 48)
+    words = replace(search.detector.parts, crop_tower=oblong)
+    other = replace(search, detector=Detector(words))
+    with pytest.raises(ValueError, match=r"looks at squares, and this image tower at .* 48 x 32"):
         vectors_of("crop-macc", other, dataset[0])

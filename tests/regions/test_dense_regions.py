@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from regionclip.data.transforms import Padding
@@ -16,7 +17,11 @@ from regionclip.regions.dense_regions import (
 )
 from regionclip.regions.embedder import BatchView, RegionEmbedder, RegionView
 from regionclip.regions.layer4_regions import Layer4Regions, pool_boxes_with_attention
-from regionclip.regions.mask_attention import MaskAttentionRegions, box_cells
+from regionclip.regions.mask_attention import (
+    MaskAttentionRegions,
+    box_cells,
+    occupied_cells,
+)
 from regionclip.structures import PreparedImage
 from tests.tiny_clip import tiny_clip
 from tests.tiny_dense import tiny_dense
@@ -115,6 +120,26 @@ def test_cells_of_a_box_are_cut_towards_zero_and_at_the_border() -> None:
     assert cells[0].nonzero().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
     assert cells[1].nonzero().tolist() == [[0, 0]]
     assert not cells[2].any()
+
+
+def test_boxes_within_a_row_or_column_of_cells_have_that_of_their_centre() -> None:
+    within = [[2.0, 2.0, 7.0, 7.0], [33.0, 9.0, 60.0, 15.0], [79.0, 40.0, 80.0, 48.0]]
+    outside = [[-90.0, -90.0, -60.0, -60.0], [90.0, 90.0, 99.0, 99.0]]
+    boxes = torch.tensor(within + outside)
+    assert not box_cells(boxes, (6, 10), cell=8)[[0, 1, 3, 4]].any()
+    cells = [each.nonzero().tolist() for each in occupied_cells(boxes, (6, 10), cell=8)]
+    assert cells == [[[0, 0]], [[1, 4], [1, 5], [1, 6]], [[5, 9]], [[0, 0]], [[5, 9]]]
+    large = torch.tensor([[9.0, 8.0, 31.9, 24.0], [-9.0, -9.0, 9.0, 9.0]])
+    found = occupied_cells(large, (6, 10), cell=8)
+    assert found.equal(box_cells(large, (6, 10), cell=8))
+
+
+def test_small_boxes_in_several_places_are_told_apart_by_mask_attention() -> None:
+    boxes = torch.tensor([[2.0, 2.0, 7.0, 7.0], [17.0, 17.0, 23.0, 23.0], [33.0, 9.0, 60.0, 15.0]])
+    regions = MaskAttentionRegions(tiny_dense().requires_grad_(False))
+    vectors = F.normalize(regions.view([prepared(48, 80)]).of(0).features(boxes), dim=1)
+    cosines = vectors @ vectors.T
+    assert cosines.triu(1).max() < 0.999
 
 
 Make = Callable[..., RegionEmbedder]

@@ -25,6 +25,8 @@ MOST_REGIONS = 100
 
 Source: wusize/CLIPSelf@1c7fe9c (panoptic data set).
 """
+NOT_NAMED = 0.0
+"""Score of the guesses of a region without a vector, from which all classes are equally far."""
 GROUPS = {"": ("thing", "stuff", ""), "_thing": ("thing",), "_stuff": ("stuff",)}
 
 
@@ -95,10 +97,11 @@ def _report(
     Raises:
         ValueError: The counts or the classes differ, or these are no such guesses.
     """
-    labels, ranks = [], []
+    labels, ranks, num_not_named = [], [], 0
     for sample, found in paired(dataset, detections):
         labels.append(sample.objects.labels[asked_rows(sample)])
         ranks.append(torch.tensor(list(_ranks(sample, found)), dtype=torch.int64))
+        num_not_named += _num_not_named(found)
     label = torch.cat([torch.zeros(0, dtype=torch.int64), *labels])
     rank = torch.cat([torch.zeros(0, dtype=torch.int64), *ranks])
     sentence = (
@@ -115,7 +118,23 @@ def _report(
         splits=split_counts(dataset, lambda category: category.kind or category.split),
         metrics=_figures(dataset, label, rank),
         classes=_class_rows(dataset, label, rank),
+        notes=_notes(num_not_named, len(label)),
     )
+
+
+def _notes(num_not_named: int, num_regions: int) -> tuple[str, ...]:
+    if not num_not_named:
+        return ()
+    return (
+        f"{num_not_named} of the {num_regions} regions cover no cell of the map, as thin masks do "
+        "once they are as coarse as it: they have no vector, and count as not named.",
+    )
+
+
+def _num_not_named(found: Detections) -> int:
+    """Regions all of whose guesses say that there is none."""
+    guesses = found.scores.reshape(-1, guesses_per_region(len(found.class_names)))
+    return int((guesses == NOT_NAMED).all(dim=1).sum())
 
 
 def _ranks(sample: Sample, found: Detections) -> Iterator[int]:
@@ -128,7 +147,8 @@ def _ranks(sample: Sample, found: Detections) -> Iterator[int]:
             "this protocol needs a model, not detections from elsewhere"
         )
     # an image that could not be read has no guesses
-    guesses = found.labels.reshape(-1, count).tolist() if len(found) else [[]] * len(rows)
+    labels = torch.where(found.scores == NOT_NAMED, -1, found.labels)
+    guesses = labels.reshape(-1, count).tolist() if len(found) else [[]] * len(rows)
     for row, own in zip(rows, guesses, strict=True):
         label = int(sample.objects.labels[row])
         yield own.index(label) + 1 if label in own else 0

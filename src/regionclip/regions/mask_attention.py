@@ -39,13 +39,53 @@ def box_cells(
         boxes: ``xyxy``, pixels of the network's input.
         map_hw: Rows and columns of the map.
         cell: Pixels per cell and side.
+
+    Source: wusize/CLIPSelf@1c7fe9c (``extract_type v1``).
     """
-    height, width = map_hw
-    edges = (boxes / cell).trunc()[:, :, None]
-    rows, columns = torch.arange(height).to(edges), torch.arange(width).to(edges)
-    inside_rows = (rows >= edges[:, 1]) & (rows < edges[:, 3])
-    inside_columns = (columns >= edges[:, 0]) & (columns < edges[:, 2])
-    return inside_rows[:, :, None] & inside_columns[:, None]
+    rows = _between(boxes[:, 1], boxes[:, 3], map_hw[0], cell=cell)
+    columns = _between(boxes[:, 0], boxes[:, 2], map_hw[1], cell=cell)
+    return rows[:, :, None] & columns[:, None]
+
+
+def occupied_cells(
+    boxes: Float[Tensor, "R 4"], map_hw: tuple[int, int], *, cell: int
+) -> Bool[Tensor, "R h w"]:
+    """:func:`box_cells`, and where these are none, the row or column of a box's centre.
+
+    A class token that sees no patch has the same vector whatever the box.
+
+    Args:
+        boxes: ``xyxy``, pixels of the network's input.
+        map_hw: Rows and columns of the map.
+        cell: Pixels per cell and side.
+    """
+    rows = _between(boxes[:, 1], boxes[:, 3], map_hw[0], cell=cell)
+    columns = _between(boxes[:, 0], boxes[:, 2], map_hw[1], cell=cell)
+    rows = _or_center(rows, boxes[:, 1], boxes[:, 3], cell=cell)
+    columns = _or_center(columns, boxes[:, 0], boxes[:, 2], cell=cell)
+    return rows[:, :, None] & columns[:, None]
+
+
+def _between(
+    first: Float[Tensor, " R"], last: Float[Tensor, " R"], count: int, *, cell: int
+) -> Bool[Tensor, "R n"]:
+    """Of ``count`` cells in a line, that of ``first`` and those before that of ``last``."""
+    places = torch.arange(count).to(first)
+    return (places >= (first / cell).trunc()[:, None]) & (places < (last / cell).trunc()[:, None])
+
+
+def _or_center(
+    chosen: Bool[Tensor, "R n"],
+    first: Float[Tensor, " R"],
+    last: Float[Tensor, " R"],
+    *,
+    cell: int,
+) -> Bool[Tensor, "R n"]:
+    """The cell of the centre, in the map, where none is chosen."""
+    count = chosen.shape[1]
+    center = ((first + last) / 2 / cell).long().clamp(0, count - 1)
+    own = torch.arange(count, device=chosen.device) == center[:, None]
+    return torch.where(chosen.any(dim=1, keepdim=True), chosen, own)
 
 
 class MaskAttentionRegions:
@@ -95,7 +135,7 @@ class MaskAttentionRegions:
         encoder, is_reduced = self._encoder, self._dtype != torch.float32
         size = (image.shape[2] // encoder.cell, image.shape[3] // encoder.cell)
         if masks is None:
-            seen = box_cells(boxes, size, cell=encoder.cell)
+            seen = occupied_cells(boxes, size, cell=encoder.cell)
         else:
             seen = cell_shares(masks, size, cell=encoder.cell) > 0
         vectors = [image.new_zeros(0, encoder.embed_dim)]
