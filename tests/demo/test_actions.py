@@ -36,10 +36,20 @@ def truth(index: int) -> tuple[list[list[float]], list[str]]:
     return scene.boxes.tolist(), [CLASS_NAMES[label] for label in scene.labels]
 
 
-def test_what_is_in_a_scene_is_found(icons: Detector, scenes: list[Picture]) -> None:
-    found = detect(icons, scenes[0], Request(names=CLASS_NAMES, min_score=0.9))
+def test_what_is_in_the_first_scene_is_found_and_nothing_else(
+    models: Models, icons: Detector, scenes: list[Picture]
+) -> None:
+    """As the page begins."""
+    first = models.beginning("icons")
+    request = Request(
+        names=first.names,
+        num_regions=first.num_regions,
+        min_score=first.min_score,
+        nms_iou=first.nms_iou,
+    )
+    found = detect(icons, scenes[0], request)
     detections = found.detections
-    assert set(truth(0)[1]) <= set(detections.names)
+    assert sorted(truth(0)[1]) == sorted(detections.names)
     assert detections.image == scenes[0].path
     assert detections.features is not None
     assert found.num_proposals == 20

@@ -169,6 +169,19 @@ def test_a_drawn_box_is_named_and_its_like_is_shown(handlers: Handlers) -> None:
     assert "<b>x" not in again.results
 
 
+def test_a_negative_name_of_a_drawn_box_is_none_of_these(handlers: Handlers) -> None:
+    handlers.begin("me")
+    name = CLASS_NAMES[draw_scene(EXAMPLE_SEED, 0, size=EXAMPLE_SIDE).labels[0]]
+    others = ", ".join(each for each in CLASS_NAMES if each != name)
+    texts = (others, name, "photo")
+    shown = handlers.name(
+        "me", SETTING, drawn=drawn_first(), texts=texts, num_nearest=5, step=nothing
+    )
+    named = dict(re.findall(r"<span>(.*?)</span>.*?<b>([\d.]+)</b>", shown.results))
+    assert name not in named
+    assert float(named["none of these"]) > 0.9
+
+
 def test_without_a_box_there_is_nothing_to_find(handlers: Handlers) -> None:
     handlers.begin("me")
     shown = handlers.find("me", SETTING, drawn=None, min_similarity=0.8, step=nothing)

@@ -233,8 +233,9 @@ class Handlers:
             step=step,
         )
         nearest = elsewhere(places, region)[:count]
-        rest = 1 - sum(score for _, score in scores)
-        best = [*scores[:MAX_NAMES_SHOWN], ("none of these", max(0.0, rest))]
+        shown = [(name, score) for name, score in scores if name not in negatives]
+        rest = 1 - sum(score for _, score in shown)
+        best = [*shown[:MAX_NAMES_SHOWN], ("none of these", max(0.0, rest))]
         return _unless_gone_on(
             session,
             look,
