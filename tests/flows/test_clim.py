@@ -1,6 +1,7 @@
 """CLIM, CLIPSelf and pseudo labels from a recipe to weights that can be used."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from regionclip.recipes.clim import ClimRecipe, ClipSelfRecipe, PseudoLabelRecip
 from regionclip.train import train
 from tests.runs import entries, losses
 from tests.tiny_clim_recipes import write_clim_recipes, write_tower
-from tests.tiny_clip import TINY
+from tests.tiny_clip import TINY, tiny_clip
 from tests.tiny_dense import PLAIN, tiny_dense
 from tests.tiny_eva import TINY_EVA, tiny_eva
 
@@ -144,6 +145,35 @@ def test_eva_towers_are_trained_and_measured_too(
     assert {"macc1", "macc5", "macc1_thing", "macc1_stuff"} <= measured[0]["evaluation"].keys()
 
 
+def write_resnet(path: Path) -> Path:
+    """A dense CLIP with a ResNet, whose boxes are pooled with attention."""
+    config = ClimConfig(vit=None, resnet=TINY, pooling="attention", templates="photo")
+    model = Clim(replace(config, longest_side=64))
+    model.encoder.load_state_dict(tiny_clip().state_dict())
+    clim.save_model(path, model)
+    return path
+
+
+def test_a_resnet_learns_layer4_and_what_asks_its_pool(
+    recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    start = write_resnet(tmp_path / "resnet.safetensors")
+    changes = [f"start={start}", "augmentation.side=64", "optimization.steps=1"]
+    weights = train(read_recipe(recipes["clim"], changes), tmp_path / "run")
+    before, after = load_file(start), load_file(weights)
+    moved = {name for name, own in before.items() if not torch.equal(own, after[name])}
+    visual = "encoder.clip.visual."
+    assert {f"{visual}layer4.0.conv2.weight", f"{visual}attnpool.q_proj.weight", SCALE} <= moved
+    learned = (f"{visual}layer4.", f"{visual}attnpool.", SCALE)
+    assert all(name.startswith(learned) for name in moved)
+    assert not any(".bn" in name or ".v_proj." in name or ".c_proj." in name for name in moved)
+    own = clim.read_model(weights).model.config
+    assert (own.pooling, own.resnet) == ("attention", TINY)
+    measured = [each for each in entries(tmp_path / "run") if "evaluation" in each]
+    assert [each["step"] for each in measured] == [0, 1]
+    assert "macc1" in measured[0]["evaluation"]
+
+
 def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(ValueError, match="no whole number of mosaic sets of 5"):
@@ -181,10 +211,10 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
     ):
         with pytest.raises(ValueError, match=message):
             train(read_recipe(recipes[task], [setting]), run)
-    resnet = tmp_path / "resnet.safetensors"
-    clim.save_model(resnet, Clim(ClimConfig(vit=None, resnet=TINY, pooling="attention")))
-    with pytest.raises(ValueError, match="only towers with a map of vectors are trained here"):
-        train(read_recipe(recipes["clim"], [f"start={resnet}"]), run)
+    resnet = write_resnet(tmp_path / "resnet.safetensors")
+    for task in ("clipself", "pseudo-labels"):
+        with pytest.raises(ValueError, match="of such towers there is only CLIM's training"):
+            train(read_recipe(recipes[task], [f"start={resnet}"]), run)
     assert not (run / "checkpoints").exists()
 
 
@@ -193,6 +223,7 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
     [
         ("clim-coco-vitb16", (92_400, 128), (0.9, 0.98, 1e-6)),
         ("clim-cc3m-vitb16", (70_311, 128), (0.9, 0.98, 1e-6)),
+        ("clim-cc3m-rn50x64", (70_311, 128), (0.9, 0.999, 1e-8)),
         ("clipself-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
         ("clipself-coco-vitl14", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
         ("clipself-proposals-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
@@ -217,7 +248,9 @@ def test_the_published_schedules_are_followed(
     assert recipe.weight_ensemble == (0.95 if is_large else 0.7)  # type: ignore[union-attr]
     if isinstance(recipe, ClimRecipe):
         assert recipe.learner.mosaic_sides == (2, 3, 4)
-        assert recipe.learner.unlocked_groups == 6
+        is_resnet = recipe.start == "openai:RN50x64"
+        assert recipe.learner.unlocked_groups == (2 if is_resnet else 6)
+        assert recipe.augmentation.side == (448 if is_resnet else 224)
     if isinstance(recipe, PseudoLabelRecipe):
         assert recipe.augmentation.side == (896 if is_large else 1024)
         assert recipe.learner.unlocked_groups == (24 if is_large else 12)

@@ -9,9 +9,8 @@ from regionclip.proposals.proposer import Proposer
 from .caption_shards import CaptionShards
 from .captions import CaptionedDataset, CaptionedImages
 from .readers import open_dataset
-from .readers.opening import locate
 from .shard_cache import DEFAULT_GIGABYTES, shared_cache
-from .shards import are_shards, expand_braces, find_shards
+from .shards import are_shards, expand_braces, shards_named
 from .stored_boxes import open_stored_boxes
 
 COUNTS = "shard_counts.json"
@@ -27,7 +26,8 @@ class CaptionSource:
     (``s3://bucket/cc3m/{00000..00331}.tar``). Or any data set with captions that ``regionclip data
     check`` reads."""
     split: str | None = None
-    """Which part of a folder that holds several, as ``train-00000.tar`` and ``val-00000.tar``."""
+    """Which part of a folder that holds several, as ``train-00000.tar`` and ``val-00000.tar``; a
+    pattern takes all."""
     image_root: str | None = None
     """Folder of the images of a json or table; ``None`` finds them beside it."""
     proposals: str | None = None
@@ -65,7 +65,7 @@ def open_captions(
             open_dataset(source.train, image_root=source.image_root, split=source.split)
         )
     cache = shared_cache(source.cache, gigabytes=source.cache_gb)
-    shards = CaptionShards(_shards_of(source), cache)
+    shards = CaptionShards(shards_named(source.train, source.split), cache)
     if run_folder is not None:
         shards.remember(run_folder / COUNTS, resume=resume, is_writer=is_main)
     return shards
@@ -95,11 +95,3 @@ def stored_boxes(
     if isinstance(boxes, BoxFolder):
         boxes.check_shards(images.shard_names)
     return boxes
-
-
-def _shards_of(source: CaptionSource) -> tuple[str, ...]:
-    if source.split is None:
-        return find_shards([source.train])
-    if not Path(source.train).is_dir():
-        raise ValueError(f"split {source.split!r} goes with a folder, not with {source.train}")
-    return tuple(map(str, locate(Path(source.train), source.split).shards))

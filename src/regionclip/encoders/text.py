@@ -49,9 +49,11 @@ class TextEncoder(Protocol):
         ...
 
 
-def is_cut(encoder: TextEncoder, text: str) -> bool:
-    """Whether a text is longer than what an encoder reads of it."""
-    return not encoder.tokenize([text]).equal(encoder.first_tokens([text]))
+def num_cut(encoder: TextEncoder, texts: Sequence[str]) -> int:
+    """How many texts are longer than what an encoder reads of them."""
+    if not texts:
+        return 0
+    return int((encoder.tokenize(texts) != encoder.first_tokens(texts)).any(dim=1).sum())
 
 
 def encode_texts(

@@ -29,7 +29,8 @@ class ClimRecipe:
 
     start: str
     """Tower to begin with, which has a dense map and a text tower: a known name, a file, or
-    ``tag:architecture`` of an open_clip model with a vision transformer or EVA-02."""
+    ``tag:architecture`` of an open_clip model with a vision transformer or EVA-02; or one of
+    OpenAI's ResNets, whose tiles are pooled with attention."""
     data: CaptionSource
     optimization: Optimization
     activation: Activation | None = None
@@ -76,7 +77,7 @@ class ClipSelfRecipe:
     task: ClassVar[str] = "clipself"
 
     start: str
-    """As that of :class:`ClimRecipe`."""
+    """As that of :class:`ClimRecipe`, but for the ResNets."""
     data: ImageSource
     """Images; boxes matter only to ``[boxes]``."""
     optimization: Optimization
@@ -132,7 +133,7 @@ class PseudoLabelRecipe:
     task: ClassVar[str] = "pseudo-labels"
 
     start: str
-    """As that of :class:`ClimRecipe`."""
+    """As that of :class:`ClimRecipe`, but for the ResNets."""
     data: DataSource
     """Boxes with names; their classes are those that are learned."""
     optimization: Optimization
