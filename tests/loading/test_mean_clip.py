@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,9 @@ def test_positions_of_another_grid_are_resized(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny_specs")
-def test_a_file_of_another_tower_or_size_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_tower_or_size_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     state = written(tiny_mean("vit"), "training")
     wide = {"image_encoder.blocks.1.mlp.fc2.bias": torch.zeros(32)}
     for other, message in (
@@ -142,6 +145,8 @@ def test_a_file_of_another_tower_or_size_is_refused(tmp_path: Path) -> None:
         torch.save(other, tmp_path / "other.pth")
         with pytest.raises(CheckpointError, match=message):
             regionclip.load(tmp_path / "other.pth")
+        assert main(["models", "show", str(tmp_path / "other.pth")]) == 2
+        assert re.search(message, capsys.readouterr().err)
     doubled = state | {"lang_projection": torch.zeros(1)}
     with pytest.raises(CheckpointError, match=r"has clip\.text_projection under two names"):
         mean_clip_tensors(tiny_mean("vit"), doubled, source="twice.pth")

@@ -85,9 +85,10 @@ def _eva_rows(path: Path, state: "State") -> Rows:
 
 
 def _mean_clip_rows(path: Path, state: "State") -> Rows:
-    from regionclip.encoders.mean_clip_weights import mean_spec_of
+    from regionclip.loading.mean_clip import read_model
 
-    rows = _clip_rows(mean_spec_of(state, source=str(path)).name)
+    # names tell the tower alone: whether its sizes are the branch's is known when it is filled
+    rows = _clip_rows(read_model(path, state).model.spec.name)
     return [["kind", "an encoder of RegionCLIP's zero-shot branch"], *rows[1:]]
 
 
