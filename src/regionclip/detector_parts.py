@@ -7,6 +7,7 @@ from torch import nn
 from regionclip.data.transforms import Interpolation, SizeRule
 from regionclip.detections.box_coder import BoxWeights
 from regionclip.detections.select import SelectionOptions
+from regionclip.encoders.crop_encoder import CropEncoder
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.text import TextEncoder
 from regionclip.proposals.proposer import Localizer, NovelClasses, Proposer
@@ -74,3 +75,5 @@ class DetectorParts:
     """How its pixels are resized."""
     dense_tower: DenseEncoder | None = None
     """The image tower, if it has a map of its own and takes whole pictures of any size."""
+    crop_tower: CropEncoder | None = None
+    """The image tower, if it takes whole pictures of one size."""

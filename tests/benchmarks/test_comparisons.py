@@ -52,6 +52,8 @@ def test_class_embeddings() -> None:
     report = text.run(num_names=2, repeats=1, device=CPU)
     assert float(report.notes[0].removeprefix("relative difference ")) < 1e-5
     assert [row["class embeddings"] for row in report.rows][1] == "ours"
+    ours = text.run_all(num_names=2, device=CPU).rows[1]
+    assert ours["class embeddings"] == f"ours, all {len(NAMES)} classes"
 
 
 @torch.inference_mode()

@@ -1,13 +1,17 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from regionclip.cli import main
+from regionclip.data.icons import write_coco
 from regionclip.methods.fvit.reading import save_model
 from tests.fvit_files import TINY_FVIT, tiny_fvit
 from tests.painted_segments import write_segments
 from tests.tiny_clim_recipes import write_tower
+from tests.tiny_clip import TINY, tiny_clip
 
 
 @pytest.mark.parametrize("protocol", ["region-macc", "mask-macc", "crop-macc"])
@@ -35,8 +39,9 @@ def test_the_frozen_clip_of_a_detector_names_masks_and_crops(tmp_path: Path) -> 
         assert main([*words, "--output", str(tmp_path / protocol)]) == 0
         report = json.loads((tmp_path / protocol / "report.json").read_text())
         assert report["metrics"]["macc5"] == 1
-    words = ["evaluate", str(tmp_path / "resnet.safetensors"), *root, "--protocol", "mask-macc"]
-    assert main(words) == 2
+    words = ["evaluate", str(tmp_path / "resnet.safetensors"), *root, "--protocol"]
+    assert main([*words, "mask-macc"]) == 2
+    assert main([*words, "crop-macc"]) == 0
 
 
 def test_plain_boxes_of_any_model_are_named(tmp_path: Path) -> None:
@@ -55,4 +60,24 @@ def test_plain_boxes_of_any_model_are_named(tmp_path: Path) -> None:
     assert main([*words, "--protocol", "region-macc"]) == 0
     figures = json.loads((tmp_path / "found" / "report.json").read_text())["metrics"]
     assert figures.keys() == {"macc1", "macc5"}
-    assert main([*words, "--protocol", "crop-macc", "--no-resume"]) == 2
+
+
+def test_crops_and_masks_of_resnets_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_coco(tmp_path / "scenes", num_scenes=2, seed=0)
+    words = ["evaluate", "icons", "--data", str(tmp_path / "scenes" / "instances.json")]
+    words += ["--image-root", str(tmp_path / "scenes" / "images"), "--protocol", "crop-macc"]
+    assert main([*words, "--output", str(tmp_path / "found")]) == 0
+    report = json.loads((tmp_path / "found" / "report.json").read_text())
+    # the small model was trained on boxes, and knows them as pictures of their own
+    assert report["metrics"]["macc1"] > 0.5
+    assert main([*words, "--protocol", "mask-macc"]) == 2
+    assert "openai:RN50 with --regions dense" in capsys.readouterr().err
+    data = write_segments(tmp_path / "data")
+    # as a file of this layout is taken to be: with heads of 64 channels
+    plain = tiny_clip(spec=replace(TINY, text_width=64, text_heads=1))
+    torch.save(plain.clip.state_dict(), tmp_path / "rn.pt")
+    words = ["evaluate", str(tmp_path / "rn.pt"), "--regions", "dense"]
+    words += ["--data", str(data), "--image-root", str(data.parent / "images")]
+    assert main([*words, "--protocol", "mask-macc"]) == 0

@@ -48,7 +48,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def search(dataset: Dataset) -> Search:
     encoder = tiny_dense().requires_grad_(False)
     regions = DenseRegions(encoder)
-    parts = DetectorParts(encoder=encoder, regions=regions, longest_side=SIDE, dense_tower=encoder)
+    parts = DetectorParts(
+        encoder=encoder,
+        regions=regions,
+        longest_side=SIDE,
+        size_rule="longest",
+        dense_tower=encoder,
+        crop_tower=encoder,
+    )
     detector = Detector(parts)
     rows = torch.randn(len(dataset.categories), 10, generator=torch.Generator().manual_seed(0))
     words = Vocabulary(dataset.class_names, rows, (), detector.encoder_id)
@@ -82,6 +89,11 @@ def test_boxes_are_cut_from_the_map_of_the_square(dataset: Dataset, search: Sear
     torch.testing.assert_close(box_vectors(search, sample, square), expected)
     assert square.size_hw == (SIDE, SIDE)
     assert square.scale_xyxy.tolist() == [80 / SIDE] * 4
+    # models that look at the shorter side see things as large as when they detect
+    parts = replace(search.detector.parts, size_rule="detectron2", shortest_side=30)
+    square = in_a_square(Detector(parts), sample.image, sample.name)
+    assert square.size_hw == (40, 40)
+    assert Detector(parts).prepare(sample.image).size_hw == (30, 40)
 
 
 def test_masks_are_means_over_their_cells(dataset: Dataset, search: Search) -> None:
@@ -193,7 +205,15 @@ def test_what_cannot_be_named_so_is_refused(
     assert len(name_boxes(one, [(plain[0], image)])[0]) == 1
     with pytest.raises(ValueError, match="comes without masks of its segments"):
         name_masks(one, [(plain[0], image)])
-    words = replace(search.detector.parts, dense_tower=None)
+    words = replace(search.detector.parts, dense_tower=None, crop_tower=None)
     other = replace(search, detector=Detector(words))
-    with pytest.raises(ValueError, match="needs a model whose image tower takes whole pictures"):
+    with pytest.raises(ValueError, match=r"map of vectors: .* openai:RN50 with --regions dense"):
+        vectors_of("mask-macc", other, dataset[0])
+    with pytest.raises(ValueError, match="crop-macc needs a model with the image tower of a CLIP"):
+        vectors_of("crop-macc", other, dataset[0])
+    oblong = tiny_dense()
+    oblong.image_size_hw = (32, 48)
+    words = replace(search.detector.parts, crop_tower=oblong)
+    other = replace(search, detector=Detector(words))
+    with pytest.raises(ValueError, match=r"looks at squares, and this image tower at .* 48 x 32"):
         vectors_of("crop-macc", other, dataset[0])

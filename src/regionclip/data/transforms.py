@@ -43,10 +43,17 @@ def resize_shortest_edge(
         facebookresearch/detectron2@e3ee0ab ``detectron2/data/transforms/augmentation_impl.py``
         (``ResizeShortestEdge``).
     """
-    new_size = _SIZES[rule](image.size, shortest, longest)
+    new_size = size_by_rule(image.size, shortest=shortest, longest=longest, rule=rule)
     if new_size != image.size:
         image = image.resize(new_size, FILTERS[interpolation])
     return pixels_of(image)
+
+
+def size_by_rule(
+    size: tuple[int, int], *, shortest: int, longest: int, rule: SizeRule
+) -> tuple[int, int]:
+    """The width and height that :func:`resize_shortest_edge` gives an image of ``size``."""
+    return _SIZES[rule](size, shortest, longest)
 
 
 def _resized(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:

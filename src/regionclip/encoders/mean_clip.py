@@ -116,7 +116,7 @@ class MeanClip(ClipTowers):
         self.norm = nn.Identity() if spec.trunk == "vit" else nn.LayerNorm(channels)
         self.image_projection = nn.Parameter(torch.randn(channels, spec.embed_dim) * channels**-0.5)
         self.cell, self.embed_dim = spec.cell, spec.embed_dim
-        self.image_size, self.image_size_hw = spec.image_size, (spec.image_size,) * 2
+        self.image_size, self.image_size_hw = spec.image_size, (spec.image_size, spec.image_size)
         self.mean, self.std = spec.mean, spec.std
 
     def feature_map(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:

@@ -16,8 +16,9 @@ from regionclip.data.datasets import Sample
 from regionclip.data.images import read_image
 from regionclip.data.letterbox import fit_at_corner
 from regionclip.data.segment_maps import mask_extents, segment_masks
-from regionclip.data.transforms import longest_size, normalized, pixels_of
+from regionclip.data.transforms import longest_size, normalized, pixels_of, size_by_rule
 from regionclip.detect import Detector
+from regionclip.encoders.crop_encoder import CropEncoder
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.pairs.crops import cut_crops, enlarged
 from regionclip.regions.inputs import listed_boxes_input
@@ -37,10 +38,19 @@ CROPS_AT_ONCE = 64
 
 
 def in_a_square(detector: Detector, image: ImageSource, name: str) -> PreparedImage:
-    """The image in the upper left of a black square; boxes scale as those of any prepared image."""
-    picture = read_image(image, name=name)
+    """The image in the upper left of a black square; boxes scale as those of any prepared image.
+
+    It is as large as when the model detects.
+    """
+    picture, parts = read_image(image, name=name), detector.parts
+    seen = size_by_rule(
+        picture.size,
+        shortest=parts.shortest_side,
+        longest=parts.longest_side,
+        rule=parts.size_rule,
+    )
     longest = max(picture.size)
-    pixels = pixels_of(fit_at_corner(picture, detector.parts.longest_side))
+    pixels = pixels_of(fit_at_corner(picture, max(seen)))
     return PreparedImage(pixels, (longest, longest), name)
 
 
@@ -104,7 +114,7 @@ def mask_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float
 
 def crop_vectors(search: Search, sample: Sample, whole: PreparedImage) -> Float[Tensor, "R D"]:
     """Vectors of an image's regions as pictures of their own, letter-boxed."""
-    encoder = _dense_tower(search)
+    encoder = _crop_tower(search)
     picture = read_image(whole.pixels, name=whole.name)
     boxes = asked_boxes(sample)
     with_margin = enlarged(boxes, THING_MARGIN, whole.size_hw)
@@ -112,7 +122,7 @@ def crop_vectors(search: Search, sample: Sample, whole: PreparedImage) -> Float[
     seen = torch.where(is_stuff[:, None], boxes, with_margin)
     vectors = []
     for own in seen.split(CROPS_AT_ONCE):
-        crops = cut_crops(picture, own, side=encoder.image_size).to(encoder.device)
+        crops = cut_crops(picture, own, side=encoder.image_size_hw[0]).to(encoder.device)
         vectors.append(encoder.encode_image(normalized(crops, mean=encoder.mean, std=encoder.std)))
     return torch.cat(vectors)
 
@@ -185,7 +195,23 @@ def _dense_tower(search: Search) -> DenseEncoder:
     tower = search.detector.parts.dense_tower
     if tower is None:
         raise ValueError(
-            "this protocol needs a model whose image tower takes whole pictures and gives maps, "
-            "such as openai:ViT-B-16 or an F-ViT on a transformer; region-macc takes any"
+            "mask-macc needs a model whose image tower gives a map of vectors: openai:ViT-B-16, an "
+            "F-ViT on a transformer, openai:RN50 with --regions dense; region-macc takes any"
+        )
+    return tower
+
+
+def _crop_tower(search: Search) -> CropEncoder:
+    tower = search.detector.parts.crop_tower
+    if tower is None:
+        raise ValueError(
+            "crop-macc needs a model with the image tower of a CLIP, which looks at each box as a "
+            "picture of its own, and this one has none; region-macc takes any"
+        )
+    height, width = tower.image_size_hw
+    if height != width:
+        raise ValueError(
+            f"crop-macc looks at squares, and this image tower at pictures of {width} x {height}; "
+            "region-macc takes any"
         )
     return tower

@@ -70,5 +70,6 @@ def cora_detector_of(
         shortest_side=config.shortest_side,
         longest_side=config.longest_side,
         size_rule="detr",
+        crop_tower=model.encoder,
     )
     return Detector(parts, DetectOptions(selection=config.selection, objectness_fusion="product"))

@@ -7,6 +7,7 @@ import torch
 
 from regionclip.data.transforms import Padding
 from regionclip.detect import DetectOptions, Detector, DetectorParts
+from regionclip.encoders.crop_encoder import CropEncoder
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.encoders.dense_resnet import DenseClipResNet
 from regionclip.encoders.text import TextEncoder, UnitPrompts
@@ -150,6 +151,7 @@ def dense_parts(
         size_rule="longest",
         interpolation="bicubic",
         dense_tower=encoder if isinstance(encoder, DenseEncoder) else None,
+        crop_tower=encoder if isinstance(encoder, CropEncoder) else None,
     )
 
 

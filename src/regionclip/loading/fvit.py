@@ -56,6 +56,7 @@ def fvit_detector_of(
         proposer=proposer,
         localizer=FvitLocalizer(regions),
         scorer=FvitScorer(model),
+        crop_tower=model.encoder,
         dense_tower=model.encoder if isinstance(model.encoder, PatchTowers) else None,
         mask_head=model.mask_head,
         class_vocabulary=carried_classes(

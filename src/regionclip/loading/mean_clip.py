@@ -118,5 +118,6 @@ def mean_clip_detector_of(
         scorer=ClassesOnly(temperature=temperature),
         templates="name-and-photo",
         temperature=temperature,
+        crop_tower=model,
     )
     return Detector(parts, DetectOptions(objectness_fusion="none"))

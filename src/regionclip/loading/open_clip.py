@@ -193,7 +193,9 @@ def _detector(encoder: OpenClipEncoder, request: LoadRequest) -> Detector:
     embedder = _regions_of(encoder, dense, request)
     if dense is None:
         request.refuse_padding()
-        parts = DetectorParts(encoder=encoder, regions=embedder, proposer=request.proposer)
+        parts = DetectorParts(
+            encoder=encoder, regions=embedder, proposer=request.proposer, crop_tower=encoder
+        )
         return Detector(parts)
     longest_side = usual_longest_side(dense.cell)
     return Detector(

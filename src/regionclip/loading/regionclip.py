@@ -101,6 +101,7 @@ def detector_of(
         shortest_side=config.shortest_side,
         longest_side=config.longest_side,
         size_rule=config.size_rule,
+        crop_tower=model.encoder,
     )
     options = DetectOptions(
         selection=config.selection,

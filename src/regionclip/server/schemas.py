@@ -40,21 +40,34 @@ class ProblemAnswer(BaseModel):
     detail: str = Field(description="One sentence: what is wrong, and the way out.")
 
 
+def _without_null(schema: dict[str, Any]) -> None:
+    """Describe what may be left out as what it is if it is there: a form has no ``null``."""
+    for field in schema["properties"].values():
+        field |= next((each for each in field.pop("anyOf", []) if each.get("type") != "null"), {})
+
+
 class ImageForm(Asked):
     """An image, uploaded or by its address."""
 
+    model_config = ConfigDict(json_schema_extra=_without_null)
+
     image: UploadFile | None = Field(None, description="A JPEG, PNG, WebP, TIFF, ... file.")
     image_url: str | None = Field(
-        None, description="Instead of a file, its address; only of hosts that the service allows."
+        None,
+        min_length=1,
+        description="Instead of a file, its address; only of hosts that the service allows.",
     )
     classes: str | None = Field(
         None,
+        min_length=1,
         description="What to look for, with commas: 'cat, remote control'; or a built-in list such "
         "as coco80; or a JSON list of names. By default, to detect, what the service was started "
         "with; for regions, none.",
     )
     vocabulary: str | None = Field(
-        None, description="Instead of classes, the id of a vocabulary that was created before."
+        None,
+        min_length=1,
+        description="Instead of classes, the id of a vocabulary that was created before.",
     )
 
     @field_validator("image", mode="before")
@@ -88,7 +101,8 @@ class RegionsForm(ImageForm):
     """Regions of an image."""
 
     boxes: str = Field(
-        description="JSON: [[x0, y0, x1, y1], ...] in pixels of the image; may be empty: []."
+        min_length=1,
+        description="JSON: [[x0, y0, x1, y1], ...] in pixels of the image; may be empty: [].",
     )
     top_k: int = Field(
         5, ge=1, le=100, description="Names given for each region, if classes are given."

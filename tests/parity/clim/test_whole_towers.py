@@ -137,7 +137,14 @@ def test_true_regions_are_as_like_their_names_as_in_the_original(
     vit: ClipVit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset, expected = write_toy(tmp_path), golden(TOY)
-    parts = DetectorParts(encoder=vit, regions=DenseRegions(vit), longest_side=256, dense_tower=vit)
+    parts = DetectorParts(
+        encoder=vit,
+        regions=DenseRegions(vit),
+        longest_side=256,
+        size_rule="longest",
+        dense_tower=vit,
+        crop_tower=vit,
+    )
     search = Search(Detector(parts), None, DetectOptions())
     smooth_masks(monkeypatch)
     labels = torch.cat([each.objects.labels[asked_rows(each)] for each in dataset])
