@@ -37,7 +37,7 @@ test-docs: $(READY)  ## run the commands of the documentation, on models and dat
 
 test-browser: $(READY)  ## drive the web demo in Chromium, which must be installed; leaves demo/screenshots
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[browser]'
-	@command -v chromium chromium-browser >/dev/null || { echo "test-browser needs Chromium, as of: apt-get install chromium"; exit 1; }
+	@command -v chromium || command -v chromium-browser || { echo "test-browser needs Chromium, as of: apt-get install chromium"; exit 1; }
 	REGIONCLIP_SCREENSHOTS=demo/screenshots $(BIN)/python -m pytest -q tests/demo/test_browser.py
 
 check: $(READY)  ## formatting, lint, types, layers
@@ -57,11 +57,12 @@ notebooks: $(READY)  ## run the notebooks; leaves copies with their pictures in 
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[notebooks]'
 	$(BIN)/python -m pytest -q notebooks
 
-docs: $(READY)  ## build the documentation site into site/
+docs: $(READY)  ## build the documentation site into site/, and test what its links are made of
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@! grep -rlE '<(script|link|img|iframe|source)[^>]*(src|href)="?(https?:)?//' site --include='*.html' \
 		|| { echo "these pages load something from another host"; exit 1; }
+	$(BIN)/python -m pytest -q tests/test_docs.py
 
 clean:  ## remove the environment and everything generated
 	rm -rf $(VENV) demo site .pytest_cache .ruff_cache

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -10,16 +10,19 @@ from typing import Any
 import torch
 from PIL import Image
 
-import regionclip
+from regionclip.concepts.templates import prompt_templates
 from regionclip.data.icons.scenes import draw_scene
+from regionclip.detect import Detector
+from regionclip.server.vocabularies import vocabulary_id
 from regionclip.structures import Detections
 
-NUM_SCENES = 7
-"""Without a common divisor with :data:`BAD_SHARE`, together with the two other good requests: else
+NUM_SCENES = 8
+"""Without a common divisor with :data:`BAD_SHARE`, together with the five other good requests: else
 the bad ones would take the turns of always the same scenes."""
 SCENE_SIDES = (160, 224)
 """Pixels a side of one scene and of the next: only images of one size are computed together."""
 FEW_NAMES = ("star", "heart", "skull")
+TEXTS = ("a star", "a photo of two hearts", "杯子")
 BOXES = ((0.0, 0.0, 80.0, 80.0), (40.0, 20.0, 160.0, 150.0))
 BAD_SHARE = 8
 """One in so many requests is bad."""
@@ -37,13 +40,28 @@ class Asked:
     content: bytes
     is_right: Callable[[Any], bool] | None = None
     """Whether an answer's JSON is what it has to be; ``None`` for a bad request."""
+    status: int = 200
+    """Of the answer to a good request."""
+    num_images: int = 1
+    """That a good request has computed."""
     is_cut: bool = False
     """It announces a body that does not come: no other can follow it on its connection."""
 
 
-def good_requests() -> Iterator[Asked]:
-    """Images of two sizes, one with names of its own, and one with boxes."""
-    detector = regionclip.load("icons")
+def first_request(detector: Detector) -> Asked:
+    """What a service has to be asked before :func:`good_requests`: to keep a vocabulary."""
+    body = json.dumps({"names": FEW_NAMES}).encode()
+    own_id = _few_names_id(detector)
+    return Asked(
+        _request("/v1/vocabularies", "application/json", body),
+        lambda content: content.get("id") == own_id,
+        status=201,
+        num_images=0,
+    )
+
+
+def good_requests(detector: Detector) -> Iterator[Asked]:
+    """Images of two sizes; names, a kept vocabulary, vectors, boxes, and texts alone."""
     for index in range(NUM_SCENES):
         picture, file = _scene(index)
         found = detector.detect(picture, "icons")
@@ -51,9 +69,21 @@ def good_requests() -> Iterator[Asked]:
     picture, file = _scene(0)
     few = _rows(detector.detect(picture, FEW_NAMES))
     yield Asked(_form(file, classes=", ".join(FEW_NAMES)), partial(_are_detections, few))
+    own_id = _few_names_id(detector)
+    yield Asked(_form(file, vocabulary=own_id), partial(_are_detections, few))
+    options = replace(detector.defaults, with_features=True)
+    with_vectors = _rows(detector.detect(picture, "icons", options=options))
+    yield Asked(_form(file, vectors="true"), partial(_are_detections, with_vectors))
     vectors = detector.encode_regions(picture, torch.tensor(BOXES))
     content = _form(file, path="/v1/regions", boxes=json.dumps(BOXES))
     yield Asked(content, partial(_are_regions, vectors.cpu()))
+    body = json.dumps({"texts": TEXTS}).encode()
+    words = partial(_are_texts, detector.encode_text(TEXTS).cpu())
+    yield Asked(_request("/v1/texts", "application/json", body), words, num_images=0)
+
+
+def _few_names_id(detector: Detector) -> str:
+    return vocabulary_id(FEW_NAMES, prompt_templates(detector.parts.templates))
 
 
 def _scene(index: int) -> tuple[Image.Image, bytes]:
@@ -68,7 +98,11 @@ def _scene(index: int) -> tuple[Image.Image, bytes]:
 
 def _rows(found: Detections | Sequence[Detections]) -> list[dict[str, Any]]:
     assert isinstance(found, Detections)
-    return found.to_dict()
+    rows = found.to_dict()
+    if found.features is None:
+        return rows
+    vectors = found.features.tolist()
+    return [row | {"vector": vector} for row, vector in zip(rows, vectors, strict=True)]
 
 
 def bad_requests() -> Iterator[Asked]:
@@ -135,12 +169,30 @@ def _is_same(row: dict[str, Any], expected: dict[str, Any]) -> bool:
         row["name"] == expected["name"]
         and abs(row["score"] - expected["score"]) < SCORE_TOLERANCE
         and max(distances) < BOX_TOLERANCE
+        and _has_vector(row, expected)
+    )
+
+
+def _has_vector(row: dict[str, Any], expected: dict[str, Any]) -> bool:
+    if "vector" not in expected:
+        return row["vector"] is None
+    return row["vector"] is not None and _are_near(
+        [row["vector"]], torch.tensor([expected["vector"]])
     )
 
 
 def _are_regions(expected: torch.Tensor, content: Any) -> bool:
     """Whether regions have the vectors that are expected, ``(R, D)``."""
-    rows = [region["vector"] for region in content.get("regions", [])]
+    return _are_near([region["vector"] for region in content.get("regions", [])], expected)
+
+
+def _are_texts(expected: torch.Tensor, content: Any) -> bool:
+    """Whether texts have the vectors that are expected, ``(N, D)``."""
+    return _are_near(content.get("vectors", []), expected)
+
+
+def _are_near(rows: Sequence[Sequence[float]], expected: torch.Tensor) -> bool:
+    """Whether vectors are those expected, ``(N, D)``, but for their last digits."""
     if [len(row) for row in rows] != [expected.shape[1]] * len(expected):
         return False
     similarities = torch.cosine_similarity(torch.tensor(rows), expected)

@@ -251,7 +251,8 @@ def main() -> None:
         for letter in (START, TEACHER, *options.rows)
         if letter not in ROWS or ROWS[letter].is_repeated or seed == 0
     ]
-    runs += [(LARGER_TEACHER, 0)] * ("g" in options.rows)
+    if "g" in options.rows:
+        runs.append((LARGER_TEACHER, 0))
     transfers = [(f"transfer-{letter}", seed) for letter, seed in runs if letter in "ab"]
     if options.processes == 1:
         carry_out(study, runs, transfers, map)
@@ -282,7 +283,8 @@ def parser() -> argparse.ArgumentParser:
     """What may be told on the command line."""
     about = "Measure what pretraining is worth, on icons."
     parser = study_parser(about, output="runs/pretraining")
-    parser.add_argument("--rows", default="bcdefgh", help="letters of the rows wanted, besides a")
+    about_rows = "letters of the rows wanted, besides a and t; g brings l"
+    parser.add_argument("--rows", default="bcdefgh", help=about_rows)
     parser.add_argument("--start", type=Path, help="a caption-trained model, instead of one a seed")
     parser.add_argument("--caption-steps", type=int, default=800)
     parser.add_argument("--steps", type=int, default=150, help="of each pretraining run")

@@ -13,6 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from regionclip.cli import main
+from regionclip.concepts.class_names import builtin_ids
+from regionclip.loading.mean_clip import save_model as save_mean
 from regionclip.methods.clim.config import ClimConfig
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clim.reading import save_model as save_clim
@@ -21,6 +23,9 @@ from regionclip.methods.detic import cascade_reading
 from regionclip.methods.detic.cascade_model import carry_classes
 from regionclip.methods.fvit.model import carry_classes as carry_fvit_classes
 from regionclip.methods.fvit.reading import save_model as save_fvit
+from regionclip.methods.regionclip.model import RegionClip
+from regionclip.methods.regionclip.reading import ReadModel
+from regionclip.methods.regionclip.reading import save_model as save_regionclip
 from tests.cascade_files import tiny_cascade
 from tests.cora_files import TINY_CORA, tiny_cora
 from tests.data.splitting.test_benchmarks import official
@@ -29,6 +34,8 @@ from tests.fvit_files import TINY_FVIT, tiny_fvit
 from tests.painted_segments import write_segments
 from tests.tiny_clip import TINY, tiny_clip
 from tests.tiny_dense import TINY_VIT, tiny_dense
+from tests.tiny_mean import tiny_mean
+from tests.tiny_recipe import TINY as TINY_DETECTOR
 
 TWELVE_BLOCKS = "twelve_blocks.safetensors"
 """A tower whose blocks 3, 5, 7 and 11 a detector can take."""
@@ -58,7 +65,6 @@ COPIES = {
         "runs/fvit-ov-lvis-vitb16/model.safetensors",
         "ovdet_openai_vitb16_ov_coco_clim.pth",
     ),
-    "detic_lvis_clim_centernet2.pth": ("regionclip_finetuned-lvis_rn50.pth",),
 }
 """Files, and other names that pages have for what may as well be the same."""
 FVIT_TEXTS = "EVA02_CLIP_B_psz16_s8B.pt"
@@ -102,6 +108,10 @@ def _write_models(folder: Path) -> None:
     carry_fvit_classes(fvit, CARRIED, torch.randn(2, 12))
     save_fvit(folder / "fvit_eva_vitb16_ov_coco.pth", fvit, has_text_tower=False)
     save_fvit(folder / FVIT_TEXTS, fvit)
+    heads = {"box_regression": True, "mask_head": True, "class_names": "lvis1203"}
+    lvis = RegionClip(replace(TINY_DETECTOR, **heads, num_train_classes=866, num_test_classes=1203))
+    read = ReadModel(lvis, has_text_tower=False, reports=())
+    save_regionclip(folder / "regionclip_finetuned-lvis_rn50.pth", read)
     cascade = tiny_cascade()
     carry_classes(cascade, CARRIED, torch.randn(2, 12))
     path = folder / "detic_lvis_clim_centernet2.pth"
@@ -111,6 +121,7 @@ def _write_models(folder: Path) -> None:
     torch.save(tiny_dense(spec).clip.state_dict(), folder / "laion_vitb16.pt")
     resnet = tiny_clip(spec=replace(TINY, text_width=64, text_heads=1)).clip.state_dict()
     torch.save(resnet, folder / "openai_rn50x64_cc3m_clim.pt")
+    save_mean(folder / "unicl_swin_b.pth", tiny_mean("swin"))
     prompt = load_file(folder / MODEL)["encoder.clip.visual.attnpool.positional_embedding"]
     torch.save({"attnpool.positional_embedding": prompt}, folder / "region_prompt_R50.pth")
     whole = replace(spec, embed_dim=12, layers=12)
@@ -189,6 +200,14 @@ def _write_data(folder: Path) -> None:
     ]
     lvis = official("lvis1203", images=images, annotations=objects)
     (folder / "lvis" / "lvis_v1_train.json").write_text(json.dumps(lvis))
+    rare = set(builtin_ids("lvis337"))
+    for each in lvis["categories"]:
+        each["frequency"] = "r" if each["id"] in rare else "f"
+    images[0] |= {"coco_url": "http://x/val2017/1.jpg", "neg_category_ids": [2]}
+    images[0] |= {"not_exhaustive_category_ids": []}
+    for each in objects:
+        each["segmentation"] = [[1, 1, 3, 1, 3, 3]]
+    (folder / "lvis" / "lvis_v1_val.json").write_text(json.dumps(lvis))
 
 
 def _run(*words: str, output: str) -> None:

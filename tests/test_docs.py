@@ -67,11 +67,59 @@ def test_notebooks_are_on_their_page_and_hold_no_outputs() -> None:
         assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells), file
 
 
+ASKED = (
+    "It does not install.",
+    "How do I train on my own data?",
+    "AP is below the paper's.",
+    "AP is near zero with true boxes.",
+    "A plain CLIP names next to nothing right.",
+    "Names of another list appear on the pictures,",
+    "Where are the captions, and the concept pool?",
+    "How long does pretraining take?",
+    "Scores are above 1.",
+    "Scores look too low, or too sure.",
+    "A download fails.",
+    "Fine-tuning made the model forget.",
+    "Many images, several GPUs.",
+    "The boxes are bad in my domain.",
+    "Vectors have the wrong length,",
+    "Crops, or ROIAlign on a map: which is better?",
+    "Can I export it to ONNX?",
+    "Is there a notebook, or a Colab?",
+    "I want another backbone.",
+    "I have pictures of the thing and no name for it.",
+    "Which resolution?",
+    "What is `AP50_split_target`?",
+    "A checkpoint is refused.",
+    "Can I use it at work?",
+    "Which prompts were used, and do they matter?",
+)
+"""What users of the originals ask most, in the order of how often."""
+
+
+def test_what_users_ask_most_is_answered() -> None:
+    """With where to read on, or what to do."""
+    page = (DOCS / "troubleshooting.md").read_text()
+    answers = dict(re.findall(r"^\*\*(.+?)\*\*(.*?)(?=^\*\*|\Z)", page, re.MULTILINE | re.DOTALL))
+    assert [question for question in ASKED if question not in answers] == []
+    for question in ASKED:
+        assert re.search(r"\]\(|`", answers[question]), question
+
+
+def written_texts() -> list[str]:
+    """Pages, and the cells of notebooks that are prose."""
+    texts = [page.read_text() for page in (*PAGES, DOCS.parent / "README.md")]
+    for notebook in sorted((DOCS.parent / "notebooks").glob("*.ipynb")):
+        cells = json.loads(notebook.read_text())["cells"]
+        texts += ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    return texts
+
+
 def written_commands() -> list[str]:
     """Every command of this package on any page, in lines of their own or between backticks."""
     found: set[str] = set()
-    for page in (*PAGES, DOCS.parent / "README.md"):
-        text = page.read_text().replace("\\\n", " ")
+    for text in written_texts():
+        text = text.replace("\\\n", " ")
         found |= set(re.findall(r"`(regionclip [^`\n]*)`", text))
         found |= {line for line in text.splitlines() if line.startswith("regionclip ")}
     # a bare name is a mention, not a command

@@ -40,7 +40,6 @@ MENTIONED = ("regionclip train NAME",)
 """What stands for any command of its kind."""
 NOT_IN_PYTHON = {
     'open("found/detections.json")': "takes masks of RegionCLIP's on LVIS, which no small file has",
-    "load_mean_clip(": "takes a Swin of its true size; tests/loading has small ones",
 }
 """Why a block of Python is left out, by what stands in it."""
 SMALLER = {

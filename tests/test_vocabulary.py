@@ -46,6 +46,9 @@ class LengthEncoder:
         self.num_texts += len(texts)
         return torch.tensor([[len(text), 7] for text in texts])
 
+    def first_tokens(self, texts: Sequence[str]) -> Tensor:
+        return torch.tensor([[len(text), 7] for text in texts])
+
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         return tokens.float()
 

@@ -187,8 +187,8 @@ class Detector:
 
         Raises:
             ImageReadError: An image cannot be read; the message names it.
-            ValueError: No classes, no proposals, a vocabulary of another encoder, or options that
-                this model has no part for.
+            ValueError: No classes, no proposals, a box without area inside its image, a vocabulary
+                of another encoder, or options that this model has no part for.
         """
         many = isinstance(images, Sequence) and not isinstance(images, str)
         sources: list[ImageSource] = list(images) if many else [images]  # type: ignore[list-item]
@@ -260,7 +260,8 @@ class Detector:
 
         Raises:
             ImageReadError: The image cannot be read.
-            ValueError: ``regions`` is neither boxes nor masks of the image's size.
+            ValueError: ``regions`` is neither boxes nor masks of the image's size, or a box has no
+                area inside the image.
         """
         prepared = self.prepare(image)
         boxes, masks = regions_input(torch.as_tensor(regions), prepared)

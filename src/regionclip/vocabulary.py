@@ -30,8 +30,8 @@ __all__ = ["Vocabulary", "VocabularyCache", "builtin_names", "read_names"]
 FORMAT = "regionclip-vocabulary/1"
 
 REMEMBERED_BYTES = 256 << 20
-"""Embeddings that a detector keeps for names it may be asked for again: 54 lists of 1203 names in
-RN50's space, or tens of thousands of short ones."""
+"""Embeddings that a detector, and a service beside it, each keep for names that may be asked for
+again: 54 lists of 1203 names in RN50's space, or tens of thousands of short ones."""
 
 _log = logging.getLogger(__name__)
 

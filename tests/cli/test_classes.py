@@ -13,6 +13,8 @@ from regionclip.vocabulary import Vocabulary
 def test_names_with_commas_are_stripped() -> None:
     assert parse_names(" cat,remote control , ") == ("cat", "remote control")
     assert parse_names("cat") == ("cat",)
+    assert parse_names("cat\uff0cmonitor/TV; dog") == ("cat", "monitor/TV", "dog")
+    assert parse_names('["monitor/TV"]') == ("monitor/TV",)
 
 
 def test_many_names_are_not_too_long_to_be_no_file() -> None:
@@ -133,6 +135,7 @@ def test_a_checkpoint_holds_no_classes(workspace: Path) -> None:
 def test_templates_are_a_set_a_sentence_or_a_file(workspace: Path) -> None:
     Path("prompts.txt").write_text("a {}.\n\nthe {}.\n")
     assert parse_templates("a nice {}") == ("a nice {}",)
+    assert parse_templates("a nice {name}") == ("a nice {name}",)
     assert parse_templates("none") == ("{}",)
     assert parse_templates("prompts.txt") == ("a {}.", "the {}.")
     with pytest.raises(ValueError, match="unknown prompt templates 'nothing'"):

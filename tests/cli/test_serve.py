@@ -1,6 +1,8 @@
 """``regionclip serve`` as a process, and what it refuses to start with."""
 
+import inspect
 import json
+import math
 import os
 import re
 import signal
@@ -20,7 +22,8 @@ import pytest
 
 from regionclip.cli import main
 from regionclip.cli.listening import local_address
-from regionclip.cli.serve import Serve, announce
+from regionclip.cli.serve import GRACE_BEYOND_TIMEOUT, Serve, announce
+from regionclip.server.service import CLOSE_SECONDS
 from regionclip.server.settings import ServiceSettings
 from tests.processes import free_port, started_together, wait_until
 from tests.server.pictures import scene
@@ -130,6 +133,7 @@ def test_a_process_lives_while_its_model_is_read_and_ends_well(tmp_path: Path) -
         (("--model", "absent.pth", "--max-names", "1", "--classes", "a, b"), "max_names is 1"),
         (("--model", "absent.pth"), "absent.pth"),
         (("--vocabulary-memory", "none"), "no size of memory"),
+        (("--allow-hosts", "a.test, https://b.test"), "nothing can be fetched from"),
     ],
 )
 def test_what_cannot_be_served_is_refused(
@@ -143,6 +147,15 @@ def test_options_reach_the_service() -> None:
     settings = Serve(model="icons", max_prompts=7, max_decoding=3).settings()
     assert (settings.limits.max_prompts, settings.max_decoding) == (7, 3)
     assert Serve(model="icons").settings() == ServiceSettings(model_name="icons")
+
+
+def test_the_end_comes_as_soon_as_is_written() -> None:
+    assert 1 + 1 + CLOSE_SECONDS < GRACE_BEYOND_TIMEOUT
+    page = Path(__file__).parents[2] / "docs" / "serving.md"
+    for text, times in ((inspect.getsource(Serve), 2), (page.read_text(), 1)):
+        assert " ".join(text.split()).count(f"{GRACE_BEYOND_TIMEOUT} seconds") == times
+    seconds = math.ceil(ServiceSettings().limits.timeout_seconds) + GRACE_BEYOND_TIMEOUT
+    assert f"which is {seconds} s by default" in page.read_text()
 
 
 @pytest.mark.parametrize(

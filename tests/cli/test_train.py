@@ -4,6 +4,8 @@ import pytest
 
 from regionclip.cli import main
 from regionclip.cli.train import StageProgress
+from tests.runs import losses
+from tests.tiny_clim_recipes import write_tower
 
 TINY = """
 task = "icons"
@@ -82,3 +84,28 @@ def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str
         progress.step("regions", 1, 1, 0.3)
     output = capsys.readouterr()
     assert output.out == output.err == ""
+
+
+def test_clipself_takes_what_propose_wrote(
+    photos: Path, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = write_tower(workspace / "start.safetensors")
+    own = ["image_side=64", "learner.unlocked_groups=2", "run.precision=fp32", "run.num_workers=0"]
+    own += [f"optimization.{each}" for each in ("steps=1", "batch_size=3", "warmup_steps=0")]
+    own += [f"start={start}", f"data.train={photos}"]
+
+    def trained(run: str, *settings: str) -> float:
+        words = [word for each in (*own, *settings) for word in ("--set", each)]
+        folder = workspace / run
+        command = ["train", "clipself-proposals-small", *words, "--output", str(folder)]
+        assert main([*command, "--device", "cpu"]) == 0
+        assert (folder / "model.safetensors").exists()
+        return losses(folder, "clipself")[0]
+
+    for number in (1, 2):
+        folder = str(workspace / f"boxes{number}")
+        options = ["--max-proposals", str(number), "--device", "cpu", "--output", folder]
+        assert main(["propose", str(photos), "--proposals", "random", *options]) == 0
+    first, second = (trained(f"run{each}", f"data.proposals=boxes{each}") for each in (1, 2))
+    assert first != second
+    assert "lists" not in capsys.readouterr().err

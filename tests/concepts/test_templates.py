@@ -69,3 +69,9 @@ def test_prompt_templates_rejects_an_empty_list() -> None:
 def test_prompt_templates_rejects_a_sentence_without_a_place() -> None:
     with pytest.raises(ValueError, match="'a photo of a cat' has no place for the class name"):
         prompt_templates(["{}", "a photo of a cat"])
+
+
+@pytest.mark.parametrize("template", ["a {} photo {}", "{name} and {}"])
+def test_prompt_templates_rejects_a_sentence_with_two_places(template: str) -> None:
+    with pytest.raises(ValueError, match=r"has 2 places for the class name; write one \{\}"):
+        prompt_templates([template])

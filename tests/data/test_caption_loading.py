@@ -340,6 +340,19 @@ def test_a_recipe_names_shards_or_data_sets(tmp_path: Path) -> None:
         images = open_captions(source, run_folder=tmp_path / "run", resume=True, is_main=True)
         assert isinstance(images, CaptionShards)
         assert [images.count(group) for group in range(len(images))] == [2, 1]
+    folder = tmp_path / "parts"
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        write_shards(folder / split, [1])
+        (folder / split / "0.tar").rename(folder / f"{split}-0.tar")
+    parts = CaptionSource(train=str(folder), cache=str(tmp_path / "cache"))
+    chosen = open_captions(replace(parts, split="val"), resume=True, is_main=True)
+    assert chosen.shard_names == ("val-0.tar",)
+    with pytest.raises(ValueError, match="shards of several splits; choose one: train, val"):
+        open_captions(parts, resume=True, is_main=True)
+    pattern = replace(parts, train=f"{folder}/*.tar", split="val")
+    with pytest.raises(ValueError, match=r"split 'val' goes with a folder, not with .*\.tar"):
+        open_captions(pattern, resume=True, is_main=True)
     table = tmp_path / "captions.csv"
     (tmp_path / "a.png").write_bytes(noise(0))
     table.write_text("image,caption\na.png,a dog\n")
@@ -403,7 +416,7 @@ def test_of_a_folder_with_several_splits_one_may_be_named(tmp_path: Path) -> Non
 def test_real_shards_are_streamed_and_picked_up() -> None:
     if not FLICKR.is_dir():
         pytest.skip(f"real shards are missing: {FLICKR}")
-    source = open_captions(CaptionSource(train=str(FLICKR)), resume=True, is_main=True)
+    source = open_captions(CaptionSource(train=f"{FLICKR}/*.tar"), resume=True, is_main=True)
     loading = replace(LOADING, batch_size=8, part_size=8, num_parts=252)
     (last,) = caption_batches(source, loading)(251)  # in the second epoch of 2000 samples
     assert all(image.shape == (3, 16, 16) or image.shape == (3, 20, 20) for image in last.images)

@@ -7,8 +7,10 @@ import torch
 from PIL import Image
 
 from regionclip.data.crop_loading import CropPairing, crop_batches, pair_crops
+from regionclip.data.images import read_image
 from regionclip.data.sampling import Loading
 from regionclip.pairs.crops import GivenRegions, GridCells
+from regionclip.proposals.table import read_box_table
 from tests.data.made import made_dataset
 
 GRID = CropPairing(regions=GridCells(max_split=3, max_regions=4), image_side=32, crop_side=8)
@@ -59,6 +61,26 @@ def test_a_run_gives_the_same_batches_however_it_is_divided(tmp_path: Path) -> N
         assert torch.equal(torch.cat([first.crops, second.crops]), batch.crops)
         for own, expected in zip((*first.boxes, *second.boxes), batch.boxes, strict=True):
             assert torch.equal(own, expected)
+
+
+def test_boxes_that_were_stored_are_drawn_from_instead_of_the_data_sets(tmp_path: Path) -> None:
+    dataset = made_dataset([[0], [0, 0]], folder=tmp_path)
+    (tmp_path / "boxes.csv").write_text(
+        "image,x0,y0,x1,y1\n0.png,2,4,14,20\n0.png,0,0,999,999\nunknown.png,0,0,9,9\n"
+    )
+    given = GivenRegions(crop_scale=1.0)
+    loading = replace(LOADING, augmentation=replace(GRID, regions=given), part_size=2, num_parts=1)
+    loading = replace(loading, batch_size=2)
+    stored = read_box_table(tmp_path / "boxes.csv")
+    (batch,) = crop_batches(dataset, loading, proposer=stored)(0)
+    widths, heights = zip(*(read_image(each.image).size for each in dataset), strict=True)
+    scale = 32 / max(widths[0], heights[0])
+    listed, unlisted = sorted(batch.boxes, key=len, reverse=True)
+    expected = torch.tensor([[2.0, 4, 14, 20], [0, 0, widths[0], heights[0]]]) * scale
+    torch.testing.assert_close(listed[listed[:, 0].argsort(descending=True)], expected)
+    # an image without a box of use is seen in its upper left sixteenth
+    assert len(unlisted) == 1
+    assert unlisted[0, :2].tolist() == [0, 0]
 
 
 def test_an_image_that_cannot_be_read_gives_way_to_the_next(

@@ -134,9 +134,11 @@ def test_an_image_that_cannot_be_read_is_counted_and_another_takes_its_place(
 
 def test_captions_that_are_too_long_are_counted(images: CaptionedDataset) -> None:
     counts = LeftOutCounts()
-    batches = tiled_batches(
-        images, LOADING, left_out=counts, is_cut=lambda caption: caption.startswith("one")
-    )
+
+    def num_cut(captions: Sequence[str]) -> int:
+        return sum(each.startswith("one") for each in captions)
+
+    batches = tiled_batches(images, LOADING, left_out=counts, num_cut=num_cut)
     captions = [each for batch in batches(0) for own in batch.tiles for each in own.captions]
-    assert counts.num_cut == sum(each.startswith("one") for each in captions)
+    assert counts.num_cut == num_cut(captions)
     assert 0 < counts.num_cut < len(captions)

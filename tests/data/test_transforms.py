@@ -6,6 +6,7 @@ from PIL import Image
 from regionclip.data.transforms import (
     detr_size,
     longest_size,
+    maps_by_size,
     normalize_and_pad,
     pixels_of,
     resize_shortest_edge,
@@ -112,3 +113,20 @@ def test_batches_are_rounded_up_to_the_divisor() -> None:
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(ValueError, match="a batch needs at least one image"):
         normalize_and_pad([], mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def test_images_of_one_size_are_computed_together_and_stay_in_their_order() -> None:
+    images = [torch.full((3, side, side), float(row)) for row, side in enumerate((4, 8, 4))]
+    batches: list[int] = []
+
+    def compute(own: list[torch.Tensor]) -> list[torch.Tensor]:
+        batches.append(len(own))
+        whole = torch.stack(own)
+        return [whole, whole[:, :1, ::2, ::2]]
+
+    found = maps_by_size(images, compute)
+    assert batches == [2, 1]
+    for image, (fine, coarse) in zip(images, found, strict=True):
+        assert torch.equal(fine, image[None])
+        assert torch.equal(coarse, image[None, :1, ::2, ::2])
+    assert maps_by_size([], compute) == []

@@ -1,5 +1,7 @@
+import math
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -18,12 +20,14 @@ from regionclip.demo.actions import (
     find_alike,
     look_into,
     name_region,
+    only_names_found,
 )
 from regionclip.demo.models import PHOTO_NAMES, Choice, Models
 from regionclip.demo.pictures import Picture
 from regionclip.demo.sessions import EXAMPLE_SEED, EXAMPLE_SIDE
 from regionclip.detect import Detector
-from regionclip.structures import PreparedImage, Proposals
+from regionclip.structures import Detections, PreparedImage, Proposals
+from regionclip.visualize import class_color
 
 
 def truth(index: int) -> tuple[list[list[float]], list[str]]:
@@ -41,6 +45,25 @@ def test_what_is_in_a_scene_is_found(icons: Detector, scenes: list[Picture]) -> 
     assert found.num_proposals == 20
     rows = torch.arange(len(detections))
     assert (found.probabilities[rows, detections.labels] > 0.8).all()
+
+
+def test_names_that_are_found_together_have_colours_of_their_own() -> None:
+    """Of all names, some have all but the same one."""
+    pairs = combinations(range(len(CLASS_NAMES)), 2)
+    one, other = min(pairs, key=lambda pair: distance(*pair))
+    assert distance(one, other) < 40
+    boxes = torch.tensor([[0.0, 0.0, 9.0, 9.0]]).expand(3, 4)
+    asked = Detections(boxes, torch.ones(3), torch.tensor([other, one, other]), CLASS_NAMES)
+    found = only_names_found(asked)
+    assert found.names == asked.names
+    first, second, third = found.labels.tolist()
+    assert first == third
+    assert distance(first, second) > 100
+
+
+def distance(one: int, other: int) -> float:
+    """Between the colours of two labels, in 256 steps of each of RGB."""
+    return math.dist(class_color(one), class_color(other))
 
 
 def test_fewer_regions_and_fewer_boxes_can_be_asked_for(

@@ -21,6 +21,8 @@ from regionclip.demo.inputs import (
         ("cat, remote control", ("cat", "remote control")),
         ("cat\n red   bus \n\ncat,,", ("cat", "red bus")),
         ("雨伞, umbrella", ("雨伞", "umbrella")),
+        ("雨伞\uff0cumbrella\u3001cup; [cat", ("雨伞", "umbrella", "cup", "[cat")),
+        ('["cat, dog", "", " cat, dog"]', ("cat, dog",)),
         ("voc20", builtin_names("voc20")),
         ("umbrella,voc20,\ncat", ("umbrella", *builtin_names("voc20"))),
         ("/etc/passwd", ("/etc/passwd",)),  # a name like any other: nothing is read
@@ -29,6 +31,12 @@ from regionclip.demo.inputs import (
 )
 def test_names_are_read_from_what_was_typed(text: str, expected: tuple[str, ...]) -> None:
     assert typed_names(text) == expected
+
+
+@pytest.mark.parametrize("text", ["coco", "cat, names.txt", "[cat]"])
+def test_what_is_meant_otherwise_is_told_to_the_visitor(text: str) -> None:
+    with pytest.raises(InputError, match="in JSON"):
+        typed_names(text)
 
 
 def test_a_name_in_both_places_is_looked_for() -> None:
@@ -61,9 +69,11 @@ def test_prompts_are_a_set_or_sentences_of_ones_own() -> None:
     assert typed_templates("a {}\n the {}\n") == ("a {}", "the {}")
 
 
-@pytest.mark.parametrize("text", ["fotos", "", "a photo of {\nx"])
+@pytest.mark.parametrize("text", ["fotos", "", "a photo of {\nx", "a {} photo {}"])
 def test_other_prompts_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"cannot be used; choose one of imagenet80, .*with \{\}"):
+    with pytest.raises(
+        InputError, match=r"cannot be used; choose one of imagenet80, .*with one \{\}"
+    ):
         typed_templates(text)
 
 

@@ -1,10 +1,12 @@
 from collections.abc import Sequence
 
+import pytest
 import torch
 from torch import Tensor
 
 from regionclip.encoders import class_embeddings
 from regionclip.encoders.text import ShortPrompts, encode_texts, without_padding
+from regionclip.vocabulary import Vocabulary
 from tests.tiny_clip import TINY, tiny_clip
 
 NAMES = ["cat", "remote control", "dog"]
@@ -22,6 +24,9 @@ class LetterCounts:
 
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         self.batches.append(len(texts))
+        return torch.tensor([[text.count("a") + 1, len(text) + 1] for text in texts])
+
+    def first_tokens(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([[text.count("a") + 1, len(text) + 1] for text in texts])
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
@@ -101,3 +106,35 @@ def test_short_prompts_average_directions() -> None:
     each = [encode_texts(encoder, [template.format("cat")]) for template in TEMPLATES]
     expected = torch.stack([one / one.norm() for one in each]).mean(dim=0)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_names_that_are_longer_than_what_is_read_are_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each of these letters is a token."""
+    encoder = ShortPrompts(tiny_clip(), length=8)
+    class_embeddings(encoder, ["zq", "zqzq"], ["{}", "a {}"])
+    assert caplog.messages == []
+    # start, a, five letters, end are eight
+    names = ["zqzqz", "zqzqzx", "zqzqzj", "xjxjxj", "zqzqzqzq"]
+    found = class_embeddings(encoder, names, ["{}", "a {}"], batch_size=3)
+    assert caplog.messages == [
+        "4 of 5 names are longer than what this model reads, 8 tokens with start and end: in the "
+        "prompt 'a {}' they lose their end (zqzqzx, zqzqzj, xjxjxj, ...)"
+    ]
+    # a prompt that is read whole tells two names apart, or nothing does
+    assert not found[1].equal(found[2])
+    cut = class_embeddings(encoder, ["zqzqzx", "zqzqzj"], ["a {}"])
+    assert cut[0].equal(cut[1])
+
+
+def test_a_whole_tower_says_what_it_cuts(caplog: pytest.LogCaptureFixture) -> None:
+    encoder = tiny_clip()
+    Vocabulary.from_names(["x" * (TINY.context_length - 2)], encoder, templates=["{}"])
+    assert caplog.messages == []
+    Vocabulary.from_names(["x" * (TINY.context_length - 1)], encoder, templates=["{}"])
+    assert len(caplog.messages) == 1
+    assert (
+        f"1 of 1 names are longer than what this model reads, {TINY.context_length} tokens"
+        in (caplog.messages[0])
+    )

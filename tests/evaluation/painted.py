@@ -54,6 +54,9 @@ class ColourText:
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([[self._label(text) + 1] for text in texts])
 
+    def first_tokens(self, texts: Sequence[str]) -> Tensor:
+        return self.tokenize(texts)
+
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         return torch.eye(len(NAMES) + 1)[tokens[:, 0] - 1]
 

@@ -26,6 +26,9 @@ class OneHotText:
     def tokenize(self, texts: Sequence[str]) -> Tensor:
         return torch.tensor([[self._label(text) + 1] for text in texts])
 
+    def first_tokens(self, texts: Sequence[str]) -> Tensor:
+        return self.tokenize(texts)
+
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         return torch.eye(NUM_CLASSES)[tokens[:, 0] - 1]
 

@@ -1,6 +1,7 @@
 """CLIM, CLIPSelf and pseudo labels from a recipe to weights that can be used."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,11 @@ from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.config import ClipSelfConfig
 from regionclip.methods.clipself.model import ClipSelf
 from regionclip.recipes import read_recipe, recipe_names
-from regionclip.recipes.clim import ClimRecipe, ClipSelfRecipe
+from regionclip.recipes.clim import ClimRecipe, ClipSelfRecipe, PseudoLabelRecipe
 from regionclip.train import train
 from tests.runs import entries, losses
 from tests.tiny_clim_recipes import write_clim_recipes, write_tower
-from tests.tiny_clip import TINY
+from tests.tiny_clip import TINY, tiny_clip
 from tests.tiny_dense import PLAIN, tiny_dense
 from tests.tiny_eva import TINY_EVA, tiny_eva
 
@@ -144,6 +145,35 @@ def test_eva_towers_are_trained_and_measured_too(
     assert {"macc1", "macc5", "macc1_thing", "macc1_stuff"} <= measured[0]["evaluation"].keys()
 
 
+def write_resnet(path: Path) -> Path:
+    """A dense CLIP with a ResNet, whose boxes are pooled with attention."""
+    config = ClimConfig(vit=None, resnet=TINY, pooling="attention", templates="photo")
+    model = Clim(replace(config, longest_side=64))
+    model.encoder.load_state_dict(tiny_clip().state_dict())
+    clim.save_model(path, model)
+    return path
+
+
+def test_a_resnet_learns_layer4_and_what_asks_its_pool(
+    recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    start = write_resnet(tmp_path / "resnet.safetensors")
+    changes = [f"start={start}", "augmentation.side=64", "optimization.steps=1"]
+    weights = train(read_recipe(recipes["clim"], changes), tmp_path / "run")
+    before, after = load_file(start), load_file(weights)
+    moved = {name for name, own in before.items() if not torch.equal(own, after[name])}
+    visual = "encoder.clip.visual."
+    assert {f"{visual}layer4.0.conv2.weight", f"{visual}attnpool.q_proj.weight", SCALE} <= moved
+    learned = (f"{visual}layer4.", f"{visual}attnpool.", SCALE)
+    assert all(name.startswith(learned) for name in moved)
+    assert not any(".bn" in name or ".v_proj." in name or ".c_proj." in name for name in moved)
+    own = clim.read_model(weights).model.config
+    assert (own.pooling, own.resnet) == ("attention", TINY)
+    measured = [each for each in entries(tmp_path / "run") if "evaluation" in each]
+    assert [each["step"] for each in measured] == [0, 1]
+    assert "macc1" in measured[0]["evaluation"]
+
+
 def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     with pytest.raises(ValueError, match="no whole number of mosaic sets of 5"):
@@ -152,6 +182,18 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
         read_recipe(recipes["clim"], ["data.proposals=boxes"])
     with pytest.raises(ValueError, match=r"give one of the tables \[grid\] and \[boxes\]"):
         read_recipe(recipes["clipself"], ["boxes.max_regions=3"])
+    with pytest.raises(ValueError, match=r"data\.proposals .* regions are cells of grids"):
+        read_recipe(recipes["clipself"], ["data.proposals=boxes"])
+    boxes = ["grid=none", "boxes.max_regions=3"]
+    missing = [*boxes, "data.proposals=nowhere"]
+    with pytest.raises(
+        ValueError, match=r"data\.proposals nowhere does not exist; 'regionclip pro"
+    ):
+        train(read_recipe(recipes["clipself"], missing), run)
+    (tmp_path / "others.csv").write_text("image,x0,y0,x1,y1\nother.jpg,0,0,9,9\n")
+    others = [*boxes, f"data.proposals={tmp_path / 'others.csv'}"]
+    with pytest.raises(ValueError, match=r"others\.csv lists none of the 12 images of .*images"):
+        train(read_recipe(recipes["clipself"], others), run)
     for task in TASKS:
         with pytest.raises(ValueError, match=r"weight_ensemble must be in \[0, 1\], got 1.5"):
             read_recipe(recipes[task], ["weight_ensemble=1.5"])
@@ -169,10 +211,10 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
     ):
         with pytest.raises(ValueError, match=message):
             train(read_recipe(recipes[task], [setting]), run)
-    resnet = tmp_path / "resnet.safetensors"
-    clim.save_model(resnet, Clim(ClimConfig(vit=None, resnet=TINY, pooling="attention")))
-    with pytest.raises(ValueError, match="only towers with a map of vectors are trained here"):
-        train(read_recipe(recipes["clim"], [f"start={resnet}"]), run)
+    resnet = write_resnet(tmp_path / "resnet.safetensors")
+    for task in ("clipself", "pseudo-labels"):
+        with pytest.raises(ValueError, match="of such towers there is only CLIM's training"):
+            train(read_recipe(recipes[task], [f"start={resnet}"]), run)
     assert not (run / "checkpoints").exists()
 
 
@@ -181,6 +223,7 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
     [
         ("clim-coco-vitb16", (92_400, 128), (0.9, 0.98, 1e-6)),
         ("clim-cc3m-vitb16", (70_311, 128), (0.9, 0.98, 1e-6)),
+        ("clim-cc3m-rn50x64", (70_311, 128), (0.9, 0.999, 1e-8)),
         ("clipself-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
         ("clipself-coco-vitl14", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
         ("clipself-proposals-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
@@ -188,6 +231,7 @@ def test_what_does_not_go_together_is_refused(recipes: dict[str, Path], tmp_path
         ("clipself-proposals-coco-vitl14", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
         ("clipself-lvis-vitl14", (6 * 6260, 16), (0.9, 0.999, 1e-8)),
         ("pseudo-labels-coco-vitb16", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
+        ("pseudo-labels-coco-vitl14", (6 * 7392, 16), (0.9, 0.999, 1e-8)),
     ],
 )
 def test_the_published_schedules_are_followed(
@@ -204,7 +248,12 @@ def test_the_published_schedules_are_followed(
     assert recipe.weight_ensemble == (0.95 if is_large else 0.7)  # type: ignore[union-attr]
     if isinstance(recipe, ClimRecipe):
         assert recipe.learner.mosaic_sides == (2, 3, 4)
-        assert recipe.learner.unlocked_groups == 6
+        is_resnet = recipe.start == "openai:RN50x64"
+        assert recipe.learner.unlocked_groups == (2 if is_resnet else 6)
+        assert recipe.augmentation.side == (448 if is_resnet else 224)
+    if isinstance(recipe, PseudoLabelRecipe):
+        assert recipe.augmentation.side == (896 if is_large else 1024)
+        assert recipe.learner.unlocked_groups == (24 if is_large else 12)
     if isinstance(recipe, ClipSelfRecipe):
         assert recipe.image_side == (896 if is_large else 1024)
         assert recipe.learner.unlocked_groups == (24 if is_large else 12)
@@ -231,7 +280,8 @@ def test_what_the_starts_towers_compute_with_can_be_said(
 
 
 def test_small_recipes_ship_for_own_images() -> None:
-    assert {"clim-small", "clipself-small", "pseudo-labels-small"} <= set(recipe_names())
+    small = {"clim-small", "clipself-small", "clipself-proposals-small", "pseudo-labels-small"}
+    assert small <= set(recipe_names())
 
 
 def test_a_start_whose_activation_nothing_tells_is_refused_until_it_is_said(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +10,43 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from regionclip.encoders.dense_resnet import DenseClipResNet, dense_resnet_of
 from regionclip.encoders.vit import ClipVit
 from regionclip.methods.clim.learner import ClimLearner
 from regionclip.methods.clim.training_config import ClimTraining
 from regionclip.methods.clipself.learner import ClipSelfLearner
 from regionclip.methods.clipself.pseudo_labels import PseudoLabelLearner
 from regionclip.methods.clipself.training_config import ClipSelfTraining, PseudoLabelTraining
+from regionclip.regions.layer4_regions import layer4_vectors
 from regionclip.structures import CaptionedBatch, CropBatch, DetectionBatch, Targets
 from regionclip.training import Bookkeeping, Optimization, Stage, Trainer
 from regionclip.training.engine import make_accelerator
 from regionclip.training.running_stage import RunningStage
 from tests.processes import run_together
+from tests.tiny_clip import tiny_clip
 from tests.tiny_dense import tiny_dense
 
 STEPS, IMAGES, PROCESSES = 2, 10, 2
 WORDS = ("dog", "cat", "car", "tree", "bird", "hat", "dog", "sky", "sea", "bus")
 """Of the ten images of a step: the first five make a mosaic and a single, and so do the others."""
-LEARNERS = ("clim", "clipself", "pseudo-labels")
+RESNET = "clim-resnet"
+LEARNERS = ("clim", RESNET, "clipself", "pseudo-labels")
 PLAN = Optimization(steps=STEPS, batch_size=IMAGES, learning_rate=0.05)
 
 
-def learner_of(kind: str, encoder: ClipVit) -> nn.Module:
-    if kind == "clim":
+def encoder_of(kind: str) -> ClipVit | DenseClipResNet:
+    return dense_resnet_of(tiny_clip()) if kind == RESNET else tiny_dense()
+
+
+def learner_of(kind: str, encoder: ClipVit | DenseClipResNet) -> nn.Module:
+    if kind in ("clim", RESNET):
         config = ClimTraining(
             mosaic_sides=(2,), images_per_set=5, mosaic_pixels=64, unlocked_groups=2
         )
-        return ClimLearner(encoder, config)
+        vectors = None
+        if isinstance(encoder, DenseClipResNet):
+            vectors = partial(layer4_vectors, encoder)
+        return ClimLearner(encoder, config, box_vectors=vectors)
     if kind == "clipself":
         return ClipSelfLearner(encoder, tiny_dense(), ClipSelfTraining(unlocked_groups=2))
     nouns = torch.randn(30, 10, generator=torch.Generator().manual_seed(1))
@@ -47,7 +59,7 @@ def batch_of(kind: str, step: int, rows: range) -> Any:
     generator = torch.Generator().manual_seed(step)
     images = torch.rand(IMAGES, 3, 32, 32, generator=generator)[rows.start : rows.stop]
     names = tuple(map(str, rows))
-    if kind == "clim":
+    if kind in ("clim", RESNET):
         return CaptionedBatch(images.unbind(), WORDS[rows.start : rows.stop], tuple(rows), names)
     boxes = tuple(
         torch.tensor([[2.0, 2, 12 + 2 * row, 24]]).repeat(row % 4, 1)
@@ -73,7 +85,7 @@ def trained(kind: str, folder: Path) -> dict[str, Tensor]:
     def batches(first: int) -> Iterable[Any]:
         return [batch_of(kind, step, rows) for step in range(first, STEPS)]
 
-    encoder = tiny_dense()
+    encoder = encoder_of(kind)
     books = Bookkeeping(checkpoint_every=100)
     trainer = Trainer(folder / kind, accelerator, settings={}, resume=False, seed=0, books=books)
     learner = learner_of(kind, encoder)
@@ -107,8 +119,8 @@ def largest_difference(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     run_together(work, str(tmp_path), logs=tmp_path / "logs")
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(PROCESSES))
-    start = tiny_dense().state_dict()
     for kind in LEARNERS:
+        start = encoder_of(kind).state_dict()
         one = trained(kind, tmp_path / "one")
         assert largest_difference(one, start) > 1e-3, kind
         assert largest_difference(first[kind], second[kind]) == 0, kind

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regionclip.losses import LossSum, concept_contrastive_loss, image_text_loss
-from regionclip.losses.over_processes import rows_of_all, sum_of_all
+from regionclip.losses.over_processes import constant_rows_of_all, rows_of_all, sum_of_all
 from tests.processes import run_together
 
 IMAGES, TEXTS = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(0))
@@ -37,6 +37,8 @@ def work(folder: str) -> None:
     shares = torch.stack([loss.total for loss in losses]) / counts
     shares.sum().backward()
     found = {"shares": sum_of_all(shares), "images": images.grad, "logits": logits.grad}
+    found["regions"] = constant_rows_of_all(logits)
+    found["ids"] = constant_rows_of_all(CAPTION_IDS[: 3 * rank])
     torch.save(found, Path(folder) / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -53,11 +55,18 @@ def test_two_processes_give_the_losses_and_gradients_of_one(tmp_path: Path) -> N
     torch.testing.assert_close(first["shares"], shares.detach())
     torch.testing.assert_close(torch.cat([first["images"], second["images"]]), images.grad)
     torch.testing.assert_close(torch.cat([first["logits"], second["logits"]]), logits.grad)
+    for found in (first, second):
+        assert torch.equal(found["regions"], LOGITS)
+        assert not found["regions"].requires_grad
+        # the first process has none
+        assert found["ids"].tolist() == CAPTION_IDS[:3].tolist()
 
 
 def test_one_process_has_its_own_rows_only() -> None:
     rows = torch.ones(2, 3, requires_grad=True)
     assert rows_of_all(rows) is rows
+    assert torch.equal(constant_rows_of_all(rows), rows)
+    assert not constant_rows_of_all(rows).requires_grad
     total = sum_of_all(rows)
     assert torch.equal(total, rows)
     assert not total.requires_grad

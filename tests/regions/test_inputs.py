@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from regionclip.regions.inputs import boxes_input, regions_input
+from regionclip.regions.inputs import boxes_input, listed_boxes_input, regions_input
 from regionclip.structures import PreparedImage
 
 # an original of 50 x 100 pixels, prepared at twice its size
@@ -39,6 +39,27 @@ def test_boxes_that_are_none_are_refused_by_row(box: list[float]) -> None:
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], box])
     with pytest.raises(ValueError, match=r"xyxy, not xywh\), but box 1 is"):
         boxes_input(boxes, IMAGE)
+
+
+OUTSIDE = [
+    *([101.0, 0, 120, 9], [-50.0, -50, -10, -10], [100.0, 0, 100, 50], [0.0, 50, 9, 90]),
+    *([7.0, 7, 7, 7], [7.0, 7, 9, 7]),  # no area wherever they lie
+]
+
+
+@pytest.mark.parametrize("box", OUTSIDE)
+def test_a_box_without_area_in_the_image_is_refused_by_row(box: list[float]) -> None:
+    boxes = torch.tensor([[99.0, 49.0, 400.0, 400.0], box])
+    with pytest.raises(ValueError, match=r"which is 100 pixels wide and 50 high, but box 1 is \["):
+        boxes_input(boxes, IMAGE)
+
+
+def test_boxes_of_a_list_keep_their_rows_and_are_checked_otherwise() -> None:
+    found = listed_boxes_input(torch.tensor(OUTSIDE), IMAGE)
+    assert found.shape == (6, 4)
+    assert ((found[:, 2:] - found[:, :2]).prod(dim=1) == 0).all()
+    with pytest.raises(ValueError, match="box 0 is"):
+        listed_boxes_input(torch.tensor([[5.0, 5, 2, 9]]), IMAGE)
 
 
 def test_masks_become_the_boxes_around_them() -> None:

@@ -1,13 +1,10 @@
 """What each route answers, against the detector itself; and every kind of bad request."""
 
-import argparse
 import asyncio
 import json
-import shlex
 import threading
 from collections.abc import Iterator, Mapping
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,6 +80,13 @@ def test_options_of_a_request_are_taken(
     assert strict["detections"] == []
 
 
+@pytest.mark.parametrize("names", ["star\uff0cheart", "star;heart", '["star", "heart"]'])
+def test_names_are_told_apart_as_everywhere(client: TestClient, picture: bytes, names: str) -> None:
+    fields = {"boxes": "[[0, 0, 80, 80]]", "classes": names}
+    _, found = post(client, "regions", picture, **fields)
+    assert {each["name"] for each in found["regions"][0]["names"]} == {"star", "heart"}
+
+
 def test_regions_give_vectors_and_names(
     client: TestClient, icons: Detector, picture: bytes
 ) -> None:
@@ -149,6 +153,9 @@ def test_a_model_says_what_it_is(client: TestClient, icons: Detector) -> None:
     assert found["limits"]["max_boxes"] == 1000
     assert client.get("/health").json() == {"status": "alive"}
     assert client.get("/ready").json() == {"status": "ready"}
+    for path in ("/health", "/ready"):
+        answer = client.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.parametrize(
@@ -158,6 +165,9 @@ def test_a_model_says_what_it_is(client: TestClient, icons: Detector) -> None:
         ({"classes": "cat, cat"}, 400, "'cat'"),
         ({"classes": "x" * 501}, 400, "501 characters"),
         ({"classes": ",".join(map(str, range(2001)))}, 400, "2001 of them"),
+        ({"classes": "names.txt"}, 400, "'names.txt' is a file's name"),
+        ({"classes": "coco"}, 400, "did you mean coco80"),
+        ({"classes": "['cat']"}, 400, "begin like a list in JSON and are none"),
         ({"classes": "cat", "vocabulary": "abc"}, 400, "leave one out"),
         ({"min_score": "nan"}, 422, "min_score"),
         ({"min_score": "2"}, 422, "min_score"),
@@ -189,6 +199,11 @@ def test_bad_fields_get_a_sentence(
         ('[[0, 0, 1, "2"]]', "number 0"),
         (f"[[0, 0, 1, {'9' * 400}]]", "number 0"),
         (json.dumps([[0, 0, 1, 1]] * 1001), "1001 of them"),
+        (
+            "[[0, 0, 1, 1], [900, 900, 1000, 1000]]",
+            "inside the image, which is 160 pixels wide and 160 high, but box 1 is [900.0",
+        ),
+        ("[[7, 7, 7, 7]]", "box 0 is [7.0"),
     ],
 )
 def test_bad_boxes_get_a_sentence(
@@ -227,6 +242,7 @@ def test_bodies_that_are_no_form_or_no_json_get_a_sentence(client: TestClient) -
         client.post("/v1/texts", json={"a" * 100_000: 1}),
         client.post("/v1/vocabularies", json={"names": [" "]}),
         client.post("/v1/vocabularies", json={"names": ["a"], "templates": "{} and {}"}),
+        client.post("/v1/detect", data={"classes": '["\\ud800"]'}, files={"image": b"x"}),
         client.post("/v1/texts", content=b'{"texts": ["a"], "\\ud800": 1}', headers=OF_JSON),
         client.get("/v1/nothing"),
         client.put("/v1/detect"),
@@ -336,30 +352,3 @@ def test_only_so_many_images_are_decoded_at_once(
         assert await service.close()
 
     asyncio.run(ask())
-
-
-def documented() -> list[list[str]]:
-    """Every curl of docs/serving.md, in words."""
-    page = Path(__file__).parents[2] / "docs" / "serving.md"
-    return [shlex.split(line) for line in page.read_text().splitlines() if line.startswith("curl")]
-
-
-@pytest.mark.parametrize("words", documented(), ids=" ".join)
-def test_the_requests_of_the_documentation_are_answered(
-    client: TestClient, picture: bytes, words: list[str]
-) -> None:
-    curl = argparse.ArgumentParser()
-    curl.add_argument("-F", dest="fields", action="append", default=[])
-    curl.add_argument("-H", dest="header")
-    curl.add_argument("-d", dest="body")
-    curl.add_argument("url")
-    asked = curl.parse_args(words[1:])
-    path = asked.url.removeprefix("localhost:8000")
-    if asked.body is not None:
-        name, _, value = asked.header.partition(": ")
-        answer = client.post(path, content=asked.body, headers={name: value})
-    else:
-        fields = dict(field.split("=", 1) for field in asked.fields)
-        assert fields.pop("image") == "@scene.png"
-        answer = client.post(path, files={"image": picture}, data=fields)
-    assert answer.status_code in (200, 201), answer.text

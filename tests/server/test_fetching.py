@@ -8,6 +8,7 @@ import pytest
 
 from regionclip.server.fetching import fetch
 from regionclip.server.problems import RequestError
+from regionclip.server.settings import ServiceSettings
 from tests.file_server import file_server
 
 
@@ -33,12 +34,31 @@ def test_a_file_of_an_allowed_host_arrives_as_it_is() -> None:
         ("http://a.test:port/x.png", ("a.test",), "is no URL"),
         ("//a.test/x.png", ("a.test",), "must be http"),
         ("http://[a.test/x.png", ("a.test",), "is no URL"),
+        ("http://[::1]:1/x.png", ("[::1]",), "not fetched from"),
+        ("http://[::1]:1/x.png", ("[::1]:1",), "out of reach"),
     ],
 )
 def test_no_other_host_is_asked(url: str, hosts: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(RequestError, match=sentence) as error:
         fetched(url, *hosts)
     assert error.value.status_code == 400
+
+
+@pytest.mark.parametrize("host", ["a.test", "A.test:81", "bücher.example", "127.0.0.1", "[::1]:80"])
+def test_hosts_that_addresses_can_name_are_allowed(host: str) -> None:
+    assert ServiceSettings(url_hosts=(host,)).url_hosts == (host,)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("https://a.test", "*.a.test", "a.test/images", "a.test:", "a.test:port", "u@a.test"),
+        *("::1", "a.test b.test", ""),
+    ],
+)
+def test_what_no_address_can_name_is_no_host(host: str) -> None:
+    with pytest.raises(ValueError, match=r"nothing can be fetched from .* allow hosts as 'example"):
+        ServiceSettings(url_hosts=("b.test", host))
 
 
 def test_an_answer_that_is_too_long_or_missing_is_refused() -> None:

@@ -127,6 +127,21 @@ def test_a_huge_vocabulary_holds_up_no_short_texts(icons: Detector) -> None:
     asyncio.run(encode())
 
 
+def test_texts_make_way_for_shorter_ones_and_for_the_end(icons: Detector) -> None:
+    async def encode() -> None:
+        service = Service(icons, ServiceSettings())
+        await service.start()
+        huge = asyncio.create_task(service.encode_texts([f"thing {n}" for n in range(5000)]))
+        await asyncio.sleep(0.01)
+        assert len(await asyncio.wait_for(service.encode_texts(["a cup"]), 60)) == 1
+        assert not huge.done()
+        assert await service.close()
+        with pytest.raises(NotRunningError):
+            await huge
+
+    asyncio.run(encode())
+
+
 def test_only_so_many_texts_wait_to_be_encoded(icons: Detector) -> None:
     async def encode() -> None:
         service = Service(icons, ServiceSettings(limits=Limits(max_prompts=3)))

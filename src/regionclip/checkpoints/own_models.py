@@ -98,6 +98,7 @@ def filled(
     *,
     source: str | Path,
     target: str,
+    notes: tuple[str, ...] = (),
 ) -> Filled[Model]:
     """Build a model and fill it from a file, whole or not at all.
 
@@ -107,35 +108,18 @@ def filled(
         state: Tensors by the model's names.
         source: The file, for errors.
         target: How errors call the model.
+        notes: See :func:`~.strict.load_strict`.
 
     Raises:
         CheckpointError: A tensor is missing, is of another shape, or has no place.
     """
     with WithoutRandomWeights():
         model = build(config)
-    return Filled(model, load_strict(model, state, source=str(source), target=target))
+    report = load_strict(model, state, source=str(source), target=target, notes=notes)
+    return Filled(model, report)
 
 
-def save_own(path: str | Path, model: OwnModel, *, method: str, extra: Mapping[str, str]) -> None:
-    """Write a model in the package's own format, with all that is needed to build it again.
-
-    Args:
-        path: A ``.safetensors`` file.
-        model: The model.
-        method: Whose ``build`` takes it.
-        extra: Further metadata, such as ``licence``.
-    """
-    save_native(
-        path,
-        model.state_dict(),
-        method=method,
-        config=settings_to_dict(model.config),
-        encoder_id=model.encoder.encoder_id,
-        extra=extra,
-    )
-
-
-def save_with_text(
+def save_own(
     path: str | Path,
     model: OwnModel,
     *,
@@ -143,13 +127,14 @@ def save_with_text(
     left_out: Collection[str] = (),
     extra: Mapping[str, str],
 ) -> None:
-    """As :func:`save_own`, for models whose text tower may mean nothing.
+    """Write a model in the package's own format, with all that is needed to build it again.
 
     Args:
         path: A ``.safetensors`` file.
         model: The model.
         method: Whose ``build`` takes it.
-        left_out: Names of tensors that mean nothing: those of such a tower.
+        left_out: Names of tensors that mean nothing: those of a text tower that the model's file
+            did not carry. The file then names no space of words.
         extra: Further metadata, such as ``licence``.
     """
     state = model.state_dict()

@@ -64,6 +64,7 @@ def load_strict(
     target: str,
     allowed_missing: Sequence[str] = (),
     allowed_left_over: Sequence[str] = (),
+    notes: tuple[str, ...] = (),
 ) -> LoadReport:
     """Fill a module from a checkpoint after checking every name and shape.
 
@@ -77,6 +78,7 @@ def load_strict(
         target: How errors call the module, such as ``regionclip 'rn50-coco'``.
         allowed_missing: Prefixes of names that the file may lack.
         allowed_left_over: Prefixes of names that the file may have in excess.
+        notes: What the file does not say and was taken for granted, for the report.
 
     Raises:
         CheckpointError: A tensor is missing, is of another shape, or has no place.
@@ -102,6 +104,7 @@ def load_strict(
         loaded=tuple(loadable),
         missing=tuple(missing),
         left_over=tuple(left_over),
+        notes=notes,
     )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 CONSOLE_BROWSERS = frozenset(
     {"www-browser", "browsh", "carbonyl", "elinks", "links", "links2", "lynx", "w3m"}
 )
-"""They would take the terminal that the command runs in; Python's webbrowser offers them where
-there is no display, and waits until they are left (Lib/webbrowser.py, register_standard_browsers).
-"""
+"""Browsers that take the terminal that the command runs in, and are waited for: those that Python's
+webbrowser offers without a display (Lib/webbrowser.py, register_standard_browsers), and others that
+$BROWSER may name."""
 
 
 def open_browser(url: str) -> str:

@@ -20,9 +20,6 @@ class EmbeddingFile:
     names: tuple[str, ...]
 
 
-FILE_SUFFIXES = (".txt", ".csv", ".json", ".safetensors", ".pth", ".pt", ".npy")
-
-
 def is_file(text: str) -> bool:
     """Whether text is the path of a file; a long list of names is none."""
     try:
@@ -32,25 +29,27 @@ def is_file(text: str) -> bool:
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Names from ``a, b``, from a file with one per line, or from a built-in list.
+    """Names from a file with one per line, or as :func:`~.typed_names.split_names` takes them.
 
     Raises:
         UsageError: It looks like a file and there is none.
         ValueError: The names cannot be used.
     """
-    from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names, checked_names
+    from regionclip.concepts.class_names import BUILTIN_LISTS, checked_names
+    from regionclip.concepts.typed_names import FILE_SUFFIXES, split_names
     from regionclip.vocabulary import read_names
 
     if is_file(text):
         return read_names(text)
-    if text in BUILTIN_LISTS:
-        return builtin_names(text)
-    if text.endswith(FILE_SUFFIXES) or "/" in text:
+    is_missing = text.endswith(FILE_SUFFIXES)
+    names = () if is_missing else split_names(text)
+    # a single name with a slash is more likely a path
+    if is_missing or ("/" in text and names == (" ".join(text.split()),)):
         raise UsageError(
             f"{text}: there is no such file of names; give a file with one name per line, names "
             f"such as 'cat, remote control', or a list among {', '.join(BUILTIN_LISTS)}"
         )
-    return checked_names([name for name in text.split(",") if name.strip()])
+    return checked_names(names)
 
 
 def parse_templates(text: str) -> tuple[str, ...]:
@@ -59,9 +58,9 @@ def parse_templates(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: It is none of these.
     """
-    from regionclip.concepts.templates import prompt_templates
+    from regionclip.concepts.templates import is_sentence, prompt_templates
 
-    if "{}" in text:
+    if is_sentence(text):
         return prompt_templates([text])
     if is_file(text):
         lines = Path(text).read_text(encoding="utf-8-sig").splitlines()

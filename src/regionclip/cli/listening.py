@@ -39,7 +39,7 @@ def local_address(host: str, port: int) -> str:
     """Where a browser of this machine finds what listens.
 
     Args:
-        host: As it was given to :func:`listening`.
+        host: As it was given to :func:`listening`, or as the socket tells it.
         port: That is listened on.
     """
     shown = f"[{host}]" if ":" in host else host

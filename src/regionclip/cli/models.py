@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -154,6 +154,10 @@ class ModelsConvert:
     method: Annotated[Literal["clim", "regionclip"] | None, arg(metavar="clim|regionclip")] = None
     """Whose a CLIP with a ResNet is, which no tensor tells: CLIM's pools regions of layer4's map
     with attention. By default RegionCLIP's, but for names that are known to be CLIM's."""
+    padding: Annotated[Literal["square", "cells"] | None, arg(metavar="square|cells")] = None
+    """How images are filled up with black for CLIM's and CLIPSelf's models and CLIPs of these
+    layouts: to a square, as they were trained, or to whole cells, which is faster. By default what
+    the file says, else a square."""
     cache: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Where downloaded files are kept; by default ~/.cache/regionclip."""
 
@@ -191,21 +195,34 @@ class ModelsConvert:
         from regionclip.methods import known_entry
         from regionclip.methods.clim import reading as clim
         from regionclip.methods.clim.weights import is_clip
+        from regionclip.methods.clipself import reading as clipself
 
         state = read_checkpoint(source)
         entry = known_entry(self.model)
         method = self.method or (entry.method if entry is not None else None)
         is_asked = method == clim.METHOD and is_clip(state)
-        if not (is_asked or clim.is_clim_file(source, state)):
-            self._refuse_options(source)
-            rows, notes = _convert(source, state, self.output, origin)
-            return rows, notes if entry is None else ()
-        if self.method == "regionclip":
-            raise ValueError(f"{source} is not of RegionCLIP's; leave out --method")
-        read = clim.read_model(source, state, activation=self.activation)
-        clim.save_model(self.output, read.model, **origin)
-        notes = read.report.notes if entry is None else ()
-        return [_row(read.report)], notes
+        if is_asked or clim.is_clim_file(source, state):
+            if self.method == "regionclip":
+                raise ValueError(f"{source} is not of RegionCLIP's; leave out --method")
+            read = clim.read_model(source, state, activation=self.activation)
+            own = read.model.config
+            read.model.config = replace(own, padding=self.padding or own.padding)
+            clim.save_model(self.output, read.model, **origin)
+            return [_row(read.report)], read.report.notes if entry is None else ()
+        self._refuse_options(source)
+        if clipself.is_clipself_file(source, state):
+            eva = clipself.read_model(source, state)
+            config = eva.model.config
+            eva.model.config = replace(config, padding=self.padding or config.padding)
+            clipself.save_model(self.output, eva.model, **origin)
+            return [_row(eva.report)], eva.report.notes
+        if self.padding is not None:
+            raise ValueError(
+                f"--padding is about towers with a dense map, CLIM's, CLIPSelf's and CLIPs of "
+                f"these layouts, which {source} is not; leave it out"
+            )
+        rows, notes = _convert(source, state, self.output, origin)
+        return rows, notes if entry is None else ()
 
     def _refuse_options(self, source: Path) -> None:
         """Raise for options that are about CLIPs of OpenAI's layout.
@@ -228,9 +245,12 @@ class ModelsConvert:
 def _convert(
     source: Path, state: "Mapping[str, Tensor]", output: Path, origin: dict[str, str]
 ) -> tuple[list[list[str]], tuple[str, ...]]:
-    """Write ``output`` from a file not of CLIM; rows of the report, and what was taken as given."""
+    """Write ``output`` from a file without a dense map; the report's rows, what was taken as given.
+
+    Of CLIM's and CLIPSelf's, :class:`ModelsConvert` takes care.
+    """
     from regionclip.checkpoints import is_native, save_tensors
-    from regionclip.methods.clipself import reading as clipself
+    from regionclip.loading import mean_clip
     from regionclip.methods.cora import reading as cora
     from regionclip.methods.fvit import reading as fvit
     from regionclip.methods.regionclip.reading import model_of, read_model, save_model
@@ -241,10 +261,10 @@ def _convert(
         own = cora.read_model(source, state)
         cora.save_model(output, own.model, **origin)
         return [_row(own.report)], own.report.notes
-    if clipself.is_clipself_file(source, state):
-        eva = clipself.read_model(source, state)
-        clipself.save_model(output, eva.model, **origin)
-        return [_row(eva.report)], eva.report.notes
+    if mean_clip.is_mean_clip_file(source, state):
+        mean = mean_clip.read_model(source, state)
+        mean_clip.save_model(output, mean.model, **origin)
+        return [_row(mean.report)], mean.report.notes
     if fvit.is_fvit_file(source, state):
         frozen = fvit.read_model(source, state)
         fvit.save_model(output, frozen.model, has_text_tower=frozen.has_text_tower, **origin)

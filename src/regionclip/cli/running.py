@@ -58,6 +58,10 @@ class LoadingCommand:
     activation: Annotated[Literal["quick_gelu", "gelu"] | None, optional("quick_gelu|gelu")] = None
     """What the towers of a file of a CLIP with a vision transformer compute with, or those of
     --text-weights. By default what the file says, else QuickGELU, with a warning."""
+    padding: Annotated[Literal["square", "cells"] | None, optional("square|cells")] = None
+    """How images are filled up with black for regions of a dense map: to a square, as CLIM and
+    CLIPSelf train, or to whole cells, which is faster. By default what the file says, else a
+    square."""
     device: Annotated[str, value("NAME")] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: a GPU if there is one."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -89,6 +93,7 @@ class LoadingCommand:
                     progress=show,
                     activation=self.activation,
                     transfer_to=self.transfer_to,
+                    padding=self.padding,
                 ),
             )
 
@@ -126,7 +131,11 @@ class LoadingCommand:
 
         words, prompt = self.text_weights, self.region_prompt
         # only if given, so that what was computed before there was this option stays usable
-        others = {"activation": self.activation, "transfer_to": self.transfer_to}
+        others = {
+            "activation": self.activation,
+            "transfer_to": self.transfer_to,
+            "padding": self.padding,
+        }
         given = {name: each for name, each in others.items() if each is not None}
         return given | {
             "model": known_by(self.model, model_file(self.model)),

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "REGIONCLIP_API_KEYS"
 KEEP_ALIVE_SECONDS = 75
 """That a connection stays open without a request."""
+GRACE_BEYOND_TIMEOUT = 10
+"""Seconds beyond ``--timeout`` by which the process has ended after SIGTERM.
+
+Uvicorn waits at most 2 longer than ``--timeout``; then come
+:data:`~regionclip.server.service.CLOSE_SECONDS`, and some to spare.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +57,8 @@ class Serve(LoadingCommand):
     Bearer. By default those in the environment's REGIONCLIP_API_KEYS, with commas; without any,
     everybody is let in."""
     allow_hosts: Annotated[str, value("HOSTS")] = ""
-    """Hosts, with commas, that requests may have images fetched from (image_url). By default none,
-    and nothing is fetched."""
+    """Hosts, with commas, that requests may have images fetched from (image_url): 'example.com,
+    images.example.com:8443'. By default none, and nothing is fetched."""
     max_body: Annotated[str, value("SIZE")] = "20MiB"
     """Most bytes of a request."""
     max_pixels: Annotated[int, value("N")] = 50_000_000

@@ -189,7 +189,8 @@ def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
             :func:`fill_template` for what else there is.
 
     Raises:
-        ValueError: The set is unknown, the list is empty, or a sentence has no place for the name.
+        ValueError: The set is unknown, the list is empty, or a sentence has no place for the name
+            or more than one.
     """
     if isinstance(templates, str):
         if templates not in TEMPLATES:
@@ -201,12 +202,19 @@ def prompt_templates(templates: str | Sequence[str]) -> tuple[str, ...]:
     if not templates:
         raise ValueError('prompt templates are empty; ["{}"] encodes the bare names')
     for template in templates:
-        if not any(place in template for place in PLACES):
+        places = sum(map(template.count, PLACES))
+        if places != 1:
+            found = f"{places} places" if places else "no place"
             raise ValueError(
-                f"prompt template {template!r} has no place for the class name; write {{}} there, "
-                "as in 'a photo of a {}.'"
+                f"prompt template {template!r} has {found} for the class name; write one {{}}, as "
+                "in 'a photo of a {}.'"
             )
     return tuple(templates)
+
+
+def is_sentence(text: str) -> bool:
+    """Whether a name can be put into a text; else it stands for a built-in set."""
+    return any(place in text for place in PLACES)
 
 
 def fill_template(template: str, name: str) -> str:

@@ -55,7 +55,7 @@ def caption_batches(
     *,
     proposer: Proposer | None = None,
     left_out: LeftOutCounts | None = None,
-    is_cut: Callable[[str], bool] | None = None,
+    num_cut: Callable[[Sequence[str]], int] | None = None,
 ) -> Callable[[int], Iterable[CaptionedBatch]]:
     """This process's batches of a run, from any part of it on.
 
@@ -65,8 +65,8 @@ def caption_batches(
         proposer: Boxes that were stored, or others that take no network; it is called where
             images are read.
         left_out: Counts what cannot be used, as batches are taken.
-        is_cut: Whether a caption is longer than what the text tower reads; ``left_out`` counts
-            those that are.
+        num_cut: How many of some captions are longer than what the text tower reads; ``left_out``
+            counts them.
 
     Returns:
         From the number of parts that are done, an iterable of the
@@ -84,8 +84,8 @@ def caption_batches(
                 raise batch
             for each in batch.left_out:
                 counts.add(each)
-            if is_cut is not None:
-                counts.num_cut += sum(map(is_cut, batch.captions))
+            if num_cut is not None:
+                counts.num_cut += num_cut(batch.captions)
             yield batch
 
     return from_part

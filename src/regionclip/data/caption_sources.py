@@ -5,14 +5,13 @@ from pathlib import Path
 
 from regionclip.proposals.box_folder import BoxFolder
 from regionclip.proposals.proposer import Proposer
-from regionclip.proposals.table import read_box_table
 
 from .caption_shards import CaptionShards
 from .captions import CaptionedDataset, CaptionedImages
 from .readers import open_dataset
-from .readers.opening import locate
 from .shard_cache import DEFAULT_GIGABYTES, shared_cache
-from .shards import are_shards, expand_braces, find_shards
+from .shards import are_shards, expand_braces, shards_named
+from .stored_boxes import open_stored_boxes
 
 COUNTS = "shard_counts.json"
 """Beside a run: how many images its shards have."""
@@ -27,7 +26,8 @@ class CaptionSource:
     (``s3://bucket/cc3m/{00000..00331}.tar``). Or any data set with captions that ``regionclip data
     check`` reads."""
     split: str | None = None
-    """Which part of a folder that holds several, as ``train-00000.tar`` and ``val-00000.tar``."""
+    """Which part of a folder that holds several, as ``train-00000.tar`` and ``val-00000.tar``; a
+    pattern takes all."""
     image_root: str | None = None
     """Folder of the images of a json or table; ``None`` finds them beside it."""
     proposals: str | None = None
@@ -65,7 +65,7 @@ def open_captions(
             open_dataset(source.train, image_root=source.image_root, split=source.split)
         )
     cache = shared_cache(source.cache, gigabytes=source.cache_gb)
-    shards = CaptionShards(_shards_of(source), cache)
+    shards = CaptionShards(shards_named(source.train, source.split), cache)
     if run_folder is not None:
         shards.remember(run_folder / COUNTS, resume=resume, is_writer=is_main)
     return shards
@@ -91,26 +91,7 @@ def stored_boxes(
     """
     if source.proposals is None:
         return None
-    path = Path(source.proposals)
-    if path.is_dir():
-        folder = BoxFolder(path, features_of=features_of)
-        folder.check_shards(images.shard_names)
-        return folder
-    if not path.is_file():
-        raise ValueError(
-            f"data.proposals {source.proposals} does not exist; 'regionclip propose' makes it"
-        )
-    if features_of is not None:
-        raise ValueError(
-            f"data.proposals {source.proposals} is a file of boxes without a teacher's vectors; "
-            "give the folder that 'regionclip propose ... --teacher MODEL' wrote"
-        )
-    return read_box_table(path)
-
-
-def _shards_of(source: CaptionSource) -> tuple[str, ...]:
-    if source.split is None:
-        return find_shards([source.train])
-    if not Path(source.train).is_dir():
-        raise ValueError(f"split {source.split!r} goes with a folder, not with {source.train}")
-    return tuple(map(str, locate(Path(source.train), source.split).shards))
+    boxes = open_stored_boxes(source.proposals, features_of=features_of)
+    if isinstance(boxes, BoxFolder):
+        boxes.check_shards(images.shard_names)
+    return boxes

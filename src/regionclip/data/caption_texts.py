@@ -6,10 +6,9 @@ from pathlib import Path
 
 from .datasets import Dataset
 from .readers import open_dataset
-from .readers.opening import locate
 from .readers.webdataset import read_webdataset
 from .shard_cache import FetchError, ShardCache, shared_cache
-from .shards import are_shards, expand_braces, find_shards
+from .shards import are_shards, expand_braces, shards_named
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,9 @@ def read_captions(
     Raises:
         ValueError: There is no such data set, it cannot be read or fetched, or it has no captions.
     """
-    shards = _shards_of(source, split)
+    # none of a data set of another form
+    is_in_shards = are_shards(expand_braces(str(source)))
+    shards = shards_named(str(source), split) if is_in_shards else ()
     cache = cache or shared_cache()
     texts: list[str] = []
     num_images = num_uncaptioned = 0
@@ -88,12 +89,3 @@ def read_captions(
     return CaptionTexts(
         tuple(texts), num_images, num_uncaptioned, tuple(failures), tuple(unreadable)
     )
-
-
-def _shards_of(source: str | Path, split: str | None) -> tuple[str, ...]:
-    """What shards a user means; none if it is a data set of another form."""
-    if Path(source).exists() or not are_shards(expand_braces(str(source))):
-        return tuple(map(str, locate(Path(source), split).shards))
-    if split is not None:
-        raise ValueError(f"split {split!r} goes with a folder, not with {source}")
-    return find_shards([str(source)])

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from regionclip.detections.box_coder import clip_boxes
 from regionclip.pairs.crops import RegionDraw, cut_crops, enlarged
-from regionclip.structures import CropBatch
+from regionclip.proposals.proposer import Proposer
+from regionclip.structures import CropBatch, PreparedImage
 
 from .datasets import Dataset, Sample
 from .detection_loading import read_first
@@ -78,9 +79,11 @@ def pair_crops(
 class CropImages(TorchDataset[PairedCrops]):
     """Reads the images of :class:`~.sampling.Draw`s and cuts them up."""
 
-    def __init__(self, dataset: Dataset, pairing: CropPairing) -> None:
-        """Read nothing yet; at least one image."""
-        self.dataset, self.pairing = dataset, pairing
+    def __init__(
+        self, dataset: Dataset, pairing: CropPairing, proposer: Proposer | None = None
+    ) -> None:
+        """Read nothing yet; at least one image. Arguments as those of :func:`crop_batches`."""
+        self.dataset, self.pairing, self.proposer = dataset, pairing, proposer
 
     def __getitem__(self, draw: Draw) -> PairedCrops:
         """One image; if it cannot be read, the next one that can, and the log names it.
@@ -89,23 +92,33 @@ class CropImages(TorchDataset[PairedCrops]):
             ImageReadError: No image of the data set can be read.
         """
         sample, picture = read_first(self.dataset, draw.index)
-        paired = pair_crops(picture, _boxes_of(sample), self.pairing, chance=Random(draw.seed))
+        boxes = self._boxes_of(sample, picture)
+        paired = pair_crops(picture, boxes, self.pairing, chance=Random(draw.seed))
         return replace(paired, step=draw.step)
+
+    def _boxes_of(self, sample: Sample, picture: Image.Image) -> Float[Tensor, "N 4"]:
+        if self.proposer is None:
+            return sample.objects.boxes[~sample.objects.is_crowd]
+        size_hw = (picture.height, picture.width)
+        image = PreparedImage(pixels_of(picture), size_hw, sample.name)
+        return self.proposer.propose([image])[0].boxes
 
 
 def crop_batches(
-    dataset: Dataset, loading: Loading[CropPairing]
+    dataset: Dataset, loading: Loading[CropPairing], *, proposer: Proposer | None = None
 ) -> Callable[[int], Iterable[CropBatch]]:
     """This process's batches of a run, from any part of it on.
 
     Args:
         dataset: What to train on; boxes matter only where regions are drawn from them.
         loading: How.
+        proposer: Boxes that were stored, or others that take no network, to draw regions from;
+            it is called where images are read. ``None`` takes the data set's.
 
     Returns:
         From the number of parts that are done, an iterable of those that are left.
     """
-    images = CropImages(dataset, loading.augmentation)
+    images = CropImages(dataset, loading.augmentation, proposer)
 
     def from_part(first: int) -> Iterable[CropBatch]:
         parts = parts_of_steps(len(dataset), loading)
@@ -123,8 +136,3 @@ def collate(images: Sequence[PairedCrops]) -> CropBatch:
         crops=torch.cat([each.crops for each in images]),
         step=images[0].step,
     )
-
-
-def _boxes_of(sample: Sample) -> Float[Tensor, "N 4"]:
-    objects = sample.objects
-    return objects.boxes[~objects.is_crowd]

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 
 from .images import URL
+from .readers.opening import locate
 from .sources import PATTERN
 
 SUFFIX = ".tar"
@@ -36,6 +37,24 @@ def find_shards(inputs: Sequence[str]) -> tuple[str, ...]:
         for one in expand_braces(text):
             found.update(dict.fromkeys(_matching(one)))
     return tuple(found)
+
+
+def shards_named(source: str, split: str | None) -> tuple[str, ...]:
+    """List the shards of captions to learn from, or to count concepts in.
+
+    Args:
+        source: As :func:`find_shards` takes it.
+        split: Which part of a folder; ``None`` where it holds one.
+
+    Raises:
+        ValueError: A folder holds several splits and none is named, or has no such one; a split is
+            named of something else; or as :func:`find_shards`.
+    """
+    if Path(source).is_dir():
+        return tuple(map(str, locate(Path(source), split).shards))
+    if split is not None:
+        raise ValueError(f"split {split!r} goes with a folder, not with {source}")
+    return find_shards([source])
 
 
 def are_shards(inputs: Sequence[str]) -> bool:

@@ -45,7 +45,7 @@ def tiled_batches(
     *,
     tags: ClassMentions | None = None,
     left_out: LeftOutCounts | None = None,
-    is_cut: Callable[[str], bool] | None = None,
+    num_cut: Callable[[Sequence[str]], int] | None = None,
 ) -> Callable[[int], Iterable[TiledBatch]]:
     """This process's batches of a run, from any part of it on.
 
@@ -54,7 +54,7 @@ def tiled_batches(
         loading: How; its batch is counted in pictures.
         tags: Finds classes in captions; ``None`` finds none.
         left_out: Counts what cannot be used, as batches are taken.
-        is_cut: As of :func:`~.caption_loading.caption_batches`.
+        num_cut: As of :func:`~.caption_loading.caption_batches`.
 
     Returns:
         From the number of parts that are done, an iterable of the
@@ -71,10 +71,8 @@ def tiled_batches(
                 raise batch
             for each in batch.left_out:
                 counts.add(each)
-            if is_cut is not None:
-                counts.num_cut += sum(
-                    is_cut(caption) for each in batch.tiles for caption in each.captions
-                )
+            if num_cut is not None:
+                counts.num_cut += num_cut([own for each in batch.tiles for own in each.captions])
             yield batch
 
     return from_part

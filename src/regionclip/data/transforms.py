@@ -157,6 +157,29 @@ def rows_by_size(sizes_hw: Sequence[tuple[int, int]]) -> list[list[int]]:
     return list(rows.values())
 
 
+def maps_by_size(
+    images: Sequence[Tensor], compute: Callable[[list[Tensor]], Sequence[Tensor]]
+) -> list[list[Tensor]]:
+    """Maps of each image, of several scales perhaps.
+
+    Images of one size go through a network together, others on their own: padding beside a larger
+    image would change an image's maps near its border.
+
+    Args:
+        images: ``(3, H, W)`` each.
+        compute: From images of one size to maps ``(B, F, h, w)`` of all of them.
+
+    Returns:
+        Per image, its maps ``(1, F, h, w)`` in the order of ``compute``.
+    """
+    found: dict[int, list[Tensor]] = {}
+    for rows in rows_by_size([(int(each.shape[1]), int(each.shape[2])) for each in images]):
+        maps = compute([images[row] for row in rows])
+        for place, row in enumerate(rows):
+            found[row] = [each[place, None] for each in maps]
+    return [found[row] for row in range(len(images))]
+
+
 def normalize_and_pad(
     images: Sequence[Tensor],
     *,

@@ -125,6 +125,13 @@ def detect(
     )
 
 
+def only_names_found(detections: Detections) -> Detections:
+    """The same with labels of its own names alone: colours go by label, and neighbours' differ."""
+    labels, rows = detections.labels.unique(return_inverse=True)
+    names = tuple(detections.class_names[label] for label in labels.tolist())
+    return replace(detections, labels=rows, class_names=names)
+
+
 def _probabilities(
     detector: Detector, found: Detections, vocabulary: Vocabulary
 ) -> Float[Tensor, "N C"]:

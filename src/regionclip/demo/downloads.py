@@ -18,7 +18,7 @@ from regionclip.structures import Detections
 from regionclip.visualize import draw_detections
 from regionclip.whole_files import replacing
 
-from .actions import Found
+from .actions import Found, only_names_found
 from .pictures import Picture
 
 
@@ -46,7 +46,7 @@ def write_coco(folder: Path, picture: Picture, found: Found) -> Path:
 def write_png(folder: Path, image: Image.Image, found: Found) -> Path:
     """The picture with its boxes and names."""
     path = folder / "detections.png"
-    detections = found.detections
+    detections = only_names_found(found.detections)
     font = font_for(" ".join(detections.names))
     with replacing(path) as partial:
         draw_detections(image, detections, font=font).save(partial, format="PNG")

@@ -4,8 +4,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names
+from regionclip.concepts.class_names import BUILTIN_LISTS
 from regionclip.concepts.templates import TEMPLATES, prompt_templates
+from regionclip.concepts.typed_names import split_names
 
 MAX_PROMPTS = 4000
 """Texts encoded for one request: seconds on two cores, for a large text tower too."""
@@ -82,17 +83,18 @@ def checked_text(text: str | None, label: str, *, most: int) -> str:
 
 
 def typed_names(text: str) -> tuple[str, ...]:
-    """Names from what was typed, with commas or one per line; a built-in list's name is all of it.
+    """Names as :func:`~regionclip.concepts.typed_names.split_names` takes them, each of them once.
 
-    Names typed twice count once. Nothing is read from files: visitors are strangers.
+    Nothing is read from files: visitors are strangers.
+
+    Raises:
+        InputError: They cannot be used.
     """
-    parts = (" ".join(part.split()) for line in text.splitlines() for part in line.split(","))
-    names = (
-        name
-        for part in parts
-        for name in (builtin_names(part) if part in BUILTIN_LISTS else [part])
-    )
-    return tuple(dict.fromkeys(name for name in names if name))
+    try:
+        names = (name.strip() for name in split_names(text))
+        return tuple(dict.fromkeys(name for name in names if name))
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def checked_vocabulary(
@@ -103,8 +105,8 @@ def checked_vocabulary(
     A name typed in both places is looked for.
 
     Raises:
-        InputError: There are no names, too many of them for so many prompts, no such prompts, or
-            more text than is read.
+        InputError: There are no names, one that cannot be used, too many of them for so many
+            prompts, no such prompts, or more text than is read.
     """
     wanted = typed_names(checked_text(names, "Names", most=MAX_TEXT))
     if not wanted:
@@ -152,7 +154,7 @@ def typed_templates(text: str | None) -> tuple[str, ...]:
     except ValueError as error:
         raise InputError(
             f"the prompts {text.strip()!r} cannot be used; choose one of {', '.join(TEMPLATES)}, "
-            "or write a sentence with {} for the name, as in: a photo of a {}."
+            "or write sentences with one {} for the name, as in: a photo of a {}."
         ) from error
 
 

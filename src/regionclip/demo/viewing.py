@@ -13,7 +13,7 @@ from PIL import Image
 from regionclip.structures import Detections
 from regionclip.visualize import Color, class_color, text_color
 
-from .actions import Place
+from .actions import Place, only_names_found
 from .heat_map import HeatMap
 from .pictures import PREVIEW_SIDE, Picture, jpeg, read_small, scaled
 from .sessions import Look
@@ -66,7 +66,7 @@ def _boxes(found: Detections) -> list[dict[str, Any]]:
             "color": _css(class_color(row["label"])),
             "ink": _css(text_color(class_color(row["label"]))),
         }
-        for row in found.to_dict()
+        for row in only_names_found(found).to_dict()
     ]
 
 

@@ -24,7 +24,7 @@ _DECAY: dict[str, SoftNmsDecay] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelectionOptions:
-    """Which of the scored boxes become detections; defaults follow RegionCLIP's COCO runs.
+    """Which of the scored boxes become detections; defaults are RegionCLIP's own.
 
     Source:
         microsoft/RegionCLIP@4b8513b ``detectron2/config/defaults.py`` (``ROI_HEADS``, ``TEST``).

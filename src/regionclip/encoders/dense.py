@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .text import CaptionEncoder
+from .text import TextEncoder
 
 
 @runtime_checkable
-class DenseEncoder(CaptionEncoder, Protocol):
+class DenseEncoder(TextEncoder, Protocol):
     """An image tower with a text-aligned map, and the text tower of the same space.
 
     Attributes:

@@ -1,15 +1,16 @@
 """Files of RegionCLIP's zero-shot branch, whose names are mapped to :class:`.MeanClip`'s."""
 
+import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from timm.models import davit, focalnet, swin_transformer
 from torch import Tensor
 
-from regionclip.checkpoints import CheckpointError, LoadReport, load_strict, read_checkpoint
+from regionclip.checkpoints import CheckpointError
 
-from .mean_clip import MeanClip, Trunk
+from .mean_clip import MEAN_SPECS, MeanClip, MeanClipSpec, Trunk
+from .vit_blocks import resized_positions
 
 _HEAD = "roi_heads.box_predictor.lang_encoder."
 _PLACES = (
@@ -34,7 +35,17 @@ _PLACES = (
 Source:
     microsoft/RegionCLIP, branch ``zero-shot``: keys are mapped as its loader maps them.
 """
+PROJECTION = "image_projection"
+"""What no other file of a CLIP has under this name."""
+_TELLING: dict[Trunk, str] = {
+    "vit": ".cls_token",
+    "swin": ".relative_position_bias_table",
+    "davit": ".cpe",
+    "focalnet": ".modulation.",
+}
+"""Part of a tensor's name that only one kind of tower has, in its authors' layout and in timm's."""
 _TRUNK = "clip.visual."
+_POSITIONS = f"{_TRUNK}pos_embed"
 _NORM = f"{_TRUNK}norm."
 
 _FILTERS: dict[Trunk, Callable[[dict[str, Tensor], Any], dict[str, Tensor]]] = {
@@ -43,6 +54,33 @@ _FILTERS: dict[Trunk, Callable[[dict[str, Tensor], Any], dict[str, Tensor]]] = {
     "focalnet": focalnet.checkpoint_filter_fn,
 }
 """Timm's own, from the layouts that these towers' authors release to timm's."""
+
+
+def is_mean_clip(state: Mapping[str, Tensor]) -> bool:
+    """Whether a file is an encoder of the branch."""
+    return PROJECTION in state
+
+
+def mean_spec_of(state: Mapping[str, Tensor], *, source: str) -> MeanClipSpec:
+    """The architecture of a file: names tell the kind of tower, and the branch has one of each.
+
+    Its sizes are checked when the tensors are loaded. Attention heads, and whether a text is read
+    from both sides, are in no tensor: they are those of the branch's configurations.
+
+    Args:
+        state: As :func:`~regionclip.checkpoints.read_checkpoint` returns it.
+        source: How errors call the file.
+
+    Raises:
+        CheckpointError: Its image tower is none of the branch's.
+    """
+    for spec in MEAN_SPECS.values():
+        if any(_TELLING[spec.trunk] in name for name in state):
+            return spec
+    raise CheckpointError(
+        f"{source} has an {PROJECTION!r}, as encoders of RegionCLIP's zero-shot branch have, and "
+        f"an image tower that is none of theirs; expected one of {', '.join(MEAN_SPECS)}"
+    )
 
 
 def mean_clip_tensors(
@@ -55,6 +93,9 @@ def mean_clip_tensors(
         state: As :func:`~regionclip.checkpoints.read_checkpoint` returns it.
         source: How errors call the file.
 
+    Returns:
+        As they are in the file, but for a ViT's positions, which are resized to the model's grid.
+
     Raises:
         CheckpointError: Two tensors of the file have one name here.
     """
@@ -66,26 +107,27 @@ def mean_clip_tensors(
         tensors[name] = tensor
     convert = _FILTERS.get(model.spec.trunk)
     if convert is None:
-        return tensors
+        return tensors | _on_grid_of(model, tensors)
     trunk = {name.removeprefix(_TRUNK): each for name, each in tensors.items() if _in(name)}
     rest = {name: each for name, each in tensors.items() if not _in(name)}
     converted = convert(trunk, model.clip.get_submodule("visual"))
     return rest | {_TRUNK + name: each for name, each in converted.items()}
 
 
-def read_mean_clip(path: str | Path, model: MeanClip) -> LoadReport:
-    """Fill a model from a file, whole or not at all.
+def _on_grid_of(model: MeanClip, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A ViT's positions, of any square grid, for the grid that the model has.
 
-    Args:
-        path: The file.
-        model: Built for the file's architecture: heads are in no tensor's shape.
-
-    Raises:
-        CheckpointError: The file is unreadable or of another architecture.
+    Source:
+        microsoft/RegionCLIP, branch ``zero-shot``: its loader resizes them bicubically.
     """
-    state = read_checkpoint(path)
-    tensors = mean_clip_tensors(model, state, source=str(path))
-    return load_strict(model, tensors, source=str(path), target=model.spec.name)
+    positions = tensors.get(_POSITIONS)
+    if positions is None or positions.ndim != 3:
+        return {}
+    side, wanted = math.isqrt(positions.shape[1] - 1), model.spec.image_size // model.cell
+    if side * side != positions.shape[1] - 1 or side == wanted:
+        return {}
+    resized = resized_positions(positions[0].float(), (side, side), (wanted, wanted))
+    return {_POSITIONS: resized[None]}
 
 
 def _in(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Words to vectors: prompt templates filled, encoded in batches, averaged per class."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -11,7 +12,12 @@ from torch.nn import functional as F
 from regionclip.concepts.templates import fill_template
 
 from .clip_resnet import ClipResNet
-from .tokenizer import clip_tokenizer, num_merges_of
+from .tokenizer import clip_tokenizer, first_tokens, num_merges_of
+
+NAMES_SHOWN = 3
+"""Of those that are too long."""
+
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -31,7 +37,11 @@ class TextEncoder(Protocol):
         ...
 
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
-        """Token ids of ``texts``."""
+        """Token ids of ``texts``; one that is too long is cut and keeps its end token."""
+        ...
+
+    def first_tokens(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """As :meth:`tokenize`, but a text that is too long loses its end token."""
         ...
 
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
@@ -39,21 +49,13 @@ class TextEncoder(Protocol):
         ...
 
 
-@runtime_checkable
-class CaptionEncoder(TextEncoder, Protocol):
-    """A text encoder that captions of any length are read with."""
-
-    def first_tokens(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
-        """As :meth:`tokenize`, but a text that is too long loses its end token."""
-        ...
+def num_cut(encoder: TextEncoder, texts: Sequence[str]) -> int:
+    """How many texts are longer than what an encoder reads of them."""
+    if not texts:
+        return 0
+    return int((encoder.tokenize(texts) != encoder.first_tokens(texts)).any(dim=1).sum())
 
 
-def is_cut(encoder: CaptionEncoder, text: str) -> bool:
-    """Whether a text is longer than what an encoder reads of it."""
-    return not encoder.tokenize([text]).equal(encoder.first_tokens([text]))
-
-
-@torch.inference_mode()
 def encode_texts(
     encoder: TextEncoder,
     texts: Sequence[str],
@@ -75,12 +77,31 @@ def encode_texts(
     """
     if not texts:
         return torch.zeros(0, 0)
+    tokens = _tokenized(encoder, texts, batch_size, progress)
+    return _encoded(encoder, tokens, batch_size, progress)
+
+
+def _tokenized(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+) -> Int[Tensor, "N T"]:
     tokenized = []
     for start in range(0, len(texts), batch_size):
         tokenized.append(encoder.tokenize(texts[start : start + batch_size]))
         if progress is not None:
             progress(0)
-    tokens = torch.cat(tokenized)
+    return torch.cat(tokenized)
+
+
+@torch.inference_mode()
+def _encoded(
+    encoder: TextEncoder,
+    tokens: Int[Tensor, "N T"],
+    batch_size: int,
+    progress: Callable[[int], None] | None,
+) -> Float[Tensor, "N D"]:
     lengths = _used_columns(tokens)
     order = lengths.argsort(stable=True)
     rows = []
@@ -101,6 +122,8 @@ def class_embeddings(
 ) -> Tensor:
     """One vector per class: the mean, over prompt templates, of raw projections.
 
+    Names that are too long to be read to their end are said in the log.
+
     Args:
         encoder: A text tower with its tokenizer.
         names: Class names.
@@ -116,8 +139,39 @@ def class_embeddings(
         arXiv:2103.00020, sec. 3.1.4).
     """
     prompts = [fill_template(template, name) for name in names for template in templates]
-    vectors = encode_texts(encoder, prompts, batch_size=batch_size, progress=progress)
-    return vectors.reshape(len(names), len(templates), -1).mean(dim=1) if prompts else vectors
+    if not prompts:
+        return torch.zeros(0, 0)
+    tokens = _tokenized(encoder, prompts, batch_size, progress)
+    _say_what_is_cut(encoder, names, templates, tokens)
+    vectors = _encoded(encoder, tokens, batch_size, progress)
+    return vectors.reshape(len(names), len(templates), -1).mean(dim=1)
+
+
+def _say_what_is_cut(
+    encoder: TextEncoder,
+    names: Sequence[str],
+    templates: Sequence[str],
+    tokens: Int[Tensor, "N T"],
+) -> None:
+    """Warn of names that are not read to their end in the prompt that is the longest."""
+    lengths = _used_columns(tokens).reshape(len(names), len(templates))
+    longest = int(lengths.sum(dim=0).argmax())
+    template, context = templates[longest], tokens.shape[1]
+    # most have room left, so that next to nothing is taken apart twice
+    full: list[int] = (lengths[:, longest] == context).nonzero()[:, 0].tolist()
+    if not full:
+        return
+    whole = encoder.first_tokens([fill_template(template, names[row]) for row in full])
+    read = tokens.reshape(len(names), len(templates), context)[full, longest]
+    differs = (whole != read).any(dim=1).tolist()
+    cut = [names[row] for row, lost_its_end in zip(full, differs, strict=True) if lost_its_end]
+    if cut:
+        _log.warning(
+            "%d of %d names are longer than what this model reads, %d tokens with start and end: "
+            "in the prompt %r they lose their end (%s)",
+            *(len(cut), len(names), context, template),
+            ", ".join(cut[:NAMES_SHOWN]) + (", ..." if len(cut) > NAMES_SHOWN else ""),
+        )
 
 
 def without_padding(tokens: Int[Tensor, "N T"]) -> Int[Tensor, "N t"]:
@@ -166,6 +220,10 @@ class MissingTextTower:
             "line: --text-weights) to name any class"
         )
 
+    def first_tokens(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """Raise; see :meth:`tokenize`."""
+        return self.tokenize(texts)
+
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Raise; see :meth:`tokenize`."""
         raise ValueError("this file carries no text tower")
@@ -185,6 +243,7 @@ class ShortPrompts:
         """Cut prompts of ``encoder`` to ``length`` tokens, start and end included."""
         self._encoder = encoder
         self.reading = f"{length} tokens, each prompt of length one"
+        self._length = length
         self._tokenize = clip_tokenizer(
             num_merges=num_merges_of(encoder.spec.vocab_size), context_length=length
         )
@@ -197,6 +256,10 @@ class ShortPrompts:
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
         """Token ids; a text that is too long is cut and keeps its end token."""
         return self._tokenize(list(texts))
+
+    def first_tokens(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """As :meth:`tokenize`, but a text that is too long loses its end token."""
+        return first_tokens(self._tokenize, texts, context_length=self._length)
 
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Vectors of length one."""
@@ -227,6 +290,10 @@ class UnitPrompts:
     def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
         """Token ids, as the tower's own."""
         return self._encoder.tokenize(texts)
+
+    def first_tokens(self, texts: Sequence[str]) -> Int[Tensor, "N T"]:
+        """As :meth:`tokenize`, but a text that is too long loses its end token."""
+        return self._encoder.first_tokens(texts)
 
     def encode_tokens(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N D"]:
         """Vectors of length one."""

@@ -18,6 +18,7 @@ POSITIONS = re.compile(r"(?:^|\.)visual\.positional_embedding$")
 PATCHES = re.compile(r"(?:^|\.)visual\.(?:conv1|class_embedding|ln_pre)(?:\.|$)")
 LAYER4 = re.compile(r"(?:^|\.)visual\.layer4\.")
 POOL = re.compile(r"(?:^|\.)visual\.attnpool\.(?:[qk]_proj\.|positional_embedding$)")
+KEY_BIAS = re.compile(r"(?:^|\.)visual\.attnpool\.k_proj\.bias$")
 ASKING = re.compile(r"\.attn\.(?:q_proj\.|k_proj\.|q_bias$)")
 LOGIT_SCALE = re.compile(r"(?:^|\.)logit_scale$")
 
@@ -56,17 +57,19 @@ def unlock_last_groups(encoder: object, count: int) -> None:
 
 
 def freeze_unread(encoder: object) -> None:
-    """Freeze also what a loss on maps alone never reads: it would have no gradient.
+    """Freeze also what a loss on regions alone never reads: it would have no gradient.
 
     Those are the logit scale, and queries and keys of the last block, where they are parameters of
-    their own. Processes that average gradients would wait for theirs.
+    their own. Of an attention pool over regions it is the key bias, which adds one number to all
+    scores. Processes that average gradients would wait for theirs.
     """
     named = dict(module_of(encoder).named_parameters())
     numbers = [int(found[1]) for name in named if (found := BLOCK.search(name))]
     for name, parameter in named.items():
         found = BLOCK.search(name)
         is_last = found is not None and int(found[1]) == max(numbers)
-        if LOGIT_SCALE.search(name) or (is_last and ASKING.search(name)):
+        is_unread = LOGIT_SCALE.search(name) or KEY_BIAS.search(name)
+        if is_unread or (is_last and ASKING.search(name)):
             parameter.requires_grad_(False)
 
 

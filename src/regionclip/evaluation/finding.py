@@ -16,7 +16,7 @@ from regionclip.data.images import ImageReadError
 from regionclip.data.loading import Prepare, prepared_batches
 from regionclip.data.sources import NamedSource
 from regionclip.detect import DetectOptions, Detector
-from regionclip.regions.inputs import boxes_input
+from regionclip.regions.inputs import listed_boxes_input
 from regionclip.scoring.cosine import class_scores
 from regionclip.scoring.regions import score_classes
 from regionclip.structures import Detections, ImageSource, PreparedImage, Proposals
@@ -174,7 +174,7 @@ def find_in_true_boxes(search: Search, pairs: Sequence[Pair]) -> list[Detections
         microsoft/RegionCLIP@4b8513b ``test_zeroshot_inference.sh``, ``CROP_REGION_TYPE GT``.
     """
     images = [image for _, image in pairs]
-    boxes = [Proposals(boxes_input(true_boxes(sample), image)) for sample, image in pairs]
+    boxes = [Proposals(listed_boxes_input(true_boxes(sample), image)) for sample, image in pairs]
     return search.detector.detect_prepared(images, search.names, search.options, proposals=boxes)
 
 
@@ -219,7 +219,7 @@ def true_boxes_scored(
     scored = []
     for index, (sample, image) in enumerate(pairs):
         boxes = true_boxes(sample)
-        vectors = view.of(index).features(boxes_input(boxes, image))
+        vectors = view.of(index).features(listed_boxes_input(boxes, image))
         rows = search.names.embeddings.to(vectors.device)
         scores = class_scores(vectors, rows, temperature=parts.temperature).cpu()
         scored.append((boxes, scores))
@@ -311,7 +311,7 @@ def _named(
     if len(boxes) == 0:
         return nothing_found(search.names.names)
     scores = score_classes(
-        embed(boxes_input(boxes, image)),
+        embed(listed_boxes_input(boxes, image)),
         search.names.embeddings,
         temperature=search.detector.parts.temperature,
     ).cpu()

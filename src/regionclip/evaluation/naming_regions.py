@@ -21,7 +21,7 @@ from regionclip.detect import Detector
 from regionclip.encoders.crop_encoder import CropEncoder
 from regionclip.encoders.dense import DenseEncoder
 from regionclip.pairs.crops import cut_crops, enlarged
-from regionclip.regions.inputs import boxes_input
+from regionclip.regions.inputs import listed_boxes_input
 from regionclip.scoring.cosine import class_logits
 from regionclip.structures import Detections, ImageSource, PreparedImage
 
@@ -97,7 +97,7 @@ name_crops = OtherwisePrepared(_crops_named, as_it_is)
 def box_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float[Tensor, "R D"]:
     """Vectors of an image's regions, cut from the map of the square."""
     view = search.detector.parts.regions.view([square])
-    return view.of(0).features(boxes_input(asked_boxes(sample), square))
+    return view.of(0).features(listed_boxes_input(asked_boxes(sample), square))
 
 
 def mask_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float[Tensor, "R D"]:
@@ -108,7 +108,7 @@ def mask_vectors(search: Search, sample: Sample, square: PreparedImage) -> Float
     # one value per cell, so that whoever asks how much of a cell is covered hears all or nothing
     pixels = cells.repeat_interleave(encoder.cell, 1).repeat_interleave(encoder.cell, 2)
     view = search.detector.parts.regions.view([square])
-    boxes = boxes_input(asked_boxes(sample), square)
+    boxes = listed_boxes_input(asked_boxes(sample), square)
     return view.of(0).features(boxes, masks=pixels)
 
 

@@ -16,7 +16,7 @@ from regionclip.data.crop_loading import CropPairing
 from regionclip.data.datasets import Dataset
 from regionclip.data.left_out import LeftOutCounts
 from regionclip.encoders.dense import DenseEncoder
-from regionclip.encoders.text import is_cut
+from regionclip.encoders.text import num_cut
 from regionclip.evaluation.watching import Watch, judge_regions
 from regionclip.flows.data import (
     encoded_classes,
@@ -24,10 +24,11 @@ from regionclip.flows.data import (
     open_boxes,
     open_images,
     open_val,
+    proposed_boxes,
     training_vocabulary,
 )
 from regionclip.flows.run import Run
-from regionclip.flows.towers import Tower, open_tower
+from regionclip.flows.towers import Tower, open_map_tower, open_tower
 from regionclip.methods.clim.learner import ClimLearner
 from regionclip.methods.clipself.learner import ClipSelfLearner
 from regionclip.methods.clipself.pseudo_labels import PseudoLabelLearner
@@ -54,7 +55,7 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
     val = open_val(recipe)
     tower = open_tower(recipe.start, run.device, activation=recipe.activation)
     _check_sizes(recipe, tower.encoder)
-    learner = ClimLearner(tower.encoder, recipe.learner)
+    learner = ClimLearner(tower.encoder, recipe.learner, box_vectors=tower.box_vectors)
     student = _Student(run, tower, recipe.weight_ensemble, StartWeights(learner))
 
     def batches(counts: LeftOutCounts) -> Callable[[int], Iterable[CaptionedBatch]]:
@@ -64,7 +65,7 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
             recipe.augmentation,
             proposer=None,
             left_out=counts,
-            is_cut=partial(is_cut, tower.encoder),
+            num_cut=partial(num_cut, tower.encoder),
         )
 
     left_out = LeftOutCounts()
@@ -87,13 +88,15 @@ def train_clim(recipe: ClimRecipe, run: Run) -> None:
 def train_clipself(recipe: ClipSelfRecipe, run: Run) -> None:
     """Images alone -> an image tower whose map knows what the tower sees in crops."""
     recipe.optimization.part_size(run.processes.count)
-    images = open_images(recipe.data) if recipe.boxes is None else open_boxes(recipe.data)
+    has_images_alone = recipe.boxes is None or recipe.data.proposals is not None
+    images = open_images(recipe.data) if has_images_alone else open_boxes(recipe.data)
+    proposer = proposed_boxes(recipe.data.proposals, images)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
-    tower = open_tower(recipe.start, run.device, activation=recipe.activation)
+    tower = open_map_tower(recipe.start, run.device, activation=recipe.activation)
     _check_cells(recipe.start, tower.encoder, image_side=recipe.image_side)
     for side in recipe.learner.image_sides:
         _check_cells(recipe.start, tower.encoder, **{"learner.image_sides": side})
-    teacher = open_tower(
+    teacher = open_map_tower(
         recipe.teacher or recipe.start,
         run.device,
         activation=recipe.activation if recipe.teacher is None else recipe.teacher_activation,
@@ -108,7 +111,7 @@ def train_clipself(recipe: ClipSelfRecipe, run: Run) -> None:
     stage = Stage(
         name="clipself",
         learner=learner,
-        batches=run.crop_batches(images, recipe.optimization, pairing),
+        batches=run.crop_batches(images, recipe.optimization, pairing, proposer=proposer),
         optimization=recipe.optimization,
         evaluation=student.evaluation(val, recipe.measuring),
     )
@@ -124,7 +127,7 @@ def train_pseudo_labels(recipe: PseudoLabelRecipe, run: Run) -> None:
     plan.part_size(run.processes.count)
     train = open_boxes(recipe.data)
     val = measured_on(recipe.data, max_images=recipe.measuring.max_images)
-    tower = open_tower(recipe.start, run.device, activation=recipe.activation)
+    tower = open_map_tower(recipe.start, run.device, activation=recipe.activation)
     _check_cells(recipe.start, tower.encoder, **{"augmentation.side": recipe.augmentation.side})
     names = training_vocabulary(recipe, train, tower.text, width=tower.encoder.embed_dim)
     learner = PseudoLabelLearner(

@@ -12,10 +12,12 @@ from regionclip.data.datasets import Dataset, Member, Objects, Sample
 from regionclip.data.readers import open_dataset
 from regionclip.data.readers.yolo_folders import is_yolo
 from regionclip.data.sources import find_images
+from regionclip.data.stored_boxes import open_stored_boxes
 from regionclip.encoders.text import TextEncoder
 from regionclip.evaluation.finding import prompt_names
 from regionclip.evaluation.naming import only_annotated, with_categories
 from regionclip.evaluation.watching import watched
+from regionclip.proposals.proposer import Proposer
 from regionclip.recipes import PretrainRecipe, TransferRecipe
 from regionclip.recipes.clim import ClimRecipe, PseudoLabelRecipe
 from regionclip.recipes.settings import DataSource, NovelBoxes
@@ -107,6 +109,40 @@ def open_images(source: DataSource) -> Dataset:
     return images
 
 
+def proposed_boxes(source: str | None, images: Dataset) -> Proposer | None:
+    """Boxes that were stored for images to train on, looked up by the images' names.
+
+    Args:
+        source: A folder or file of boxes; see
+            :func:`~regionclip.data.stored_boxes.open_stored_boxes`.
+        images: What they must be of.
+
+    Returns:
+        ``None`` without a source.
+
+    Raises:
+        ValueError: They cannot be read, or are of other images.
+    """
+    if source is None:
+        return None
+    boxes = open_stored_boxes(source)
+    num_listed = sum(boxes.lists(each.name) for each in images)
+    if num_listed == 0:
+        raise ValueError(
+            f"data.proposals {source} lists none of the {len(images)} images of {images.source} "
+            f"(such as {images[0].name}); run 'regionclip propose' on them"
+        )
+    if num_listed < len(images):
+        LOGGER.warning(
+            "%s lists %d of the %d images of %s; of the others no box is known",
+            source,
+            num_listed,
+            len(images),
+            images.source,
+        )
+    return boxes
+
+
 def open_boxes(source: DataSource) -> Dataset:
     """Images with boxes to train on, whatever they are called.
 
@@ -125,7 +161,8 @@ def _opened_with_boxes(source: DataSource) -> Dataset:
     if train.num_boxes == 0:
         raise ValueError(
             f"{train.source} has no box to train on ({len(train)} images, "
-            f"{len(train.categories)} classes); only clipself on grids needs none"
+            f"{len(train.categories)} classes); only clipself needs none, on grids or with "
+            "data.proposals"
         )
     return train
 

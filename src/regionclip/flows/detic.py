@@ -18,7 +18,7 @@ from regionclip.data.left_out import LeftOutCounts
 from regionclip.data.sampling import images_per_class
 from regionclip.detect import Detector
 from regionclip.encoders.clip_towers import ClipTowers
-from regionclip.encoders.text import UnitPrompts, is_cut
+from regionclip.encoders.text import UnitPrompts, num_cut
 from regionclip.encoders.text_tower import TextSpec, TextTower
 from regionclip.encoders.vit_weights import Activation
 from regionclip.evaluation.watching import Watch, judge_objects, judge_objects_and_masks
@@ -125,9 +125,6 @@ def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
         detector = form.detector(model)
         return watch.mask_figures(detector) if draws else watch.detection_figures(detector)
 
-    def learner() -> nn.Module:
-        return form.learner(recipe, model, classes, tagged, data.train)
-
     boxes = run.detection_batches(
         data.train,
         recipe.optimization,
@@ -140,15 +137,15 @@ def _train(recipe: RecipeOf, run: Run, form: _Form[RecipeOf, Model]) -> None:
     left_out = LeftOutCounts()
     stage = Stage(
         name="detector",
-        learner=learner(),
+        learner=form.learner(recipe, model, classes, tagged, data.train),
         batches=_together(boxes, pictures(left_out)),
         optimization=recipe.optimization,
         evaluation=run.evaluation(data.val, recipe.measuring, figures, keep_best),
         tally=left_out,
     )
-    # with a queue and counts of its own: what the trial comes upon will come again
+    # with counts of its own: what the trial comes upon will come again
     run.announce(
-        replace(stage, learner=learner(), batches=_together(boxes, pictures(LeftOutCounts()))),
+        replace(stage, batches=_together(boxes, pictures(LeftOutCounts()))),
         num_regions=recipe.learner.regions_per_image,
         more_images=sum(each.per_step for each in pictures_of(recipe).values()),
     )
@@ -180,33 +177,35 @@ def detector_of_recipe(recipe: DeticRecipe) -> Detic:
         CheckpointError: A file holds something else.
         ValueError: There is no text tower, or two.
     """
-    return _begun(recipe, build=build, load_resnet=load_resnet, read=read_model)
+    return _begun(recipe, build_model=build, load_trunk=load_resnet, read=read_model)
 
 
 def cascade_of_recipe(recipe: CascadeRecipe) -> CascadeDetic:
     """As :func:`detector_of_recipe`, with CenterNet2's detector."""
-    return _begun(recipe, build=build_cascade, load_resnet=load_backbone, read=read_cascade)
+    return _begun(recipe, build_model=build_cascade, load_trunk=load_backbone, read=read_cascade)
 
 
 def _begun(
     recipe: DeticRecipe | CascadeRecipe,
     *,
-    build: Callable[[Any], Model],
-    load_resnet: Callable[[Model, Path], object],
+    build_model: Callable[[Any], Model],
+    load_trunk: Callable[[Model, Path], object],
     read: Callable[[Path], ReadWithText[Model]],
 ) -> Model:
     """A new detector on a ResNet's weights, or the start."""
     if recipe.start is not None:
-        return _with_words(read(find_weights(recipe.start)), recipe, build)
+        return _with_words(read(find_weights(recipe.start)), recipe, build_model)
     tower = lent_text_tower(str(recipe.text_weights), activation=recipe.text_activation)
-    model = build(replace(recipe.model, text=tower.spec))
+    model = build_model(replace(recipe.model, text=tower.spec))
     model.encoder.load_state_dict(tower.state_dict())
-    load_resnet(model, find_weights(str(recipe.backbone_weights)))
+    load_trunk(model, find_weights(str(recipe.backbone_weights)))
     return model
 
 
 def _with_words(
-    read: ReadWithText[Model], recipe: DeticRecipe | CascadeRecipe, built: Callable[[Any], Model]
+    read: ReadWithText[Model],
+    recipe: DeticRecipe | CascadeRecipe,
+    build_model: Callable[[Any], Model],
 ) -> Model:
     """A detector that was read, with its own text tower or the one that it is lent."""
     if read.has_text_tower and recipe.text_weights is not None:
@@ -219,7 +218,7 @@ def _with_words(
             "text_weights, such as openai:ViT-B-32"
         )
     tower = lent_text_tower(recipe.text_weights, activation=recipe.text_activation)
-    model = built(replace(read.model.config, text=tower.spec))
+    model = build_model(replace(read.model.config, text=tower.spec))
     own = {name: each for name, each in read.model.state_dict().items() if "encoder." not in name}
     source = str(recipe.start)
     load_strict(model, own, source=source, target="Detic", allowed_missing=("encoder.",))
@@ -266,7 +265,7 @@ def _picture_batches(
     )
     tags = None if recipe.learner.tags is None else ClassMentions(tagged.names)
     # captions that only name classes are not read by the text tower
-    cuts = None if recipe.learner.captions is None else partial(is_cut, text)
+    cuts = None if recipe.learner.captions is None else partial(num_cut, text)
     streams = {"images": 2, "mosaics": 3}
 
     def counted_in(counts: LeftOutCounts) -> dict[str, PictureBatches]:
@@ -278,7 +277,7 @@ def _picture_batches(
                 stream=streams[name],
                 tags=tags,
                 left_out=counts,
-                is_cut=cuts,
+                num_cut=cuts,
             )
             for name, kind in pictures_of(recipe).items()
         }

@@ -17,7 +17,7 @@ from regionclip.concepts.pool import ConceptPool
 from regionclip.data.caption_sources import open_captions, stored_boxes
 from regionclip.data.left_out import LeftOutCounts
 from regionclip.detect import Detector
-from regionclip.encoders.text import is_cut
+from regionclip.encoders.text import num_cut
 from regionclip.encoders.vit_weights import Activation
 from regionclip.evaluation.watching import Watch, judge_objects
 from regionclip.flows.data import open_val
@@ -94,7 +94,7 @@ def train_pretrain(recipe: PretrainRecipe, run: Run) -> None:
             recipe.augmentation,
             proposer=stored,
             left_out=counts,
-            is_cut=partial(is_cut, start.student.encoder),
+            num_cut=partial(num_cut, start.student.encoder),
         )
 
     def figures(watch: Watch) -> dict[str, float]:

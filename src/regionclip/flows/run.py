@@ -1,7 +1,7 @@
 """What the stages of a training run share: processes, batches, and when it is measured."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,11 +141,13 @@ class Run:
         *,
         proposer: Proposer | None,
         left_out: LeftOutCounts,
-        is_cut: Callable[[str], bool] | None = None,
+        num_cut: Callable[[Sequence[str]], int] | None = None,
     ) -> Callable[[int], Iterable[CaptionedBatch]]:
         """This process's share of captioned images."""
         loading = self._loading(plan, augmentation)
-        return caption_batches(source, loading, proposer=proposer, left_out=left_out, is_cut=is_cut)
+        return caption_batches(
+            source, loading, proposer=proposer, left_out=left_out, num_cut=num_cut
+        )
 
     def tiled_batches(
         self,
@@ -156,7 +158,7 @@ class Run:
         stream: int,
         tags: ClassMentions | None,
         left_out: LeftOutCounts,
-        is_cut: Callable[[str], bool] | None = None,
+        num_cut: Callable[[Sequence[str]], int] | None = None,
     ) -> Callable[[int], Iterable[TiledBatch]]:
         """This process's share of pictures of captioned images.
 
@@ -167,11 +169,12 @@ class Run:
             stream: Streams of one run come in different orders.
             tags: Finds classes in captions.
             left_out: Counts what cannot be used.
-            is_cut: Whether a caption is longer than what the text tower reads; they are counted.
+            num_cut: How many of some captions are longer than what the text tower reads; they are
+                counted.
         """
         loading = self._loading(plan, layout)
         loading = replace(loading, seed=mixed_seed(loading.seed, stream))
-        return tiled_batches(source, loading, tags=tags, left_out=left_out, is_cut=is_cut)
+        return tiled_batches(source, loading, tags=tags, left_out=left_out, num_cut=num_cut)
 
     def train_and_tell(self, stage: Stage, left_out: LeftOutCounts) -> None:
         """Run a stage, and say what it came upon and could not use, also if it is interrupted.
@@ -211,10 +214,15 @@ class Run:
         )
 
     def crop_batches(
-        self, dataset: Dataset, plan: Optimization, pairing: CropPairing
+        self,
+        dataset: Dataset,
+        plan: Optimization,
+        pairing: CropPairing,
+        *,
+        proposer: Proposer | None,
     ) -> Callable[[int], Iterable[CropBatch]]:
         """This process's share of images with regions that are cut out."""
-        return crop_batches(dataset, self._loading(plan, pairing))
+        return crop_batches(dataset, self._loading(plan, pairing), proposer=proposer)
 
     def _loading(self, plan: Optimization, augmentation: Varies) -> Loading[Varies]:
         processes = self.processes

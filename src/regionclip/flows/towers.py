@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from regionclip.checkpoints import read_checkpoint
+from regionclip.checkpoints import is_native, read_checkpoint
 from regionclip.data.transforms import Padding
 from regionclip.detect import Detector
 from regionclip.encoders.dense import DenseEncoder
+from regionclip.encoders.dense_resnet import DenseClipResNet
 from regionclip.encoders.text import UnitPrompts
-from regionclip.encoders.vit_weights import Activation
+from regionclip.encoders.vit_weights import Activation, is_clip_vit, told_activation
 from regionclip.flows.models import clip_with_text
 from regionclip.loading.dense import DENSE_TEMPLATES, dense_detector_of
 from regionclip.loading.open_clip import (
@@ -30,10 +32,13 @@ from regionclip.loading.open_clip_starts import has_own_form, own_form_of, train
 from regionclip.loading.request import OpenFile, is_open_clip_name
 from regionclip.methods import find_weights, known_entry
 from regionclip.methods.clim import reading as clim
+from regionclip.methods.clim.learner import BoxVectors
 from regionclip.methods.clim.model import Clim
 from regionclip.methods.clipself import reading as clipself
 from regionclip.methods.clipself.model import ClipSelf
 from regionclip.methods.fvit.towers import FrozenClip
+from regionclip.regions.dense_regions import map_vectors
+from regionclip.regions.layer4_regions import layer4_vectors
 from regionclip.vocabulary import Vocabulary
 
 
@@ -47,6 +52,8 @@ class Tower:
         padding: How images are filled up where it detects.
         detect: Makes a detector with the weights that it has at that time.
         save: Writes a file that :func:`regionclip.load` reads.
+        box_vectors: How it gives boxes their vectors, from normalised images; differentiable.
+        has_map_of_vectors: Whether those are of its dense map, and not pooled with attention.
     """
 
     encoder: DenseEncoder
@@ -54,6 +61,8 @@ class Tower:
     padding: Padding
     detect: Callable[[], Detector]
     save: Callable[[Path], None]
+    box_vectors: BoxVectors
+    has_map_of_vectors: bool = True
 
     @property
     def text(self) -> UnitPrompts:
@@ -66,8 +75,19 @@ class Tower:
         return Detector(replace(detector.parts, class_vocabulary=named), detector.defaults)
 
 
+def open_map_tower(
+    source: str, device: torch.device, *, activation: Activation | None = None
+) -> Tower:
+    """As :func:`open_tower`, of towers alone whose regions are cut from a map of vectors.
+
+    Raises:
+        ValueError: It is a ResNet, whose regions CLIM pools with attention.
+    """
+    return _with_map_of_vectors(open_tower(source, device, activation=activation), source)
+
+
 def open_tower(source: str, device: torch.device, *, activation: Activation | None = None) -> Tower:
-    """A dense tower on a device, in float32.
+    """A tower of CLIM's or CLIPSelf's kinds on a device, in float32.
 
     Args:
         source: Known name or file: EVA-02's and CLIPSelf's, OpenAI's, CLIM's, or our own of these;
@@ -77,8 +97,8 @@ def open_tower(source: str, device: torch.device, *, activation: Activation | No
 
     Raises:
         CheckpointError: It is no model with a dense map and a text tower.
-        ValueError: It is a ResNet, whose regions CLIM pools with attention, an activation was given
-            for a tower whose activation is known, or none for a file that does not tell it.
+        ValueError: An activation was given for a tower whose activation is known, or none for a
+            file that does not tell it.
     """
     if is_open_clip_name(source):
         refuse_activation(source, activation)
@@ -114,24 +134,28 @@ def _tower_of_file(
         refuse_activation(source, activation)
         own = clipself.read_model(file.path, file.state).model.float().to(device)
         return _tower(own, lambda to: clipself.save_model(to, own))
-    model = _told_clim(file, source, activation)
-    if model.config.pooling == "attention":
-        raise ValueError(
-            f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
-            "only towers with a map of vectors are trained here; start with a vision transformer"
-        )
-    model = model.float().to(device)
+    _refuse_untold_file(file, source, activation)
+    model = clim.read_model(file.path, file.state, activation=activation).model.float().to(device)
     return _tower(model, lambda to: clim.save_model(to, model))
 
 
-def _told_clim(file: OpenFile, source: str, activation: Activation | None) -> Clim:
-    """A model of CLIM's or OpenAI's layout whose activation is known; training bakes it in.
+def _with_map_of_vectors(tower: Tower, source: str) -> Tower:
+    if not tower.has_map_of_vectors:
+        raise ValueError(
+            f"{source} is a ResNet, whose regions are pooled with attention from layer4's map, and "
+            "of such towers there is only CLIM's training; start with a vision transformer"
+        )
+    return tower
+
+
+def _refuse_untold_file(file: OpenFile, source: str, activation: Activation | None) -> None:
+    """Raise for a file of which nobody says what its towers compute with; training bakes it in.
 
     Raises:
         ValueError: Neither the name, nor the file, nor the caller says it.
     """
-    read = clim.read_model(file.path, file.state, activation=activation)
-    if read.report.notes and known_entry(source) is None:
+    is_told = activation is not None or known_entry(source) is not None or is_native(file.path)
+    if not is_told and is_clip_vit(file.state) and told_activation(file.state) is None:
         raise ValueError(
             f"{source} does not say whether its towers were trained with QuickGELU, as OpenAI's "
             "and CLIM's, or GELU, as most of open_clip's: set activation to 'quick_gelu' or 'gelu' "
@@ -139,7 +163,6 @@ def _told_clim(file: OpenFile, source: str, activation: Activation | None) -> Cl
             "that says it with 'regionclip models convert FILE own.safetensors --activation "
             "quick_gelu'"
         )
-    return read.model
 
 
 def refuse_untold(source: str, activation: Activation | None) -> None:
@@ -155,9 +178,7 @@ def refuse_untold(source: str, activation: Activation | None) -> None:
     if activation is not None or is_open_clip_name(source) or known_entry(source) is not None:
         return
     path = find_weights(source)
-    file = OpenFile(path, read_checkpoint(path))
-    if clim.is_clim_file(path, file.state):
-        _told_clim(file, source, activation)
+    _refuse_untold_file(OpenFile(path, read_checkpoint(path)), source, activation)
 
 
 def open_tower_as_named(
@@ -190,7 +211,7 @@ def open_tower_as_named(
     file = OpenFile(path, read_checkpoint(path))
     if not _is_tower(file):
         return None
-    return _tower_of_file(file, source, device, activation=activation)
+    return _with_map_of_vectors(_tower_of_file(file, source, device, activation=activation), source)
 
 
 def refuse_activation(source: str, activation: Activation | None) -> None:
@@ -207,12 +228,19 @@ def refuse_activation(source: str, activation: Activation | None) -> None:
 
 
 def _tower(model: Clim | ClipSelf, save: Callable[[Path], None]) -> Tower:
+    encoder = model.encoder
+    box_vectors: BoxVectors = partial(map_vectors, encoder)
+    has_map_of_vectors = True
+    if isinstance(encoder, DenseClipResNet) and model.config.map_regions == "layer4":
+        box_vectors, has_map_of_vectors = partial(layer4_vectors, encoder), False
     return Tower(
-        encoder=model.encoder,
+        encoder=encoder,
         templates=model.config.templates,
         padding=model.config.padding,
         detect=lambda: dense_detector_of(model),
         save=save,
+        box_vectors=box_vectors,
+        has_map_of_vectors=has_map_of_vectors,
     )
 
 
@@ -236,7 +264,8 @@ def frozen_clip(source: str, *, activation: Activation | None = None) -> FrozenC
     state = read_checkpoint(path)
     if clim.is_clim_file(path, state):
         file = OpenFile(path, state)
-        return _told_clim(file, source, activation).float().encoder
+        _refuse_untold_file(file, source, activation)
+        return clim.read_model(path, state, activation=activation).model.float().encoder
     refuse_activation(source, activation)
     if clipself.is_clipself_file(path, state):
         return clipself.read_model(path, state).model.float().encoder
@@ -251,4 +280,5 @@ def _open_clip_tower(model: DenseOpenClip, device: torch.device) -> Tower:
         padding=PADDING,
         detect=lambda: open_clip_detector_of(model.encoder),
         save=lambda to: save_dense(to, model),
+        box_vectors=partial(map_vectors, model.encoder),
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from regionclip.data.transforms import Padding
 from regionclip.detect import DetectOptions, Detector, DetectorParts
 from regionclip.encoders.crop_encoder import CropEncoder
 from regionclip.encoders.dense import DenseEncoder
@@ -78,6 +79,7 @@ def _opened(model: Clim | ClipSelf, request: LoadRequest) -> Detector:
         regions=request.regions,
         dtype=request.dtype,
         memory_budget=request.memory_budget,
+        padding=request.padding,
     )
 
 
@@ -94,6 +96,7 @@ def dense_detector_of(
     regions: RegionSource = "map",
     dtype: torch.dtype = torch.float32,
     memory_budget: int = DEFAULT_MEMORY_BUDGET,
+    padding: Padding | None = None,
 ) -> Detector:
     """A detector with the weights of a dense CLIP, which are shared, not copied.
 
@@ -103,12 +106,19 @@ def dense_detector_of(
         regions: ``map`` is what the model's configuration says; see :func:`regionclip.load`.
         dtype: See :func:`regionclip.load`.
         memory_budget: See :func:`regionclip.load`.
+        padding: How images are filled up; ``None``: as the model's configuration says.
 
     Raises:
         ValueError: The image tower has no such regions.
     """
     config = model.config
-    embedder = _region_embedder(model, regions, dtype=dtype, memory_budget=memory_budget)
+    embedder = _region_embedder(
+        model,
+        regions,
+        dtype=dtype,
+        memory_budget=memory_budget,
+        padding=padding or config.padding,
+    )
     parts = dense_parts(
         model.encoder, embedder, proposer=proposer, longest_side=config.longest_side
     )
@@ -146,9 +156,14 @@ def dense_parts(
 
 
 def _region_embedder(
-    model: Clim | ClipSelf, regions: RegionSource, *, dtype: torch.dtype, memory_budget: int
+    model: Clim | ClipSelf,
+    regions: RegionSource,
+    *,
+    dtype: torch.dtype,
+    memory_budget: int,
+    padding: Padding,
 ) -> RegionEmbedder:
-    encoder, padding = model.encoder, model.config.padding
+    encoder = model.encoder
     if regions == "map":
         regions = model.config.map_regions
     if regions == "crops":

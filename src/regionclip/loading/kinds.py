@@ -16,6 +16,7 @@ from regionclip.loading.dense import CLIM, CLIPSELF
 from regionclip.loading.detic import DETIC
 from regionclip.loading.detic_cascade import CASCADE
 from regionclip.loading.fvit import FVIT
+from regionclip.loading.mean_clip import MEAN_CLIP
 from regionclip.loading.open_clip import OPEN_CLIP, open_named
 from regionclip.loading.proposals import open_proposals
 from regionclip.loading.regionclip import REGIONCLIP
@@ -33,7 +34,18 @@ from regionclip.weights import Progress, find_entry
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-KINDS = (OPEN_CLIP, REGION_PROMPT, CORA, FVIT, DETIC, CASCADE, CLIPSELF, CLIM, REGIONCLIP)
+KINDS = (
+    OPEN_CLIP,
+    REGION_PROMPT,
+    CORA,
+    FVIT,
+    DETIC,
+    CASCADE,
+    MEAN_CLIP,
+    CLIPSELF,
+    CLIM,
+    REGIONCLIP,
+)
 """Kinds of files; the first that claims a file opens it."""
 
 
@@ -53,9 +65,9 @@ def load(
     Args:
         name: A name that ``regionclip models list`` shows (``"icons"`` ships with the package), the
             path of a checkpoint (RegionCLIP's, CORA's, CLIM's, CLIPSelf's, F-ViT's, F-VLM's
-            and Detic's originals, OpenAI's CLIP, EVA-CLIP's EVA-02, or this package's own), or
-            ``<tag>:<architecture>`` of any open_clip model, such as
-            ``"laion2b_s34b_b88k:ViT-B-16"``.
+            and Detic's originals, the encoders of RegionCLIP's zero-shot branch, OpenAI's CLIP,
+            EVA-CLIP's EVA-02, or this package's own), or ``<tag>:<architecture>`` of any open_clip
+            model, such as ``"laion2b_s34b_b88k:ViT-B-16"``.
         device: As PyTorch names it: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: What the image towers and region head compute in; scores are always float32.
         proposals: Where boxes come from: a proposer of your own, or what :func:`open_proposals`
@@ -81,7 +93,8 @@ def load(
             named its classes. Only the width of its vectors is checked: another CLIP of the same
             width names boxes wrongly, without an error.
         options: Memory, who is told of downloads, what a file's towers compute with if it does not
-            say, and the benchmark that an F-ViT is transferred to; ``None`` takes the defaults.
+            say, how images are filled up for dense maps, and the benchmark that an F-ViT is
+            transferred to; ``None`` takes the defaults.
 
     Raises:
         ValueError: The name is unknown, the file does not fit, or options do not go together.
@@ -108,7 +121,10 @@ def load(
         progress=progress,
         activation=options.activation,
         transfer_to=options.transfer_to,
+        padding=options.padding,
     )
+    if regions == "crops":
+        request.refuse_padding()
     if is_open_clip_name(name):
         request.refuse_transfer()
         request.refuse_activation()
@@ -120,6 +136,8 @@ def load(
         request.refuse_transfer()
     if kind not in (CLIM, FVIT, DETIC, CASCADE):
         request.refuse_activation()
+    if kind not in (OPEN_CLIP, CLIPSELF, CLIM):
+        request.refuse_padding()
     return kind.open(file, request)
 
 

@@ -36,7 +36,7 @@ METHOD = "open_clip"
 """In our own files, beside the methods' names."""
 OWN_WORDS = "runs with its own text tower"
 PADDING: Padding = "square"
-"""How images are filled up, as CLIM and CLIPSelf do."""
+"""How images are filled up unless told otherwise, as CLIM and CLIPSelf do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,12 +185,14 @@ def open_clip_detector_of(encoder: DenseEncoder) -> Detector:
 
 def _detector(encoder: OpenClipEncoder, request: LoadRequest) -> Detector:
     if isinstance(encoder.model.get_submodule("visual"), ModifiedResNet):
+        request.refuse_padding()
         return _resnet_detector(resnet_of(encoder, source=request.name), request)
     request.refuse_region_prompt()
     encoder = encoder.to(request.device)
     dense = dense_form_of(encoder)
     embedder = _regions_of(encoder, dense, request)
     if dense is None:
+        request.refuse_padding()
         parts = DetectorParts(
             encoder=encoder, regions=embedder, proposer=request.proposer, crop_tower=encoder
         )
@@ -228,12 +230,13 @@ def _regions_of(
     encoder: OpenClipEncoder, dense: DenseEncoder | None, request: LoadRequest
 ) -> RegionEmbedder:
     kind, dtype, memory_budget = request.regions, request.dtype, request.memory_budget
+    padding = request.padding or PADDING
     if kind == "crops" or (kind == "map" and dense is None):
         return CropRegions(encoder, dtype=dtype, memory_budget=memory_budget)
     if dense is not None and kind in ("map", "dense"):
-        return DenseRegions(dense, dtype=dtype, memory_budget=memory_budget)
+        return DenseRegions(dense, dtype=dtype, memory_budget=memory_budget, padding=padding)
     if isinstance(dense, DenseOpenClipVit) and kind == "mask-attention":
-        return MaskAttentionRegions(dense, dtype=dtype)
+        return MaskAttentionRegions(dense, dtype=dtype, padding=padding)
     raise ValueError(
         f"{request.name} has no regions {kind!r}; use 'map', or 'crops' for whole crops"
     )

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from regionclip.data.transforms import Padding
 from regionclip.detect import Detector
 from regionclip.encoders.crop_encoder import check_released
 from regionclip.encoders.vit_weights import Activation
@@ -37,6 +39,20 @@ class LoadOptions:
     """What the towers of a file of a CLIP with a vision transformer compute with, ``quick_gelu`` or
     ``gelu``; ``None`` takes what the file says. One that says nothing is read with QuickGELU, as
     OpenAI's and CLIM's, and a warning is logged."""
+    padding: Padding | None = None
+    """How images are filled up with black for regions of a dense map: ``square``, or ``cells``, to
+    no more than whole cells, which is faster; ``None``: what the file says, else a square, as CLIM
+    and CLIPSelf train."""
+
+    def __post_init__(self) -> None:
+        for name, words in (
+            ("activation", get_args(Activation)),
+            ("padding", get_args(Padding)),
+            ("transfer_to", get_args(Benchmark)),
+        ):
+            word = getattr(self, name)
+            if word is not None and word not in words:
+                raise ValueError(f"unknown {name} {word!r}; expected one of {', '.join(words)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +71,7 @@ class LoadRequest:
         progress: Called while weights are downloaded.
         activation: What a vision transformer's towers compute with, whatever its file says.
         transfer_to: The benchmark that an F-ViT is measured on and was not trained for.
+        padding: How images are filled up for a dense map, whatever the model's file says.
     """
 
     name: str
@@ -68,6 +85,7 @@ class LoadRequest:
     progress: Progress | None
     activation: Activation | None = None
     transfer_to: Benchmark | None = None
+    padding: Padding | None = None
 
     def refuse_transfer(self) -> None:
         """Raise for a model that names boxes in one way whatever the benchmark.
@@ -91,6 +109,18 @@ class LoadRequest:
             raise ValueError(
                 f"activation {self.activation!r} is for files of CLIPs with OpenAI's vision "
                 f"transformer; {self.name} is none, so leave it out"
+            )
+
+    def refuse_padding(self) -> None:
+        """Raise for regions that come from no dense map.
+
+        Raises:
+            ValueError: A padding was given.
+        """
+        if self.padding is not None:
+            raise ValueError(
+                f"padding {self.padding!r} is for regions of a dense map, and those of {self.name} "
+                "are none, or are whole crops; leave it out"
             )
 
     def refuse_text_weights(self, whose: str) -> None:

@@ -89,6 +89,10 @@ class BoxFolder:
                 f"(none for {missing[0]}); run 'regionclip propose' for all of them"
             )
 
+    def lists(self, name: str) -> bool:
+        """As :meth:`BoxTable.lists <regionclip.proposals.table.BoxTable.lists>`."""
+        return self._table(_group_of(name)).lists(name)
+
     def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
         """The boxes of each image, best first where they have objectness.
 

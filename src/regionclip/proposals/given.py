@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regionclip.regions.inputs import boxes_input
+from regionclip.regions.inputs import listed_boxes_input
 from regionclip.structures import PreparedImage, Proposals
 
 BoxesLike = Tensor | np.ndarray | Sequence[Any]
@@ -43,6 +43,6 @@ class GivenBoxes:
         boxes = self.boxes[image.name]
         try:
             rows = torch.as_tensor(boxes, dtype=torch.float32)
-            return Proposals(boxes_input(rows if len(rows) else rows.reshape(0, 4), image))
+            return Proposals(listed_boxes_input(rows if len(rows) else rows.reshape(0, 4), image))
         except (TypeError, ValueError) as error:
             raise ValueError(f"the boxes of {image.name} cannot be used: {error}") from error

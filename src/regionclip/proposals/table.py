@@ -40,6 +40,17 @@ class BoxTable:
         for key in images:
             self._by_file_name[_parts(key)[-1]].append(key)
 
+    def lists(self, name: str) -> bool:
+        """Whether there is an entry for an image, be it one without boxes.
+
+        Args:
+            name: Of the image.
+
+        Raises:
+            ValueError: Several entries fit equally well.
+        """
+        return self._key_of(name) is not None
+
     def propose(self, images: Sequence[PreparedImage]) -> list[Proposals]:
         """The boxes of each image, best first where the table has objectness.
 

@@ -29,7 +29,8 @@ class ClimRecipe:
 
     start: str
     """Tower to begin with, which has a dense map and a text tower: a known name, a file, or
-    ``tag:architecture`` of an open_clip model with a vision transformer or EVA-02."""
+    ``tag:architecture`` of an open_clip model with a vision transformer or EVA-02; or one of
+    OpenAI's ResNets, whose tiles are pooled with attention."""
     data: CaptionSource
     optimization: Optimization
     activation: Activation | None = None
@@ -58,6 +59,15 @@ class ClimRecipe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ImageSource(DataSource):
+    """Where images are whose classes and captions do not matter."""
+
+    proposals: str | None = None
+    """Boxes computed ahead, for ``[boxes]``: the folder that ``regionclip propose`` wrote, or a
+    file of boxes; ``train`` then is images alone. ``None`` takes the boxes that ``train`` has."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSelfRecipe:
     """Let an image tower teach its map what it knows of whole pictures, from images alone.
 
@@ -67,14 +77,14 @@ class ClipSelfRecipe:
     task: ClassVar[str] = "clipself"
 
     start: str
-    """As that of :class:`ClimRecipe`."""
-    data: DataSource
-    """Images; their classes and captions do not matter, and boxes only to ``[boxes]``."""
+    """As that of :class:`ClimRecipe`, but for the ResNets."""
+    data: ImageSource
+    """Images; boxes matter only to ``[boxes]``."""
     optimization: Optimization
     grid: GridCells | None = None
     """Regions are the cells of random grids (``[grid]``, which may be empty)."""
     boxes: GivenRegions | None = None
-    """Regions are the data's boxes, such as proposals (``[boxes]``, which may be empty)."""
+    """Regions are boxes (``[boxes]``, which may be empty): ``data.proposals``, else the data's."""
     image_side: int = 1024
     """Pixels of the square that each image is fitted into; a multiple of the tower's cells."""
     activation: Activation | None = None
@@ -93,8 +103,13 @@ class ClipSelfRecipe:
         check_weight_ensemble(self.weight_ensemble)
         if (self.grid is None) == (self.boxes is None):
             raise ValueError(
-                "regions are either cells of grids or the data's boxes; give one of the tables "
-                "[grid] and [boxes]"
+                "regions are either cells of grids or boxes; give one of the tables [grid] and "
+                "[boxes]"
+            )
+        if self.boxes is None and self.data.proposals is not None:
+            raise ValueError(
+                f"data.proposals ({self.data.proposals!r}) is about boxes, and regions are cells "
+                "of grids; set grid=none and boxes.max_regions=20, or leave it out"
             )
         if self.teacher is None and self.teacher_activation is not None:
             raise ValueError(
@@ -118,7 +133,7 @@ class PseudoLabelRecipe:
     task: ClassVar[str] = "pseudo-labels"
 
     start: str
-    """As that of :class:`ClimRecipe`."""
+    """As that of :class:`ClimRecipe`, but for the ResNets."""
     data: DataSource
     """Boxes with names; their classes are those that are learned."""
     optimization: Optimization

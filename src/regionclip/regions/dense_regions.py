@@ -65,6 +65,21 @@ def pool_boxes(
     return torch.cat(pooled)
 
 
+def map_vectors(
+    encoder: DenseEncoder,
+    images: Float[Tensor, "B 3 H W"],
+    boxes: Sequence[Float[Tensor, "_ 4"]],
+) -> Float[Tensor, "R D"]:
+    """Vectors of boxes on the dense maps of normalised images; see :func:`pool_boxes`.
+
+    Args:
+        encoder: Makes the maps; gradients flow back to it.
+        images: As :meth:`~regionclip.encoders.dense.DenseEncoder.dense_features` takes them.
+        boxes: Per image, ``xyxy`` in its pixels.
+    """
+    return pool_boxes(encoder.dense_features(images), boxes, cell=encoder.cell)
+
+
 def pool_masks(dense: Float[Tensor, "B D h w"], masks: Sequence[Tensor]) -> Float[Tensor, "R D"]:
     """Means of the vectors under masks.
 

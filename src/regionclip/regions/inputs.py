@@ -14,8 +14,29 @@ def boxes_input(boxes: Tensor, image: PreparedImage) -> Float[Tensor, "R 4"]:
     """Scale boxes of the original image to the prepared one, and clip them to it.
 
     Raises:
-        ValueError: ``boxes`` is not ``(R, 4)``, has a number that is not finite, or a box whose
-            right or bottom lies before its left or top.
+        ValueError: ``boxes`` is not ``(R, 4)``, has a number that is not finite, a box whose right
+            or bottom lies before its left or top, or one without any area inside the image: what
+            would be seen there is the image's edge.
+    """
+    clipped = listed_boxes_input(boxes, image)
+    is_empty = (clipped[:, 2:] <= clipped[:, :2]).any(dim=1)
+    if is_empty.any():
+        row = int(is_empty.nonzero()[0])
+        height, width = image.original_size_hw
+        raise ValueError(
+            f"boxes must have an area inside the image, which is {width} pixels wide and {height} "
+            f"high, but box {row} is {boxes[row].tolist()}"
+        )
+    return clipped
+
+
+def listed_boxes_input(boxes: Tensor, image: PreparedImage) -> Float[Tensor, "R 4"]:
+    """As :func:`boxes_input`, for boxes of annotations and lists, whose rows have to stay.
+
+    A box wholly outside the image becomes a row without area at its edge.
+
+    Raises:
+        ValueError: As :func:`boxes_input`, but for boxes without area.
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes must be (R, 4) in xyxy order, got shape {tuple(boxes.shape)}")
@@ -40,7 +61,8 @@ def regions_input(
         image: The prepared image.
 
     Raises:
-        ValueError: ``regions`` is neither, a mask is empty, or its size is not the image's.
+        ValueError: ``regions`` is neither, a mask is empty or not of the image's size, or a box has
+            no area inside the image.
     """
     if regions.ndim != 3:
         return boxes_input(regions, image), None

@@ -48,6 +48,21 @@ def pool_boxes_with_attention(
     return torch.cat(vectors)
 
 
+def layer4_vectors(
+    encoder: DenseClipResNet,
+    images: Float[Tensor, "B 3 H W"],
+    boxes: Sequence[Float[Tensor, "_ 4"]],
+) -> Float[Tensor, "R D"]:
+    """As :func:`~.dense_regions.map_vectors`, by :func:`pool_boxes_with_attention`.
+
+    Bins and pool are computed in float32. The pool's key bias has no gradient: it adds one number
+    to all scores.
+    """
+    layer4 = encoder.layer4_map(images).float()
+    with torch.autocast(layer4.device.type, enabled=False):
+        return pool_boxes_with_attention(layer4, boxes, encoder.visual.attnpool)
+
+
 class Layer4Regions(SeparateMaps[DenseClipResNet]):
     """Region vectors by ROIAlign on layer4's map and the attention pool. For inference only."""
 

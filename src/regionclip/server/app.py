@@ -6,7 +6,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response, Security
+from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from regionclip.detect import Detector
 from regionclip.server.batching import NotRunningError
+from regionclip.server.forms import check_form
 from regionclip.server.gate import Gate, error_response
 from regionclip.server.problems import RequestError
 from regionclip.server.reading import check_texts
 from regionclip.server.schemas import (
+    UNKNOWN_FIELD,
     DetectAnswer,
     DetectInput,
     Detection,
@@ -122,8 +124,9 @@ def app_around(
 def _work_routes(service: Service) -> APIRouter:
     routes = APIRouter()
     model = service.settings.model_name
+    form_options: dict[str, Any] = {"responses": NOT_FOUND, "dependencies": [Depends(check_form)]}
 
-    @routes.post("/v1/detect", response_model=DetectAnswer, responses=NOT_FOUND)
+    @routes.post("/v1/detect", response_model=DetectAnswer, **form_options)
     async def detect(form: DetectInput) -> Response:
         """Find the things you name in an image."""
         size_hw, found = await service.detect(form)
@@ -131,7 +134,7 @@ def _work_routes(service: Service) -> APIRouter:
             lambda: DetectAnswer(model=model, image=_size(size_hw), detections=_detections(found))
         )
 
-    @routes.post("/v1/regions", response_model=RegionsAnswer, responses=NOT_FOUND)
+    @routes.post("/v1/regions", response_model=RegionsAnswer, **form_options)
     async def encode_regions(form: RegionsInput) -> Response:
         """Vectors of your own regions of an image, and their best names."""
         size_hw, vectors, names = await service.regions(form)
@@ -205,11 +208,13 @@ def _vocabulary_routes(service: Service) -> APIRouter:
 def _state_routes(service: Service) -> APIRouter:
     routes = APIRouter()
 
+    @routes.head("/health", include_in_schema=False)  # as some load balancers ask
     @routes.get("/health")
     async def health() -> HealthAnswer:
         """Whether the process lives."""
         return HealthAnswer(status="alive")
 
+    @routes.head("/ready", include_in_schema=False)
     @routes.get("/ready", responses={503: {"model": ProblemAnswer}})
     async def ready() -> HealthAnswer:
         """Whether requests are taken."""
@@ -261,7 +266,9 @@ async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
     """All that is wrong with the fields, in one sentence."""
     assert isinstance(error, RequestValidationError)
     parts = [
-        f"{'.'.join(str(part) for part in each['loc'][1:]) or 'body'}: {each['msg']}"
+        each["msg"]
+        if each["type"] == UNKNOWN_FIELD
+        else f"{'.'.join(str(part) for part in each['loc'][1:]) or 'body'}: {each['msg']}"
         for each in error.errors()
     ]
     return error_response(RequestError(422, "; ".join(parts[:5])))

@@ -146,7 +146,9 @@ class MicroBatcher:
                 self._carry_out([work])
 
     def _forget(self, future: "Future[Any]") -> None:
-        """Let go of what was cancelled; what was begun does not wait any more."""
+        """Let go of what was cancelled; what was computed does not wait any more."""
+        if not future.cancelled():
+            return
         with self._changed:
             left = [work for work in self._waiting if work.future is not future]
             if len(left) < len(self._waiting):

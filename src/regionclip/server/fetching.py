@@ -26,7 +26,7 @@ def fetch(url: str, *, hosts: Collection[str], max_bytes: int, timeout_seconds: 
 
     Args:
         url: ``http`` or ``https``.
-        hosts: ``name`` or ``name:port``; the usual port where none is named.
+        hosts: ``name`` or ``name:port``, IPv6 in brackets; the usual port where none is named.
         max_bytes: Longest answer.
         timeout_seconds: For all of it.
 
@@ -70,6 +70,7 @@ def _check_host(url: str, hosts: Collection[str]) -> None:
     if parts.scheme not in USUAL_PORTS or not parts.hostname or "@" in parts.netloc:
         raise RequestError(400, f"image_url: {url!r} must be http://host/... or https://host/...")
     host = parts.hostname.lower()
+    host = f"[{host}]" if ":" in host else host  # as in the address
     names = {f"{host}:{port}"} | ({host} if port == USUAL_PORTS[parts.scheme] else set())
     if names.isdisjoint(each.lower() for each in hosts):
         raise RequestError(

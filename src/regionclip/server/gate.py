@@ -26,8 +26,9 @@ OPEN = ("/health", "/ready", "/metrics", "/openapi.json")
 MOST_CHARACTERS = 1000
 """Of a sentence, which may cite what the request brought."""
 PIECE_BYTES = 64 * 2**10
-"""Of an answer that is handed on at once: servers wait for slow readers before each piece, never
-after the last, so that of a longer one nearly all would lie in memory, counted by nobody."""
+"""Of an answer that is handed on at once, as many as uvicorn lets wait (``HIGH_WATER_LIMIT`` of its
+``flow_control``): servers wait for slow readers before each piece, never after the last, so that of
+a longer one nearly all would lie in memory, counted by nobody."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Gate:
         begun = time.perf_counter()
         answer = _Answer(send)
         try:
-            if scope["path"].removeprefix(scope.get("root_path", "")) in OPEN:
+            if path_of(scope) in OPEN:
                 await self._app(scope, receive, answer)
             else:
                 await self._guarded(scope, receive, answer)
@@ -149,14 +150,17 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        body = message.get("body", b"")
-        for end in range(PIECE_BYTES, len(body), PIECE_BYTES):
-            piece = body[end - PIECE_BYTES : end]
+        body, start = message.get("body", b""), 0
+        while len(body) - start > PIECE_BYTES:
+            piece = body[start : start + PIECE_BYTES]
             await self._send({"type": message["type"], "body": piece, "more_body": True})
-        if len(body) > PIECE_BYTES:
-            last = (len(body) - 1) // PIECE_BYTES * PIECE_BYTES
-            message = {**message, "body": body[last:]}
-        await self._send(message)
+            start += PIECE_BYTES
+        await self._send({**message, "body": body[start:]} if start else message)
+
+
+def path_of(scope: Scope) -> str:
+    """What is asked for, wherever the service is mounted."""
+    return scope["path"].removeprefix(scope.get("root_path", ""))
 
 
 def error_response(error: HTTPException) -> JSONResponse:

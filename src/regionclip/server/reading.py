@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from regionclip.concepts.class_names import BUILTIN_LISTS, builtin_names, checked_names
-from regionclip.concepts.templates import PLACES, prompt_templates
+from regionclip.concepts.class_names import checked_names
+from regionclip.concepts.templates import is_sentence, prompt_templates
+from regionclip.concepts.typed_names import split_names
 from regionclip.data.images import ImageReadError, decode_image
 from regionclip.detect import Detector
 from regionclip.server.problems import RequestError
@@ -69,20 +70,15 @@ def _is_box(row: Any) -> bool:
 
 
 def read_names(classes: str | Sequence[str], limits: Limits) -> tuple[str, ...]:
-    """Names with commas between them, a built-in list, or a list of names.
+    """Names as they are typed in one text, or a list of names.
 
     Raises:
         RequestError: There are none, too many, or one cannot be used.
     """
-    if isinstance(classes, str):
-        if classes in BUILTIN_LISTS:
-            names = builtin_names(classes)
-            check_texts("classes", names, limits)
-            return names
-        classes = [name for name in classes.split(",") if name.strip()]
-    check_texts("classes", classes, limits)
     try:
-        return checked_names(classes)
+        names = split_names(classes) if isinstance(classes, str) else classes
+        check_texts("classes", names, limits)
+        return checked_names(names)
     except ValueError as error:
         raise RequestError(400, str(error)) from error
 
@@ -95,10 +91,8 @@ def read_templates(templates: str | Sequence[str], limits: Limits) -> tuple[str,
     """
     asked = [templates] if isinstance(templates, str) else templates
     check_texts("templates", asked, limits)
-    if any(sum(map(template.count, PLACES)) > 1 for template in asked):
-        raise RequestError(400, "templates: the name goes into one place of each; write one {}")
     try:
-        is_set = isinstance(templates, str) and not any(place in templates for place in PLACES)
+        is_set = isinstance(templates, str) and not is_sentence(templates)
         return prompt_templates(templates if is_set else asked)
     except ValueError as error:
         raise RequestError(400, str(error)) from error

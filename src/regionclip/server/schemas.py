@@ -3,9 +3,35 @@
 from typing import Annotated, Any
 
 from fastapi import Form, UploadFile
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 Vector = list[float]
+UNKNOWN_FIELD = "unknown_field"
+"""The kind of error whose sentence names the field itself."""
+MOST_OF_A_NAME = 40
+"""Characters of a field that nobody knows, so that there is room for those that are known."""
+
+
+class Asked(BaseModel):
+    """What a request holds, with no other fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_fields(cls, data: Any) -> Any:
+        known = cls.model_fields
+        unknown = [name for name in data if name not in known] if isinstance(data, dict) else []
+        if unknown:
+            # half a character cannot be handed to pydantic
+            name = str(unknown[0])[:MOST_OF_A_NAME].encode("utf-8", "replace").decode()
+            raise PydanticCustomError(
+                UNKNOWN_FIELD,
+                "{name}: is no field; fields are {known}",
+                {"name": name, "known": ", ".join(known)},
+            )
+        return data
 
 
 class ProblemAnswer(BaseModel):
@@ -14,23 +40,44 @@ class ProblemAnswer(BaseModel):
     detail: str = Field(description="One sentence: what is wrong, and the way out.")
 
 
-class ImageForm(BaseModel):
+def _without_null(schema: dict[str, Any]) -> None:
+    """Describe what may be left out as what it is if it is there: a form has no ``null``."""
+    for field in schema["properties"].values():
+        field |= next((each for each in field.pop("anyOf", []) if each.get("type") != "null"), {})
+
+
+class ImageForm(Asked):
     """An image, uploaded or by its address."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(json_schema_extra=_without_null)
 
     image: UploadFile | None = Field(None, description="A JPEG, PNG, WebP, TIFF, ... file.")
     image_url: str | None = Field(
-        None, description="Instead of a file, its address; only of hosts that the service allows."
+        None,
+        min_length=1,
+        description="Instead of a file, its address; only of hosts that the service allows.",
     )
     classes: str | None = Field(
         None,
+        min_length=1,
         description="What to look for, with commas: 'cat, remote control'; or a built-in list such "
-        "as coco80. By default, to detect, what the service was started with; for regions, none.",
+        "as coco80; or a JSON list of names. By default, to detect, what the service was started "
+        "with; for regions, none.",
     )
     vocabulary: str | None = Field(
-        None, description="Instead of classes, the id of a vocabulary that was created before."
+        None,
+        min_length=1,
+        description="Instead of classes, the id of a vocabulary that was created before.",
     )
+
+    @field_validator("image", mode="before")
+    @classmethod
+    def _is_file(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise PydanticCustomError(
+                "text_for_file", "is text, not a file; with curl write -F image=@photo.jpg"
+            )
+        return value
 
 
 class DetectForm(ImageForm):
@@ -54,7 +101,8 @@ class RegionsForm(ImageForm):
     """Regions of an image."""
 
     boxes: str = Field(
-        description="JSON: [[x0, y0, x1, y1], ...] in pixels of the image; may be empty: []."
+        min_length=1,
+        description="JSON: [[x0, y0, x1, y1], ...] in pixels of the image; may be empty: [].",
     )
     top_k: int = Field(
         5, ge=1, le=100, description="Names given for each region, if classes are given."
@@ -112,10 +160,8 @@ class RegionsAnswer(BaseModel):
     regions: list[Region]
 
 
-class TextsInput(BaseModel):
+class TextsInput(Asked):
     """Texts to encode as they are, without prompt templates."""
-
-    model_config = ConfigDict(extra="forbid")
 
     texts: list[str] = Field(min_length=1, fail_fast=True, examples=[["a cup", "a mug"]])
 
@@ -128,10 +174,8 @@ class TextsAnswer(BaseModel):
     vectors: list[Vector]
 
 
-class VocabularyInput(BaseModel):
+class VocabularyInput(Asked):
     """Class names to encode once."""
-
-    model_config = ConfigDict(extra="forbid")
 
     names: list[str] = Field(min_length=1, fail_fast=True, examples=[["cat", "remote control"]])
     templates: str | list[str] | None = Field(

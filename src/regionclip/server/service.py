@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from regionclip.detect import DetectOptions, Detector
+from regionclip.encoders.text import encode_texts
 from regionclip.regions.inputs import boxes_input
 from regionclip.scoring.regions import score_classes
 from regionclip.server.batching import MicroBatcher
@@ -154,7 +155,10 @@ class Service:
         vocabulary = await self._vocabulary(form) if asked else None
         async with self._image(form) as image:
             size_hw = image.original_size_hw
-            work = RegionWork(image, boxes_input(boxes, image))
+            try:
+                work = RegionWork(image, boxes_input(boxes, image))
+            except ValueError as error:
+                raise RequestError(400, str(error)) from error
             future = self._images.submit(self._encoding, work, group=work.group)
             vectors = await asyncio.wrap_future(future)
         if vocabulary is None:
@@ -191,7 +195,8 @@ class Service:
         return await asyncio.shield(running)
 
     def _encode_texts(self, asked: Sequence[tuple[str, ...]]) -> list[Tensor]:
-        return [self.detector.encode_text(texts).cpu() for texts in asked]
+        encoder, go_on = self.detector.parts.encoder, self.vocabularies.go_on
+        return [encode_texts(encoder, texts, progress=go_on) for texts in asked]
 
     async def _vocabulary(self, form: ImageForm) -> Vocabulary | None:
         """What a request is to be named with; ``None`` if nobody said."""

@@ -1,7 +1,11 @@
 """What a service takes, and how long it waits for company."""
 
 import math
+import re
 from dataclasses import dataclass, field
+
+HOST = re.compile(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(:[1-9][0-9]{0,4})?")
+"""What stands between ``https://`` and the path of an address, and can be compared with one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +70,7 @@ class ServiceSettings:
     """One of them must come with every request under ``/v1``; none lets everybody in."""
     url_hosts: tuple[str, ...] = ()
     """Hosts, with ``:port`` where it is not the usual one, that images are fetched from; nothing is
-    fetched from any other."""
+    fetched from any other. Each by its whole name; an IPv6 address in brackets, as in a URL."""
     max_decoding: int | None = None
     """Images that are decoded at a time; ``None``: one for each core that the process may use."""
     limits: Limits = field(default_factory=Limits)
@@ -75,6 +79,12 @@ class ServiceSettings:
     def __post_init__(self) -> None:
         if self.max_decoding is not None and self.max_decoding < 1:
             raise ValueError(f"max_decoding must be at least 1, got {self.max_decoding}")
+        for host in self.url_hosts:
+            if HOST.fullmatch(host) is None:
+                raise ValueError(
+                    f"nothing can be fetched from {host!r}; allow hosts as 'example.com' or "
+                    "'example.com:8443', without https:// and path, and each by its own name"
+                )
         count, most = len(self.classes or ()), self.limits.max_names
         if count > most:
             raise ValueError(

@@ -1,16 +1,16 @@
 """A service whose model is still being read: it lives, and says that it is not ready."""
 
 import asyncio
-import threading
 from collections.abc import Callable
-from typing import Any
 
+from anyio import to_thread
 from starlette.responses import JSONResponse
 
 from regionclip.detect import Detector
 from regionclip.server.app import app_around
-from regionclip.server.gate import App, Receive, Scope, Send, error_response
+from regionclip.server.gate import App, Receive, Scope, Send, error_response, path_of
 from regionclip.server.problems import RequestError
+from regionclip.server.schemas import HealthAnswer
 from regionclip.server.service import Service
 from regionclip.server.settings import ServiceSettings
 
@@ -65,7 +65,8 @@ class StartingApp:
     async def _start(self) -> None:
         try:
             self.is_over = False
-            detector = await _in_thread(self._load)
+            # the end does not wait for it; see is_over
+            detector = await to_thread.run_sync(self._load, abandon_on_cancel=True)
             self._service = Service(detector, self._settings)
             await self._service.start()
         except Exception as error:
@@ -77,33 +78,13 @@ class StartingApp:
         self._on_change(self)
 
 
-def _in_thread(function: Callable[[], Any]) -> asyncio.Future[Any]:
-    """The result of a function in a thread that does not keep the process alive."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def tell(set_outcome: Callable[[Any], None], outcome: object) -> None:
-        if not future.cancelled():
-            set_outcome(outcome)
-
-    def work() -> None:
-        try:
-            outcome = (future.set_result, function())
-        except Exception as error:
-            outcome = (future.set_exception, error)
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(tell, *outcome)
-
-    threading.Thread(target=work, name="load", daemon=True).start()
-    return future
-
-
 async def _not_yet(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         return
-    answer = error_response(
-        RequestError(503, "the model is being read; ask again in a moment, or another service")
-    )
-    if scope["path"].removeprefix(scope.get("root_path", "")) == "/health":
-        answer = JSONResponse({"status": "alive"})
+    if path_of(scope) == "/health":
+        answer = JSONResponse(HealthAnswer(status="alive").model_dump())
+    else:
+        answer = error_response(
+            RequestError(503, "the model is being read; ask again in a moment, or another service")
+        )
     await answer(scope, receive, send)

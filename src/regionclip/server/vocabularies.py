@@ -198,8 +198,8 @@ class VocabularyStore:
 
         future.add_done_callback(end)
 
-    def _go_on(self, _: int) -> None:
-        """Between two batches of prompts: when the service ends, nobody waits for the rest."""
+    def go_on(self, _: int) -> None:
+        """Between two batches of texts: when the service ends, nobody waits for the rest."""
         if not self._words.is_running:
             raise NotRunningError("the service is shutting down; ask another one")
         self._words.let_shorter_go_first()
@@ -212,7 +212,7 @@ class VocabularyStore:
                 names,
                 self._detector.parts.encoder,
                 templates=templates,
-                progress=self._go_on,
+                progress=self.go_on,
                 encoder_id=self._detector.encoder_id,
             )
             for names, templates in asked

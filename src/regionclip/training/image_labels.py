@@ -24,6 +24,7 @@ from regionclip.losses import (
     caption_region_loss,
     tag_region_loss,
 )
+from regionclip.losses.over_processes import constant_rows_of_all
 from regionclip.pairs import CaptionQueue, compose, draw_groups, largest_in_tiles
 from regionclip.structures import Proposals, Tiles
 
@@ -43,15 +44,17 @@ class TileRegions:
 
 @dataclass(frozen=True, slots=True)
 class EncodedCaptions:
-    """Captions of the tiles of some pictures.
+    """Captions of the tiles of a step's pictures, of all processes that train together.
 
     Attributes:
         vectors: In the space of the regions; without gradients.
         image_ids: Of the images that they are of.
+        tile_ids: Of the images in this process's tiles, tile after tile.
     """
 
     vectors: Float[Tensor, "N D"]
     image_ids: Int[Tensor, " N"]
+    tile_ids: Int[Tensor, " T"]
 
 
 def compose_pictures(
@@ -78,17 +81,17 @@ def compose_pictures(
 
 
 class CaptionTeacher:
-    """Regions against captions.
+    """Regions against captions, those that other processes read included.
 
     Attributes:
         options: Weights and numbers.
-        queue: Captions of batches before.
+        queue: Captions of batches before; a learner registers it, so that checkpoints have it.
     """
 
-    def __init__(self, text: TextEncoder, options: CaptionLossOptions) -> None:
-        """Captions are encoded by ``text``, which has no gradients."""
+    def __init__(self, text: TextEncoder, options: CaptionLossOptions, *, width: int) -> None:
+        """Captions are encoded by ``text``, in ``width`` numbers without gradients."""
         self._text, self.options = text, options
-        self.queue = CaptionQueue(options.queue_size)
+        self.queue = CaptionQueue(options.queue_size, width=width)
 
     def regions(
         self, tiles: Sequence[Tiles], chances: Sequence[Random], *, device: torch.device
@@ -99,11 +102,11 @@ class CaptionTeacher:
 
     @torch.no_grad()
     def encode(self, tiles: Sequence[Tiles]) -> EncodedCaptions:
-        """The captions of pictures, tile after tile."""
+        """The captions of pictures, tile after tile; every process has to take part."""
         tokens = self._text.tokenize([caption for each in tiles for caption in each.captions])
         vectors = self._text.encode_tokens(without_padding(tokens)).float()
-        ids = torch.cat([each.image_ids for each in tiles])
-        return EncodedCaptions(vectors, ids.to(vectors.device))
+        ids = torch.cat([each.image_ids for each in tiles]).to(vectors.device)
+        return EncodedCaptions(constant_rows_of_all(vectors), constant_rows_of_all(ids), ids)
 
     def loss(
         self,
@@ -113,12 +116,12 @@ class CaptionTeacher:
         *,
         bias: Float[Tensor, ""] | float,
     ) -> LossSum:
-        """Vectors of regions against captions of this batch and of batches before.
+        """Vectors of regions against captions of this step and of those before.
 
         A caption of an image that a region shows is true of it, whenever it was read.
         """
         others, other_ids = self.queue.before(captions.vectors, captions.image_ids)
-        is_same = captions.image_ids[:, None] == other_ids[None]
+        is_same = captions.tile_ids[:, None] == other_ids[None]
         is_own = _any_of(regions.contains, is_same)
         return caption_region_loss(
             vectors,

@@ -36,8 +36,8 @@ def try_stage(stage: Stage, accelerator: Accelerator, *, num_parts: int = 4) -> 
     caches.
 
     Args:
-        stage: Its learner is moved to the device, and is the same afterwards, the statistics of
-            its batch norms too.
+        stage: Its learner is moved to the device. Its parameters and buffers are the same
+            afterwards, such as the statistics of its batch norms; what else it remembers is not.
         accelerator: Device and precision.
         num_parts: Parts of steps to try, at least two.
     """

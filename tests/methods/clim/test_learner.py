@@ -1,15 +1,19 @@
 import math
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from regionclip.data.transforms import normalized
 from regionclip.encoders.clip_towers import OPENAI_MEAN, OPENAI_STD
+from regionclip.encoders.dense_resnet import dense_resnet_of
 from regionclip.encoders.unlocking import logit_scale_of
 from regionclip.methods.clim.learner import ClimLearner
 from regionclip.methods.clim.training_config import ClimTraining
+from regionclip.regions.layer4_regions import layer4_vectors
 from regionclip.structures import CaptionedBatch
+from tests.tiny_clip import tiny_clip
 from tests.tiny_dense import tiny_dense
 from tests.tiny_eva import tiny_eva
 
@@ -64,6 +68,24 @@ def test_only_the_last_blocks_and_the_scale_learn() -> None:
     assert "clip.logit_scale" in trainable
     assert all("resblocks.1." in name or name == "clip.logit_scale" for name in trainable)
     assert not any(module.training for module in encoder.modules())
+
+
+def test_tiles_of_a_resnet_are_pooled_with_attention_and_teach_all_that_learns() -> None:
+    for images_per_set in (6, 5):
+        encoder = dense_resnet_of(tiny_clip())
+        config = replace(CONFIG, images_per_set=images_per_set, unlocked_groups=2)
+        vectors_of = partial(layer4_vectors, encoder)
+        learner = ClimLearner(encoder, config, box_vectors=vectors_of)
+        batch = batch_of(images_per_set)
+        learner(batch)["contrast"].mean().backward()
+        for name, parameter in encoder.named_parameters():
+            assert (parameter.grad is not None) == parameter.requires_grad, name
+        own = normalized(torch.stack(batch.images), mean=encoder.mean, std=encoder.std)
+        whole = torch.nn.functional.interpolate(own[:1], (64, 64), mode="bicubic")
+        with torch.no_grad():
+            found = learner.image_vectors(torch.stack(batch.images))
+            # a tile that fills its mosaic is pooled as the whole image is
+            torch.testing.assert_close(found[:1], encoder.encode_image(whole), rtol=1e-3, atol=1e-4)
 
 
 def test_without_single_images_nothing_waits_for_what_only_they_read() -> None:

@@ -21,7 +21,15 @@ from regionclip.methods.fvit.config import FvitConfig
 from regionclip.methods.fvit.model import Fvit, carry_classes
 from regionclip.methods.fvit.reading import read_model, save_model, text_names
 from regionclip.methods.fvit.weights import is_original
-from tests.fvit_files import TINY_EVA, TINY_FVIT, TINY_VIT, detect_one, original_state, tiny_fvit
+from tests.fvit_files import (
+    TINY_EVA,
+    TINY_FVIT,
+    TINY_FVLM,
+    TINY_VIT,
+    detect_one,
+    original_state,
+    tiny_fvit,
+)
 
 HEAD = "roi_head.bbox_head."
 FVLM = replace(
@@ -122,6 +130,9 @@ def test_wrong_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     other = {name: each for name, each in state.items() if "class_embedding" not in name}
     with pytest.raises(CheckpointError, match="a frozen image tower"):
         read_model(write(tmp_path / "other.pth", other))
+    resnet = original_state(model_of(80, TINY_FVLM))
+    with pytest.raises(CheckpointError, match="ResNet RN50x64 can be trained, its file not"):
+        read_model(write(tmp_path / "resnet.pth", resnet))
     big = state | {"backbone.visual.positional_embedding": torch.zeros(50, 16)}
     with pytest.raises(CheckpointError, match="of a size that was never released"):
         read_model(write(tmp_path / "big.pth", big))

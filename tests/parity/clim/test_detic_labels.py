@@ -38,7 +38,7 @@ def meta(name: str) -> Any:
 
 
 def teacher() -> CaptionTeacher:
-    return CaptionTeacher(MissingTextTower("ViT-B-32"), CaptionLossOptions())
+    return CaptionTeacher(MissingTextTower("ViT-B-32"), CaptionLossOptions(), width=512)
 
 
 def tiles(ids: Sequence[int], tags: Sequence[Sequence[int]]) -> Tiles:
@@ -108,7 +108,7 @@ def test_captions_cost_what_they_cost_the_original_and_wait_for_the_next_batch()
     own = teacher()
     vectors = F.normalize(numbers("cap_features"), dim=1)
     ids = torch.tensor([101, 102, 103, 104, 201])
-    captions = EncodedCaptions(vectors, ids)
+    captions = EncodedCaptions(vectors, ids, ids)
     embeddings = numbers("detic_caption_region_embeddings")
     loss = own.loss(embeddings, caption_regions(), captions, bias=BIAS)
     check(CASE, "first_loss_caption", loss.mean(), golden(CASE)["first_loss_caption"], rtol=RTOL)
@@ -120,7 +120,7 @@ def test_captions_cost_what_they_cost_the_original_and_wait_for_the_next_batch()
     regions = own.regions([second], chances()[:1], device=torch.device("cpu"))
     check(CASE, "second_boxes", regions.boxes[0], numbers("second_boxes"))
     check_members("second_image_ids", regions, (301, 302, 303, 101), meta("second_image_ids"))
-    captions = EncodedCaptions(vectors[:4], second.image_ids)
+    captions = EncodedCaptions(vectors[:4], second.image_ids, second.image_ids)
     # the original divides by 4 for any number of pictures, and here is one
     own.options = replace(own.options, regions_per_picture=4.0)
     loss = own.loss(numbers("second_region_embeddings"), regions, captions, bias=BIAS)

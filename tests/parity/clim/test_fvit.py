@@ -12,22 +12,18 @@ from regionclip.concepts.class_names import builtin_names
 from regionclip.detections.box_coder import REGION_BOX_WEIGHTS, bounded, clip_boxes, decode_boxes
 from regionclip.detections.select import Selection, select_detections
 from regionclip.losses import focal_scaled_cross_entropy
-from regionclip.methods.fvit.config import VARIANTS
 from regionclip.methods.fvit.detecting import FvitBatchView, FvitScorer
 from regionclip.methods.fvit.heads import ROI_GRID, RegionAnswers
 from regionclip.methods.fvit.learner import FvitLearner
-from regionclip.methods.fvit.model import build
-from regionclip.methods.fvit.reading import text_names
 from regionclip.methods.fvit.scores import are_base, detector_logits, fused_scores
 from regionclip.methods.fvit.training_config import FvitTraining
-from regionclip.methods.fvit.weights import map_weights
 from regionclip.proposals.rpn import RpnLevel
 from regionclip.scoring.regions import ScoredRegions
 from regionclip.structures import Proposals
 from regionclip.vocabulary import Vocabulary
 
 from .fvit_golden import FVIT, FVLM, Case, check_stats, detector, image
-from .training_numbers import check, golden, manifest
+from .training_numbers import check, golden
 
 pytestmark = pytest.mark.slow
 CASES = (FVIT, FVLM)
@@ -266,23 +262,6 @@ def test_all_of_the_image_tower_is_frozen() -> None:
     check(FVIT, "param_requires_grad_backbone", len(tower), expected, rtol=0.0)
     assert not any(each.requires_grad for each in learner.model.encoder.parameters())
     model.requires_grad_(False).eval()
-
-
-def test_the_lvis_files_are_filled_to_the_last_tensor() -> None:
-    """Names and shapes of a detector with masks and norms in its proposal head."""
-    state = {
-        name: torch.zeros(shape, dtype=getattr(torch, dtype))
-        for name, (shape, dtype) in manifest("fvit_eva_vitb16_ovlvis").items()
-    }
-    config, tensors = map_weights(state, source="lvis.pth")
-    released = VARIANTS["fvit-ov-lvis-vitb16"]
-    assert config == released
-    with torch.device("meta"):
-        model = build(released)
-    own = {name: each.shape for name, each in model.state_dict().items()}
-    for name in text_names(model):
-        del own[name]
-    assert {name: each.shape for name, each in tensors.items()} == own
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,15 +1,18 @@
 """CLIM: an image tower learns what regions show from captions alone.
 
-    images -> mosaics -> dense map -> one vector per tile   ->
+    images -> mosaics -> map -> one vector per tile         ->
            -> single images -> one vector each              -> against all captions -> loss
     captions -> text tower (frozen) -> one vector each      ->
 
-Where a tile lies is known, because the mosaic was laid so: no proposals, no labels.
+Where a tile lies is known, because the mosaic was laid so: no proposals, no labels. The map is the
+dense one; a ResNet may have its tiles cut from layer4's map and pooled with attention instead.
 
 Source: CLIM (arXiv:2312.11376), sec. 3.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -21,12 +24,15 @@ from regionclip.encoders.text import without_padding
 from regionclip.encoders.unlocking import freeze_unread, logit_scale_of, unlock_last_groups
 from regionclip.losses import LossSum, image_text_loss
 from regionclip.pairs import caption_id, compose_mosaics
-from regionclip.regions.dense_regions import pool_boxes
+from regionclip.regions.dense_regions import map_vectors
 from regionclip.structures import CaptionedBatch
 from regionclip.training.eval_mode import EvalModeLearner
 
 from .training_config import ClimTraining
 
+BoxVectors = Callable[[Tensor, Sequence[Tensor]], Tensor]
+"""From normalised images and boxes of each in its pixels to a vector per box, such as
+:func:`~regionclip.regions.layer4_regions.layer4_vectors` of an encoder."""
 LARGEST_LOGIT_SCALE = math.log(100)
 """CLIP (arXiv:2103.00020), sec. 2.5: similarities are never multiplied by more than 100."""
 
@@ -40,10 +46,24 @@ class ClimLearner(EvalModeLearner):
         encoder: Shared with its model and trained in place.
     """
 
-    def __init__(self, encoder: DenseEncoder, config: ClimTraining) -> None:
-        """Freeze all but the last groups of the image tower and the logit scale."""
+    def __init__(
+        self,
+        encoder: DenseEncoder,
+        config: ClimTraining,
+        *,
+        box_vectors: BoxVectors | None = None,
+    ) -> None:
+        """Freeze all but the last groups of the image tower and the logit scale.
+
+        Args:
+            encoder: Trained in place.
+            config: What to do.
+            box_vectors: How ``encoder`` gives tiles of a mosaic their vectors; ``None``: by its
+                dense map.
+        """
         super().__init__()
         self.encoder, self.config = encoder, config
+        self._box_vectors = partial(map_vectors, encoder) if box_vectors is None else box_vectors
         unlock_last_groups(encoder, config.unlocked_groups)
         if config.num_singles == 0:
             freeze_unread(encoder)
@@ -92,8 +112,7 @@ class ClimLearner(EvalModeLearner):
         mosaics = compose_mosaics(
             images, sides=config.mosaic_sides, pixels_per_side=config.mosaic_pixels
         )
-        dense = self.encoder.dense_features(mosaics.pixels)
-        vectors = [pool_boxes(dense, mosaics.boxes, cell=self.encoder.cell)]
+        vectors = [self._box_vectors(mosaics.pixels, mosaics.boxes)]
         if len(mosaics.singles):
             vectors.append(self.encoder.encode_image(mosaics.singles))
         return torch.cat(vectors)

@@ -86,10 +86,11 @@ def read_model(
         )
     if activation is not None:
         config = _with_activation(config, activation, path)
-    read = filled(build, config, state, source=path, target=f"CLIP {config.encoder.name}")
+    target = f"CLIP {config.encoder.name}"
+    read = filled(build, config, state, source=path, target=target, notes=notes)
     if rounding == "openai":
         round_as_openai(read.model)
-    return replace(read, report=replace(read.report, notes=notes))
+    return read
 
 
 def _with_activation(config: ClimConfig, activation: Activation, path: Path) -> ClimConfig:

@@ -21,7 +21,8 @@ class ClimTraining:
     mosaic_pixels: int = 1024
     """Pixels per side that a mosaic is resized to."""
     unlocked_groups: int = 6
-    """Blocks of the image tower that learn, counted from its end."""
+    """Groups of the image tower that learn, counted from its end: blocks; of a ResNet what asks the
+    attention pool, then layer4."""
 
     def __post_init__(self) -> None:
         mosaic_sides(self.images_per_set, self.mosaic_sides)

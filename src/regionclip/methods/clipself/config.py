@@ -18,7 +18,7 @@ class ClipSelfConfig:
     """Pixels of the resized image's longer side; upstream ``--det-image-size``."""
     padding: Padding = "square"
     """How images are filled up with black, at the right and at the bottom. Upstream's towers take
-    squares alone; these take any, and ``cells`` is faster and close."""
+    squares alone; these take any, and ``cells`` is faster, with other vectors."""
     templates: str = "vild63"
     """Built-in prompts that class names are put into; each counts the same."""
     temperature: float = 0.01

@@ -75,7 +75,8 @@ class CascadeLearner(EvalModeLearner):
         model: Shared; its text tower stays as it is.
         class_embeddings: One row per training class.
         class_weights: How likely each is drawn to be compared with.
-        captions: Regions against captions; ``None`` where they teach nothing.
+        captions: Regions against captions; ``None`` where they teach nothing. Its queue is a buffer
+            of this module.
         tags: Regions against the classes that captions name; ``None`` where they teach nothing.
 
     Source:
@@ -129,7 +130,8 @@ class CascadeLearner(EvalModeLearner):
         self.register_buffer("class_weights", images_per_class.float().sqrt(), persistent=False)
         self.captions = self.tags = None
         if config.captions is not None:
-            self.captions = CaptionTeacher(model.encoder, config.captions)
+            self.captions = CaptionTeacher(model.encoder, config.captions, width=width)
+            self.caption_queue = self.captions.queue
         if config.tags is not None:
             if tag_embeddings is None:
                 raise ValueError("tags are to be learned, and no class is given that they name")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from regionclip.data.transforms import normalize_and_pad, rows_by_size
+from regionclip.data.transforms import maps_by_size, normalize_and_pad
 from regionclip.detections.box_coder import bounded, clip_boxes, decode_boxes
 from regionclip.encoders.text_tower import TextTower
 from regionclip.proposals.centernet import CenterHead, CenterLevel
@@ -95,16 +95,11 @@ class CascadeDetic(nn.Module):
     def pyramids(self, images: Sequence[Tensor]) -> list[list[Tensor]]:
         """The pyramid of each RGB image ``(3, H, W)`` in [0, 1], finest first.
 
-        Images of one size go through the networks together, others on their own: padding beside a
-        larger image would change an image's maps near its border, the group norms of the heatmap
-        and the number of its cells that are no object's centre.
+        See :func:`~regionclip.data.transforms.maps_by_size`; padding beside a larger image would
+        also change the group norms of the heatmap and the number of its cells that are no object's
+        centre.
         """
-        found: dict[int, list[Tensor]] = {}
-        for rows in rows_by_size([(int(each.shape[1]), int(each.shape[2])) for each in images]):
-            levels = self.levels(self.prepare([images[row] for row in rows]))
-            for place, row in enumerate(rows):
-                found[row] = [level[place, None] for level in levels]
-        return [found[row] for row in range(len(images))]
+        return maps_by_size(images, lambda own: self.levels(self.prepare(own)))
 
     def levels(self, images: Float[Tensor, "B 3 H W"]) -> list[Tensor]:
         """The pyramid of prepared images, finest first."""

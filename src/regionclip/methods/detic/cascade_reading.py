@@ -1,7 +1,6 @@
 """From a checkpoint file of a cascade, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -12,7 +11,7 @@ from regionclip.checkpoints import (
     load_strict,
     read_checkpoint,
 )
-from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
+from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_own
 from regionclip.concepts.class_names import note_on_counted_names
 
 from .cascade_config import CascadeConfig
@@ -64,8 +63,9 @@ def read_cascade(path: str | Path, state: Mapping[str, Tensor] | None = None) ->
         target="Detic with a cascade",
         allowed_missing=() if has_text_tower else (_TEXT,),
         allowed_left_over=[name for name in state if is_training_only(name)],
+        notes=notes,
     )
-    return ReadWithText(model, has_text_tower, replace(report, notes=notes))
+    return ReadWithText(model, has_text_tower, report)
 
 
 def save_cascade(
@@ -80,7 +80,7 @@ def save_cascade(
         **extra: Further metadata, such as ``licence``.
     """
     left_out = () if has_text_tower else text_names(model)
-    save_with_text(path, model, method=METHOD, left_out=left_out, extra=extra)
+    save_own(path, model, method=METHOD, left_out=left_out, extra=extra)
 
 
 def load_backbone(model: CascadeDetic, path: str | Path) -> None:

@@ -54,7 +54,8 @@ class DeticLearner(EvalModeLearner):
     Attributes:
         model: Shared; its text tower stays as it is.
         class_embeddings: One row per training class.
-        captions: Regions against captions; ``None`` where they teach nothing.
+        captions: Regions against captions; ``None`` where they teach nothing. Its queue is a buffer
+            of this module.
         tags: Regions against the classes that captions name; ``None`` where they teach nothing.
 
     Source:
@@ -98,7 +99,8 @@ class DeticLearner(EvalModeLearner):
         self.register_buffer("class_embeddings", rows, persistent=False)
         self.captions = self.tags = None
         if config.captions is not None:
-            self.captions = CaptionTeacher(model.encoder, config.captions)
+            self.captions = CaptionTeacher(model.encoder, config.captions, width=width)
+            self.caption_queue = self.captions.queue
         if config.tags is not None:
             if tag_embeddings is None:
                 raise ValueError("tags are to be learned, and no class is given that they name")

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from regionclip.data.transforms import rows_by_size
+from regionclip.data.transforms import maps_by_size
 from regionclip.detections.box_coder import bounded
 from regionclip.encoders.text_tower import TextTower
 from regionclip.proposals.rpn import (
@@ -113,15 +113,11 @@ class Detic(nn.Module):
     def maps(self, images: Sequence[Tensor]) -> list[Tensor]:
         """layer3's map ``(1, F, h, w)`` of each RGB image ``(3, H, W)`` in [0, 1].
 
-        Images of one size go through the trunk together, others on their own: padding beside a
-        larger image would change an image's map near its border.
+        See :func:`~regionclip.data.transforms.maps_by_size`.
         """
-        found: dict[int, Tensor] = {}
-        for rows in rows_by_size([(int(each.shape[1]), int(each.shape[2])) for each in images]):
-            batch = self.proposer.prepare([images[row] for row in rows])
-            (own,) = self.proposer.feature_maps(batch)
-            found.update((row, own[place, None]) for place, row in enumerate(rows))
-        return [found[row] for row in range(len(images))]
+        proposer = self.proposer
+        found = maps_by_size(images, lambda own: proposer.feature_maps(proposer.prepare(own)))
+        return [own for (own,) in found]
 
     def judge(self, image_map: Float[Tensor, "1 F h w"]) -> RpnLevel:
         """Objectness and offsets of all anchors of one image."""

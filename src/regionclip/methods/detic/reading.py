@@ -1,7 +1,6 @@
 """From a checkpoint file, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -12,7 +11,7 @@ from regionclip.checkpoints import (
     load_strict,
     read_checkpoint,
 )
-from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
+from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_own
 from regionclip.concepts.class_names import note_on_counted_names
 from regionclip.encoders.clip_weights import complete_clip
 from regionclip.proposals.rpn_files import load_trunk
@@ -71,8 +70,9 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         target="Detic",
         allowed_missing=_OF_CAPTIONS if has_text_tower else (*_OF_CAPTIONS, *text),
         allowed_left_over=(TAG_ROWS,),
+        notes=notes,
     )
-    return ReadWithText(model, has_text_tower, replace(report, notes=notes))
+    return ReadWithText(model, has_text_tower, report)
 
 
 def save_model(
@@ -87,7 +87,7 @@ def save_model(
         **extra: Further metadata, such as ``licence``.
     """
     left_out = () if has_text_tower else text_names(model)
-    save_with_text(path, model, method=METHOD, left_out=left_out, extra=extra)
+    save_own(path, model, method=METHOD, left_out=left_out, extra=extra)
 
 
 def text_names(model: Detic) -> tuple[str, ...]:

@@ -201,4 +201,5 @@ VARIANTS = {
     "fvlm-ov-coco-vitb16": replace(FVLM_COCO, vit=GELU_VIT),
     "fvlm-ov-lvis-rn50x64": replace(FVLM_LVIS, resnet=SPECS["RN50x64"], image_size=1024),
 }
-"""The published detectors."""
+"""The published detectors. The original's file of the last, on a ResNet, is not read: no list of
+its tensors is at hand."""

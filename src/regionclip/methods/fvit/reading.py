@@ -1,7 +1,6 @@
 """From a checkpoint file, original or our own, to a filled model, and back."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
@@ -12,12 +11,12 @@ from regionclip.checkpoints import (
     load_strict,
     read_checkpoint,
 )
-from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_with_text
+from regionclip.checkpoints.own_models import ReadWithText, own_config, own_method, save_own
 from regionclip.concepts.class_names import note_on_counted_names
 
 from .config import FvitConfig
 from .model import Fvit, build
-from .weights import is_original, map_weights
+from .weights import UNUSED, is_original, map_weights
 
 METHOD = "fvit"
 
@@ -63,8 +62,10 @@ def read_model(path: str | Path, state: Mapping[str, Tensor] | None = None) -> R
         source=str(path),
         target=f"F-ViT on {model.tower.name}",
         allowed_missing=() if has_text_tower else text,
+        allowed_left_over=(UNUSED,),
+        notes=notes,
     )
-    return ReadWithText(model, has_text_tower, replace(report, notes=notes))
+    return ReadWithText(model, has_text_tower, report)
 
 
 def save_model(path: str | Path, model: Fvit, *, has_text_tower: bool = True, **extra: str) -> None:
@@ -77,7 +78,7 @@ def save_model(path: str | Path, model: Fvit, *, has_text_tower: bool = True, **
         **extra: Further metadata, such as ``licence``.
     """
     left_out = () if has_text_tower else text_names(model)
-    save_with_text(path, model, method=METHOD, left_out=left_out, extra=extra)
+    save_own(path, model, method=METHOD, left_out=left_out, extra=extra)
 
 
 def text_names(model: Fvit) -> tuple[str, ...]:

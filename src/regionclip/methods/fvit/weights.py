@@ -23,7 +23,7 @@ TEXT_ROWS = _HEAD + "all_embeddings"
 CLASS_ROWS = _HEAD + "cls_embeddings"
 """F-VLM's ``(K, D)``."""
 _LEARNED_BACKGROUND = (_HEAD + "bg_embedding.weight", _HEAD + "bg_embedding.bias")
-_UNUSED = _HEAD + "fc_cls."
+UNUSED = _HEAD + "fc_cls."
 """A layer that F-ViT inherits and never runs; F-VLM's is the projection."""
 
 _CLASS_LISTS = {65: "coco65", 80: "coco80", 1203: "lvis1203"}
@@ -94,9 +94,10 @@ def map_detector(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tenso
     tensors = _class_rows(state, source)
     read = {TEXT_ROWS, CLASS_ROWS, *_LEARNED_BACKGROUND}
     for key, tensor in state.items():
-        if key.startswith(TOWER) or key in read or (is_fvit and key.startswith(_UNUSED)):
+        if key.startswith(TOWER) or key in read:
             continue
-        tensors[our_name(key) or key] = tensor
+        is_unused = is_fvit and key.startswith(UNUSED)
+        tensors[key if is_unused else our_name(key) or key] = tensor
     return tensors
 
 
@@ -129,8 +130,9 @@ def map_weights(
         visual = eva_tensors({f"visual.{key}": each for key, each in tower.items()}, source=source)
     else:
         raise CheckpointError(
-            f"{source} has a frozen image tower of a kind that is not known: expected "
-            f"'{TOWER}class_embedding' (OpenAI's) or '{TOWER}cls_token' (EVA-02's)"
+            f"{source} has a frozen image tower of a kind that is not read: expected "
+            f"'{TOWER}class_embedding' (OpenAI's transformer) or '{TOWER}cls_token' (EVA-02's); "
+            "CLIM's detector on the ResNet RN50x64 can be trained, its file not be read"
         )
     return config, tensors | {f"encoder.clip.{name}": each for name, each in visual.items()}
 

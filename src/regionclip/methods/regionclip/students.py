@@ -11,7 +11,7 @@ from torch import Tensor
 from regionclip.data.transforms import Padding, rows_by_size
 from regionclip.encoders.clip_resnet import ClipResNet
 from regionclip.encoders.dense import DenseEncoder
-from regionclip.encoders.text import CaptionEncoder
+from regionclip.encoders.text import TextEncoder
 from regionclip.encoders.unlocking import freeze_unread, image_groups, unlock_last_groups
 from regionclip.regions.dense_regions import network_input, pool_boxes
 from regionclip.regions.region_head import RegionHead
@@ -46,7 +46,7 @@ class Student(Protocol):
     embed_dim: int
 
     @property
-    def encoder(self) -> CaptionEncoder:
+    def encoder(self) -> TextEncoder:
         """Both towers, a torch module."""
         ...
 
