@@ -38,7 +38,7 @@ def write_segments(folder: Path) -> Path:
         "categories": [
             {"id": 1, "name": "dog", "isthing": 1},
             {"id": 2, "name": "cat", "isthing": 1},
-            {"id": 3, "name": "sky-other", "isthing": 0},
+            {"id": 3, "name": "sky-other-merged", "isthing": 0},
         ],
     }
     path = folder / "segments.json"

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -268,6 +269,28 @@ def test_classes_can_be_chosen_and_images_left_out(evaluate: Any, data: Path) ->
     assert evaluate(*options, "--classes", "horse") == 2
 
 
+def test_names_beside_the_datas_take_part_and_are_not_judged(
+    evaluate: Any, data: Path, model_file: str
+) -> None:
+    options = ("--data", str(data), "--boxes", "truth")
+    assert evaluate(*options) == 0
+    alone = report()["metrics"]
+    assert evaluate(*options, "--also-named", "Dog, horse, zebra", "--no-resume") == 0
+    content = report()
+    assert [each["name"] for each in content["classes"]] == list(NAMES)
+    assert content["notes"] == ["2 classes more were named, and are not judged."]
+    # as if detections of all were left out by hand
+    dataset, model = open_dataset(data), regionclip.load(model_file)
+    names = model.vocabulary(("cat", "dog", "red bus", "horse", "zebra"), templates="none")
+    chosen = replace(model.defaults, selection=replace(model.defaults.selection, min_score=0.0))
+    found = [
+        replace(each.select(each.labels < 3), class_names=NAMES)
+        for each in detect_dataset(model, dataset, names, chosen, find=find_in_true_boxes)
+    ]
+    assert content["metrics"] == evaluate_coco(dataset, found).to_dict()["metrics"]
+    assert content["metrics"] != alone
+
+
 def test_vectors_of_a_file_are_put_under_the_names_of_the_data(
     evaluate: Any, data: Path, model_file: str
 ) -> None:
@@ -461,6 +484,15 @@ def test_masks_are_read_from_a_file(workspace: Path) -> None:
         (["--data", "set/val.json"], "name a model, or a file of its detections"),
         (["m", "--data", "d", "--detections", "r.json"], "with --detections, not both"),
         (["m", "--data", "d", "--boxes", "truth", "--protocol", "proposals"], "--boxes truth: the"),
+        (["--also-named", "coco80"], "--also-named: needs --data"),
+        (
+            ["--data", "d", "--detections", "r.json", "--also-named", "cat"],
+            "--also-named: is for models; these detections are made already",
+        ),
+        (
+            ["m", "--data", "d", "--also-named", "cat", "--protocol", "region-macc"],
+            "--also-named: is for protocols of detections, not for region-macc",
+        ),
         (["m", "--data", "d", "--weather-prompts"], "--weather-prompts: are for models with"),
         (["m", "--data", "d", "--expect", "paper"], "--expect paper and --recipe NAME go together"),
         (["m", "--data", "d", "--recipe", "x"], "--expect paper and --recipe NAME go together"),

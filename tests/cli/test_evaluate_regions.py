@@ -29,6 +29,19 @@ def test_a_dense_tower_names_things_and_stuff(protocol: str, tmp_path: Path) -> 
     assert figures["macc5"] == 1  # of three names
 
 
+def test_reports_say_which_words_stuff_was_asked_for(tmp_path: Path) -> None:
+    data = write_segments(tmp_path / "data")
+    tower = write_tower(tmp_path / "tower.safetensors")
+    words = ["evaluate", str(tower), "--data", str(data), "--protocol", "mask-macc"]
+    words += ["--image-root", str(data.parent / "images"), "--output", str(tmp_path / "found")]
+    told = []
+    for more in ([], ["--synonyms", "coco_panoptic", "--no-resume"]):
+        assert main([*words, *more]) == 0
+        told += json.loads((tmp_path / "found" / "report.json").read_text())["notes"]
+    assert told[0].startswith("1 classes are asked for by the data's names, such as 'sky-other-m")
+    assert told[1:] == ["1 classes are asked for by other words: sky-other-merged as sky."]
+
+
 def test_the_frozen_clip_of_a_detector_names_masks_and_crops(tmp_path: Path) -> None:
     data = write_segments(tmp_path / "data")
     save_model(tmp_path / "vit.safetensors", tiny_fvit(TINY_FVIT))

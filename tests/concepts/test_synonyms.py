@@ -3,7 +3,12 @@ from pathlib import Path
 import pytest
 
 from regionclip.concepts.class_names import builtin_names
-from regionclip.concepts.synonyms import check_synonyms, read_synonyms, renamed
+from regionclip.concepts.synonyms import (
+    check_synonyms,
+    read_synonyms,
+    renamed,
+    words_asked_for,
+)
 
 
 def test_a_file_gives_other_names(tmp_path: Path) -> None:
@@ -18,6 +23,26 @@ def test_the_shipped_list_names_classes_of_diverse_weather() -> None:
     found = read_synonyms("diverse_weather7")
     assert found["bike"] == "bicycle"
     check_synonyms(found, builtin_names("diverse_weather7"), "the list")
+
+
+def test_stuff_of_coco_panoptic_has_plain_words_and_readers_are_told_which_were_asked_for() -> None:
+    found = read_synonyms("coco_panoptic")
+    assert len(found) == 28
+    assert not any(
+        "-" in word or word.endswith(("other", "merged", "stuff")) for word in found.values()
+    )
+    assert len(set(found.values())) == 28
+    names = ("person", "floor-other-merged", "wall-brick")
+    assert renamed(names, found) == ("person", "floor", "brick wall")
+    told = words_asked_for(names, found)
+    assert told == (
+        "2 classes are asked for by other words: floor-other-merged as floor, "
+        "wall-brick as brick wall."
+    )
+    told = words_asked_for(names, {})
+    assert told is not None
+    assert told.startswith("2 classes are asked for by the data's names, such as 'floor-other-mer")
+    assert words_asked_for(("person", "sky"), {}) is None
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,15 @@ ProtocolName = Literal[
     "odinw",
 ]
 PAPER = "paper"
-NEED_DATA = ("protocol", "split", "detections", "synonyms", "classes", "class_names")
+NEED_DATA = (
+    "protocol",
+    "split",
+    "detections",
+    "also_named",
+    "synonyms",
+    "classes",
+    "class_names",
+)
 OWN_NAMES, SYNONYMS, WEATHER = "own names", "synonyms", "weather prompts"
 
 
@@ -77,9 +85,13 @@ class Evaluate(DetectingOptions):
     detections.parquet of 'regionclip detect'. For several data sets a folder with a file each."""
     other_names: Literal["refuse", "drop"] = "refuse"
     """What to do with detections of classes that the data does not have."""
+    also_named: Annotated[str | None, optional("NAMES|FILE|LIST")] = None
+    """Names to look for beside the data's, as for --classes: they compete with these for every box,
+    and are not judged. 'coco80' with ov-coco is what F-VLM's published figures are of."""
     synonyms: Annotated[str | None, optional("FILE")] = None
     """A text with lines such as 'bike = bicycle': what to call the data's classes. diverse-weather
-    reports its own names and the synonyms; 'diverse_weather7' is a list that is built in."""
+    reports its own names and the synonyms; 'diverse_weather7' and 'coco_panoptic' (plain words for
+    'floor-other-merged' and its like) are built in."""
     weather_prompts: bool = False
     """For diverse-weather: also report prompts that say the domain's weather."""
     target_list: Literal["train", "test"] = "train"
@@ -248,7 +260,7 @@ class Evaluate(DetectingOptions):
         return finder, {"detections": str(self.detections)}
 
     def _model_finder(self, protocol: str) -> tuple[Finder, dict[str, Any]]:
-        from regionclip.cli.classes import parse_templates
+        from regionclip.cli.classes import parse_names, parse_templates
         from regionclip.cli.devices import checked_device
         from regionclip.cli.evaluate_finders import ModelFinder, NoVocabularies, Vocabularies
         from regionclip.cli.evaluate_model import ModelRun
@@ -264,6 +276,7 @@ class Evaluate(DetectingOptions):
         if self.boxes == "truth" and find is find_objects:
             find = find_in_true_boxes
         processes = Processes.join(on_cpu=checked_device(self.device) == "cpu")
+        others = () if self.also_named is None else parse_names(self.also_named)
         needs_proposals = find in (find_objects, find_proposals)
         if needs_proposals:
             detector, settings = self.open_model(with_names=find is find_objects)
@@ -283,7 +296,7 @@ class Evaluate(DetectingOptions):
         vocabularies = (
             NoVocabularies()
             if find is find_proposals
-            else Vocabularies(detector, classes, templates)
+            else Vocabularies(detector, classes, templates, others)
         )
         finder = ModelFinder(
             run, vocabularies, folder=self.output, settings=settings, resume=self.resume
@@ -310,6 +323,8 @@ class Evaluate(DetectingOptions):
             UsageError: Options contradict each other.
         """
         check_counts(self, "batch_size", "workers")
+        if self.also_named is not None:
+            self._check_also_named()
         if self.output is not None and self.output.exists() and not self.output.is_dir():
             raise UsageError(f"--output {self.output} is a file; give a folder")
         if self.data is None:
@@ -328,3 +343,23 @@ class Evaluate(DetectingOptions):
             raise UsageError("--boxes truth: the boxes are what is judged; leave it out")
         if (self.expect == PAPER) != (self.recipe is not None):
             raise UsageError("--expect paper and --recipe NAME go together")
+
+    def _check_also_named(self) -> None:
+        """Refuse names beside the data's where nothing is looked for by name, or is already found.
+
+        Raises:
+            UsageError: Options contradict each other.
+        """
+        from regionclip.cli.classes import vectors_file
+        from regionclip.evaluation.finding import find_objects
+        from regionclip.evaluation.protocols import PROTOCOLS
+
+        if self.detections is not None:
+            raise UsageError("--also-named: is for models; these detections are made already")
+        if vectors_file(self.classes) is not None:
+            raise UsageError(
+                f"--also-named: {self.classes} holds vectors, and names beside them have none"
+            )
+        protocol = self.protocol or "coco"
+        if protocol in PROTOCOLS and PROTOCOLS[protocol].find is not find_objects:
+            raise UsageError(f"--also-named: is for protocols of detections, not for {protocol}")

@@ -140,11 +140,15 @@ class ModelFinder:
         self, name: str, dataset: "Dataset", whole: "Dataset", prompts: Prompts
     ) -> "Iterable[Detections]":
         """See :class:`Finder`."""
-        from regionclip.evaluation.finding import name_of
+        from regionclip.evaluation.finding import name_of, only_first
 
         vocabulary = self._vocabularies.of(name, dataset, prompts)
+        if vocabulary is not None:
+            self.notes += self._vocabularies.notes(dataset, prompts)
+        others = () if vocabulary is None else vocabulary.names[len(dataset.class_names) :]
         settings = {
             **self._settings,
+            **({"also_named": others} if others else {}),
             "data": dataset.source,
             "find": name_of(self._run.find),
             "classes": dataset.class_names,
@@ -166,7 +170,10 @@ class ModelFinder:
                 f"{len(found.unreadable)} images could not be read and count as images in which "
                 f"nothing was found: {shown}{'; ...' if len(found.unreadable) > MAX_NAMES else ''}"
             )
-        return found.detections()
+        if not others:
+            return found.detections()
+        self.notes.append(f"{len(others)} classes more were named, and are not judged.")
+        return (only_first(each, len(dataset.class_names)) for each in found.detections())
 
     def close(self) -> None:
         """See :class:`Finder`."""
@@ -184,18 +191,26 @@ class ModelFinder:
 class Vocabularies:
     """Vectors of a data set's classes, under the data set's names."""
 
-    def __init__(self, detector: Any, classes: Any, templates: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        detector: Any,
+        classes: Any,
+        templates: Sequence[str] | None,
+        others: Sequence[str] = (),
+    ) -> None:
         """Prepare to encode.
 
         Args:
             detector: Its text tower encodes.
             classes: What ``--classes`` gave, checked; ``None`` for the data set's.
             templates: Prompts of ``--templates``; ``None`` takes those of the model.
+            others: Names that are looked for beside the data set's.
         """
         self._detector, self._classes, self._templates = detector, classes, templates
+        self._others = others
 
     def of(self, name: str, dataset: "Dataset", prompts: Prompts) -> "Vocabulary | None":
-        """The vocabulary of a data set.
+        """The vocabulary of a data set: its classes, then those that are looked for beside them.
 
         Raises:
             ValueError: The model carries neither these classes nor a text tower.
@@ -203,18 +218,28 @@ class Vocabularies:
         from regionclip.cli.classes import open_vocabulary
         from regionclip.concepts.synonyms import renamed
         from regionclip.evaluation.diverse_weather import WEATHER_PROMPTS
-        from regionclip.evaluation.finding import carried_vocabulary, prompt_names
+        from regionclip.evaluation.finding import carried_vocabulary, prompt_names, with_others
 
         if self._classes is not None and not isinstance(self._classes, tuple):
             return _in_order(open_vocabulary(self._detector, self._classes, None), dataset)
         templates = WEATHER_PROMPTS[name] if prompts.weather else self._templates
+        class_names = with_others(dataset.class_names, self._others)
         if templates is None and not prompts.synonyms:
-            carried = carried_vocabulary(self._detector, dataset.class_names)
+            carried = carried_vocabulary(self._detector, class_names)
             if carried is not None:
                 return carried
-        names = prompt_names(renamed(dataset.class_names, prompts.synonyms))
+        names = prompt_names(renamed(class_names, prompts.synonyms))
         made = open_vocabulary(self._detector, names, templates)
-        return replace(made, names=dataset.class_names)
+        return replace(made, names=class_names)
+
+    def notes(self, dataset: "Dataset", prompts: Prompts) -> list[str]:
+        """What readers of a report have to know of the words."""
+        from regionclip.concepts.synonyms import words_asked_for
+
+        if self._classes is not None and not isinstance(self._classes, tuple):
+            return []  # vectors, whose words nobody knows
+        note = words_asked_for(dataset.class_names, prompts.synonyms)
+        return [] if note is None else [note]
 
     def digest(self, vocabulary: "Vocabulary") -> str | None:
         """What tells vectors of a file from others; those of names are known by the names."""

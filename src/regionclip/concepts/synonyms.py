@@ -6,8 +6,11 @@ from pathlib import Path
 
 from .class_names import plain_name
 
-BUILTIN_SYNONYMS = ("diverse_weather7",)
-"""Lists that come with the package."""
+BUILTIN_SYNONYMS: Mapping[str, str] = {
+    "diverse_weather7": "diverse_weather_synonyms.txt",
+    "coco_panoptic": "coco_panoptic_synonyms.txt",
+}
+"""Lists that come with the package, and their files."""
 
 
 def read_synonyms(source: str | Path) -> dict[str, str]:
@@ -22,8 +25,8 @@ def read_synonyms(source: str | Path) -> dict[str, str]:
     Raises:
         ValueError: It cannot be read, or a line is no such pair, or a class occurs twice.
     """
-    if source in BUILTIN_SYNONYMS:
-        asset = files("regionclip") / "assets" / "diverse_weather_synonyms.txt"
+    if isinstance(source, str) and source in BUILTIN_SYNONYMS:
+        asset = files("regionclip") / "assets" / BUILTIN_SYNONYMS[source]
         return _parsed(asset.read_text(encoding="utf-8"), str(source))
     try:
         text = Path(source).read_text(encoding="utf-8-sig")
@@ -54,6 +57,31 @@ def renamed(class_names: Sequence[str], synonyms: Mapping[str, str]) -> tuple[st
     """Names with their synonyms in their places."""
     by_plain_name = {plain_name(name): other for name, other in synonyms.items()}
     return tuple(by_plain_name.get(plain_name(name), name) for name in class_names)
+
+
+def words_asked_for(class_names: Sequence[str], synonyms: Mapping[str, str]) -> str | None:
+    """What a reader of figures has to know of the words that a model was asked for.
+
+    Args:
+        class_names: Of a data set.
+        synonyms: Other names of some.
+
+    Returns:
+        A sentence; ``None`` where nothing is to be said.
+    """
+    asked = renamed(class_names, synonyms)
+    other = [
+        f"{own} as {word}" for own, word in zip(class_names, asked, strict=True) if own != word
+    ]
+    if other:
+        return f"{len(other)} classes are asked for by other words: {', '.join(other)}."
+    merged = read_synonyms("coco_panoptic").keys() & set(class_names)
+    if not merged:
+        return None
+    return (
+        f"{len(merged)} classes are asked for by the data's names, such as {min(merged)!r}; "
+        "--synonyms coco_panoptic asks for plain words."
+    )
 
 
 def _parsed(text: str, source: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -264,6 +264,18 @@ def carried_vocabulary(detector: Detector, names: Sequence[str]) -> Vocabulary |
         return None
     chosen = [rows[plain_name(name)] for name in names]
     return Vocabulary(tuple(names), own.embeddings[chosen], own.templates, own.encoder_id)
+
+
+def with_others(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """Names, and after them those of ``others`` that are not among them, however written."""
+    known = {plain_name(name) for name in names}
+    return (*names, *(name for name in others if plain_name(name) not in known))
+
+
+def only_first(found: Detections, count: int) -> Detections:
+    """Detections of the first ``count`` classes; the others took part, and are not judged."""
+    kept = found.select(found.labels < count)
+    return replace(kept, class_names=found.class_names[:count])
 
 
 def prompt_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -62,10 +62,34 @@ def chances() -> list[Random]:
     return [Random(seed()), Random(seed())]
 
 
-def check_members(regions: TileRegions, ids: Sequence[int], expected: Sequence[Any]) -> None:
-    wanted = [each if isinstance(each, list) else [each] for each in expected]
+def check_members(
+    name: str, regions: TileRegions, ids: Sequence[int], expected: Sequence[Sequence[Any]]
+) -> None:
+    """Compare the images that regions are made of, in order; ``expected`` is a list per picture."""
+    wanted = [each if isinstance(each, list) else [each] for own in expected for each in own]
     found = [[own for own, of in zip(ids, row, strict=True) if of] for row in regions.contains]
-    assert found == wanted
+    check(CASE, name, filled_up(found), filled_up(wanted), rtol=0.0)
+
+
+def check_tags(name: str, regions: TileRegions, expected: Sequence[Sequence[Any]]) -> None:
+    """Compare the classes that regions show: those of all their tiles."""
+    own = [set(tags) for each in pictures() for tags in each.tags]
+    wanted = [sorted(each) for picture in expected for each in picture]
+    found = [
+        sorted(set().union(*(tags for tags, of in zip(own, row, strict=True) if of)))
+        for row in regions.contains
+    ]
+    check(CASE, name, filled_up(found), filled_up(wanted), rtol=0.0)
+
+
+def filled_up(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Rows of 16, as long as the longest can be; -1 where there is nothing."""
+    return np.array([[*row, *[-1] * (16 - len(row))] for row in rows])
+
+
+def counts_of(regions: TileRegions, name: str) -> tuple[list[int], np.ndarray]:
+    """Regions per picture, ours and the original's."""
+    return [len(each) for each in regions.boxes], golden(CASE)[name]
 
 
 def caption_regions() -> TileRegions:
@@ -75,8 +99,9 @@ def caption_regions() -> TileRegions:
 def test_groups_of_tiles_are_those_of_the_original() -> None:
     regions = caption_regions()
     check(CASE, "detic_caption_boxes", torch.cat(regions.boxes), numbers("detic_caption_boxes"))
-    expected = [each for own in meta("detic_caption_meta")["image_ids"] for each in own]
-    check_members(regions, (101, 102, 103, 104, 201), expected)
+    check(CASE, "detic_caption_split", *counts_of(regions, "detic_caption_split"), rtol=0.0)
+    expected = meta("detic_caption_meta")["image_ids"]
+    check_members("detic_caption_meta[image_ids]", regions, (101, 102, 103, 104, 201), expected)
 
 
 def test_captions_cost_what_they_cost_the_original_and_wait_for_the_next_batch() -> None:
@@ -94,6 +119,7 @@ def test_captions_cost_what_they_cost_the_original_and_wait_for_the_next_batch()
     second = tiles((301, 302, 303, 101), ((),) * 4)
     regions = own.regions([second], chances()[:1], device=torch.device("cpu"))
     check(CASE, "second_boxes", regions.boxes[0], numbers("second_boxes"))
+    check_members("second_image_ids", regions, (301, 302, 303, 101), meta("second_image_ids"))
     captions = EncodedCaptions(vectors[:4], second.image_ids, second.image_ids)
     # the original divides by 4 for any number of pictures, and here is one
     own.options = replace(own.options, regions_per_picture=4.0)
@@ -112,8 +138,11 @@ def test_tags_cost_what_they_cost_the_original() -> None:
     proposals = [Proposals(found), Proposals(found)]
     regions = own.regions(pictures(), proposals, chances())
     check(CASE, "detic_tags_boxes", torch.cat(regions.boxes), numbers("detic_tags_boxes"))
-    expected = [each for own in meta("detic_tags_meta")["image_ids"] for each in own]
-    check_members(regions, (101, 102, 103, 104, 201), expected)
+    check(CASE, "detic_tags_split", *counts_of(regions, "detic_tags_split"), rtol=0.0)
+    expected = meta("detic_tags_meta")
+    ids = (101, 102, 103, 104, 201)
+    check_members("detic_tags_meta[image_ids]", regions, ids, expected["image_ids"])
+    check_tags("detic_tags_meta[tags]", regions, expected["tags"])
     embeddings = numbers("detic_tags_region_embeddings")
     loss = own.loss(embeddings, regions, pictures(), bias=BIAS)
     check(CASE, "first_loss_tags", loss.mean(), golden(CASE)["first_loss_tags"], rtol=RTOL)
