@@ -198,6 +198,15 @@ def scored_by_all_parts(case: Case, proposals: Proposals) -> ScoredRegions:
     return FvitScorer(model).score(view(case).of(0), proposals, vocabulary)
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_given_proposals_are_named_and_moved_as_in_the_original(case: Case) -> None:
+    scored, expected = scored_by_all_parts(case, Proposals(rois(case))), golden(case)
+    assert scored.deltas is not None
+    own = expected["scores_fused"][:, :-1]
+    check(case, "scores_fused[:, :-1]", scored.scores, own, rtol=1e-4)
+    check(case, "bbox_pred", scored.deltas, expected["bbox_pred"], rtol=TOLERANCE)
+
+
 def test_what_is_made_of_given_proposals_is_kept_or_suppressed_as_in_the_original() -> None:
     """The original's best hundred proposals are known, of hundreds that it detected with.
 
