@@ -3,6 +3,7 @@ import torch
 from benchmarks import serving
 
 
+@pytest.mark.docs  # one of the pages' commands, if for a shorter time
 @pytest.mark.slow
 def test_a_service_under_load_answers_all_of_it_rightly_and_ends_well(
     monkeypatch: pytest.MonkeyPatch,
