@@ -75,6 +75,7 @@ STAND_INS = {
     "yolox_nano.onnx": RPN,
     "detector.onnx": RPN,
     "clim-cc3m-rn50x64": "openai_rn50x64_cc3m_clim.pt",
+    "runs/fvlm-ov-coco-vitb16/model.safetensors": "runs/fvit-ov-coco-vitb16/model.safetensors",
 }
 """What stands where a model or a proposal network is named."""
 NAMING = ("--model", "--proposals", "--student", "--teacher")
