@@ -22,16 +22,16 @@ from regionclip.loading.fvit import FVIT
 from regionclip.loading.mean_clip import MEAN_CLIP
 from regionclip.loading.open_clip import OPEN_CLIP
 from regionclip.loading.regionclip import REGIONCLIP
-from regionclip.loading.request import FileKind, LoadRequest, OpenFile
+from regionclip.loading.request import FileKind, OpenFile
 from regionclip.methods.cora.reading import save_region_prompt
 from regionclip.methods.detic import cascade_model
 from regionclip.methods.detic.cascade_model import CascadeDetic
 from regionclip.methods.detic.model import Detic, carry_classes
 from regionclip.methods.fvit.config import FvitConfig
 from regionclip.methods.fvit.model import carry_classes as carry_fvit_classes
-from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
 from tests import cora_files, detic_files, fvit_files
 from tests.cascade_files import original_cascade_state, tiny_cascade
+from tests.load_requests import request_for
 from tests.loading.test_mean_clip import written
 from tests.tiny_clip import TINY, tiny_clip
 from tests.tiny_dense import PLAIN, tiny_dense
@@ -160,20 +160,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setitem(VIT_SPECS, fvit_files.TINY_VIT.name, fvit_files.TINY_VIT)
         patch.setitem(MEAN_SPECS, "UniCL-Swin-B", tiny_mean("swin").spec)
         yield folder
-
-
-def request_for(path: Path) -> LoadRequest:
-    return LoadRequest(
-        name=str(path),
-        device="cpu",
-        dtype=torch.float32,
-        proposer=None,
-        regions="map",
-        region_prompt=None,
-        text_weights=None,
-        memory_budget=DEFAULT_MEMORY_BUDGET,
-        progress=None,
-    )
 
 
 def test_there_is_an_example_of_every_kind() -> None:

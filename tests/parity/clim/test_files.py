@@ -14,7 +14,7 @@ from regionclip.loading.dense import CLIM, CLIPSELF
 from regionclip.loading.detic import DETIC
 from regionclip.loading.detic_cascade import CASCADE
 from regionclip.loading.fvit import FVIT
-from regionclip.loading.request import FileKind, LoadRequest, OpenFile
+from regionclip.loading.request import FileKind, OpenFile
 from regionclip.methods import clim, clipself, detic, fvit
 from regionclip.methods.clim.reading import read_model as read_clim
 from regionclip.methods.clipself.reading import read_model as read_clipself
@@ -22,7 +22,7 @@ from regionclip.methods.detic.cascade_config import CascadeConfig
 from regionclip.methods.detic.cascade_reading import read_cascade
 from regionclip.methods.detic.reading import read_model as read_detic
 from regionclip.methods.fvit.reading import read_model as read_fvit
-from regionclip.regions.region_head import DEFAULT_MEMORY_BUDGET
+from tests.load_requests import request_for
 from tests.parity.comparing import parity_folder
 
 from .training_numbers import SYSTEM, manifest
@@ -86,21 +86,6 @@ EXPECTED = {
 """By the names of the lists."""
 
 
-def request_for(path: Path) -> LoadRequest:
-    """CLIM's ResNets are told from RegionCLIP's by the regions that are asked for."""
-    return LoadRequest(
-        name=str(path),
-        device="cpu",
-        dtype=torch.float32,
-        proposer=None,
-        regions="layer4",
-        region_prompt=None,
-        text_weights=None,
-        memory_budget=DEFAULT_MEMORY_BUDGET,
-        progress=None,
-    )
-
-
 def test_no_list_is_forgotten() -> None:
     folder = parity_folder() / SYSTEM / "manifests"
     if not folder.is_dir():
@@ -119,7 +104,12 @@ def test_every_tensor_of_a_file_has_its_place(name: str, tmp_path: Path) -> None
         key: torch.zeros((), dtype=getattr(torch, dtype)).expand(shape)
         for key, (shape, dtype) in manifest(name).items()
     }
-    expected, file, request = EXPECTED[name], OpenFile(path, state), request_for(path)
+    # CLIM's ResNets are told from RegionCLIP's by the regions that are asked for
+    expected, file, request = (
+        EXPECTED[name],
+        OpenFile(path, state),
+        request_for(path, regions="layer4"),
+    )
     assert next(kind for kind in KINDS if kind.claims(file, request)) is expected.kind
     with torch.device("meta"):
         read = expected.read(path, state)
